@@ -1,0 +1,34 @@
+# make demo   install into .venv, run the quickstart, say where the report is
+# make test   install into .venv, run the tests
+# make check  lint, formatting, types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test check clean
+
+demo: $(STAMP)
+	$(BIN)/edgetune run configs/quickstart.yaml
+
+# make test MARKS="not gpu" runs the slow, assets and browser tests too
+test: $(STAMP)
+	$(BIN)/python -m pytest $(if $(MARKS),-m "$(MARKS)")
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25" -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,161 @@
+"""Artifacts: directories that a stage wrote whole, with hashes, parents and facts.
+
+A stage writes into ``<name>.part/``. Committing hashes the files, writes ``artifact.json`` last and
+renames the directory, so a directory without the suffix is complete, whatever was killed when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetune.errors import InputError
+
+ENTRY = "artifact.json"
+SCRATCH = "scratch"  # inside a .part directory: checkpoints and the like, dropped at commit
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage made.
+
+    Attributes:
+        path: the directory.
+        kind: ``adapter``, ``student``, ``model``, ``plan``, ``files`` or ``measurements``.
+        stage: the stage that made it.
+        key: hash of everything that decides its content; see :func:`make_key`.
+        files: relative path to ``{"sha256", "bytes"}``.
+        parents: input name to the parent's key.
+        facts: what the stage reports, as JSON values.
+    """
+
+    path: Path
+    kind: str
+    stage: str
+    key: str
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_folder(self) -> Path:
+        """The Hugging Face folder in an artifact of kind ``model``."""
+        return self.path / self.facts.get("folder", "model")
+
+    @property
+    def contract_folder(self) -> Path:
+        """Where tokenizer, chat template and golden prompts lie."""
+        if self.kind == "model":
+            return self.model_folder
+        return self.path / self.facts.get("contract", "contract")
+
+    def entry(self) -> dict[str, Any]:
+        """Return the JSON form, with the directory's name in place of its path."""
+        return {**asdict(self), "path": self.path.name}
+
+
+def make_key(stage: str, version: int, sections: dict[str, Any], parents: dict[str, str]) -> str:
+    """Hash what decides an artifact: stage, its version, recipe sections (with seed), parents."""
+    text = json.dumps([stage, version, sections, parents], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_part(final: Path, key: str) -> Path:
+    """Return ``final``'s ``.part`` directory, as an interrupted run left it or fresh."""
+    part = final.with_name(final.name + ".part")
+    marker = part / "key"
+    if part.exists() and (not marker.is_file() or marker.read_text() != key):
+        shutil.rmtree(part)
+    part.mkdir(parents=True, exist_ok=True)
+    write_atomic(marker, key)
+    return part
+
+
+def commit_part(
+    final: Path, kind: str, stage: str, key: str, parents: dict[str, str], facts: dict[str, Any]
+) -> Artifact:
+    """Hash the ``.part`` directory's files, write its entry, and rename it to ``final``.
+
+    Raises:
+        InputError: ``final`` exists already; a finished artifact is never overwritten.
+    """
+    part = final.with_name(final.name + ".part")
+    if final.exists():
+        raise InputError(
+            "this artifact exists already", where=str(final), hint="name another --out"
+        )
+    shutil.rmtree(part / SCRATCH, ignore_errors=True)
+    (part / "key").unlink(missing_ok=True)
+    (part / ENTRY).unlink(missing_ok=True)
+    files = {
+        path.relative_to(part).as_posix(): {"sha256": hash_file(path), "bytes": path.stat().st_size}
+        for path in sorted(part.rglob("*"))
+        if path.is_file()
+    }
+    facts = json.loads(json.dumps(facts, default=str))
+    artifact = Artifact(final, kind, stage, key, files, parents, facts)
+    write_atomic(part / ENTRY, json.dumps(artifact.entry(), indent=1, ensure_ascii=False))
+    part.rename(final)
+    return artifact
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read the artifact in ``path``.
+
+    Raises:
+        InputError: no readable entry.
+    """
+    try:
+        entry = json.loads((path / ENTRY).read_text(encoding="utf-8"))
+        return Artifact(**{**entry, "path": path})
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            "not an edgetune artifact", where=str(path), hint=f"it has no readable {ENTRY}"
+        ) from error
+
+
+def verify_artifact(artifact: Artifact) -> list[str]:
+    """Return what differs between the files on disk and the entry; empty when nothing does."""
+    faults = []
+    for name, expected in artifact.files.items():
+        path = artifact.path / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif path.stat().st_size != expected["bytes"]:
+            faults.append(f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}")
+        elif hash_file(path) != expected["sha256"]:
+            faults.append(f"{name} has other content")
+    return faults
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_source(path: Path) -> str:
+    """Hash a file, or a folder by the names and contents of its files; ``-`` if there is none."""
+    if path.is_file():
+        return hash_file(path)
+    if not path.is_dir():
+        return "-"
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and ".git" not in p.parts):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,61 @@
+"""Errors a person can act on: what is wrong, where, and what to do about it.
+
+They are raised where the faulty value is used and caught once, in ``edgetune.cli``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgetuneError(Exception):
+    """Something edgetune can explain. ``exit_code`` is what the command line ends with.
+
+    Args:
+        what: the fault, in one sentence.
+        where: the place: ``file:key``, ``file:line``, a tensor's name, with the numbers.
+        hint: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.hint:
+            lines.append(f"  → {self.hint}")
+        return "\n".join(lines)
+
+
+class InputError(EdgetuneError):
+    """The user's input cannot be used: usage, recipe, data, a missing or foreign file."""
+
+    exit_code = 2
+
+
+class Unsupported(InputError):
+    """A model, shape or vocabulary that a format or runtime cannot hold, found before any work."""
+
+
+class GateFailed(EdgetuneError):
+    """A measured value crossed a limit that the recipe or the product promises."""
+
+    exit_code = 3
+
+
+class Interrupted(EdgetuneError):
+    """Stopped by Ctrl-C or SIGTERM after saving; the same command continues."""
+
+    exit_code = 130
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest of ``valid``, or an empty string."""
+    match = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    return f" (did you mean '{match[0]}'?)" if match else ""

@@ -1,0 +1,227 @@
+"""The recipe: everything a run is told, as frozen pydantic models, one section a stage.
+
+A recipe is YAML. ``${NAME:-default}`` in a value is replaced from the environment. Relative paths
+mean what they mean in a shell: relative to the directory the command is run in. A key that no
+section knows is refused with the nearest one that exists; every value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
+ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
+
+Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M"]
+Onnx = Literal["fp32", "fp16", "int8", "int4"]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    path: str = Field(
+        description="model folder, `embedded:base`, or a hub id such as Qwen/Qwen3-0.6B"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="dtype of activations; auto: bfloat16 where the machine has it, else float32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
+
+
+class Columns(Section):
+    """Names of the columns that hold a row's parts, for files of no known shape."""
+
+    prompt: str
+    completion: str
+    system: str | None = None
+
+
+class DataSection(Section):
+    """Rows to train, validate and test on."""
+
+    train: str = Field(description="file, or folder of a Hugging Face dataset saved to disk")
+    validation: str | None = Field(None, description="absent: split from train with the seed")
+    test: str | None = Field(None, description="rows that judge; absent: the validation rows")
+    format: Literal[
+        "auto", "messages", "prompt_completion", "instruction", "sharegpt", "text", "columns"
+    ] = Field("auto", description="shape of a row; auto detects it and says so")
+    columns: Columns | None = Field(None, description="column names; needed by format: columns")
+    template: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="auto: the tokenizer's chat template, or a plain one when it has none"
+    )
+    system: str | None = Field(None, description="system message put before rows without one")
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what a malformed row does")
+    max_length: Count = Field(1024, description="tokens a row may have; longer ones are truncated")
+    validation_fraction: Fraction = Field(0.05, description="share split off when none is given")
+    limit: Count | None = Field(None, description="use only so many train rows")
+
+
+class Training(Section):
+    """Knobs that every kind of training has."""
+
+    method: Literal["qlora", "lora", "full"] = Field(
+        "qlora",
+        description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",
+    )
+    rank: Count = Field(16, description="LoRA rank")
+    alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
+    dropout: Fraction = Field(0.0, description="LoRA dropout")
+    learning_rate: Positive = Field(2e-4, description="peak of the cosine schedule")
+    warmup_ratio: Fraction = Field(0.05, description="share of the steps that warm up linearly")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
+    max_grad_norm: Positive = Field(1.0, description="gradient clipping")
+    epochs: Positive = Field(1.0, description="passes over the train rows")
+    max_steps: Count | None = Field(None, description="optimizer steps; overrides epochs")
+    batch_size: Count = Field(8, description="sequences a forward pass")
+    gradient_accumulation: Count = Field(1, description="forward passes an optimizer step")
+    eval_every: Count = Field(100, description="optimizer steps between validations")
+    save_every: Count = Field(100, description="optimizer steps between checkpoints")
+    patience: Count | None = Field(
+        None, description="stop after so many validations without a better loss"
+    )
+    gradient_checkpointing: bool = Field(False, description="trade time for activation memory")
+
+
+class TuneSection(Training):
+    """Fine-tune the base: the result is the teacher."""
+
+    packing: bool = Field(True, description="fill sequences of data.max_length with several rows")
+    pack_length: Count | None = Field(
+        None, description="tokens a packed sequence; absent: max_length"
+    )
+    end_token: str | None = Field(
+        None, description="token that ends an answer; absent: the tokenizer's, if it can be learned"
+    )
+
+
+class Student(Section):
+    """Where the student's weights start."""
+
+    path: str | None = Field(None, description="another model with the same tokenizer")
+    layers: Count | None = Field(None, description="depth cut of the base: how many layers to keep")
+
+
+class DistillSection(Training):
+    """Train a smaller student on the teacher's cached distribution."""
+
+    method: Literal["qlora", "lora", "full"] = Field(
+        "full", description="how the student is trained"
+    )
+    learning_rate: Positive = Field(1e-3, description="peak of the cosine schedule")
+    student: Student = Field(default_factory=Student)
+    samples: Annotated[int, Field(ge=1, le=255)] = Field(
+        64, description="draws from the teacher's distribution kept a token"
+    )
+    kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="weight of forward KL; cross-entropy has the rest"
+    )
+    baseline: bool = Field(True, description="also train the same student without the teacher")
+
+
+class MergeSection(Section):
+    """Fold the adapter into 16-bit weights."""
+
+    base: Literal["auto", "original", "dequantized"] = Field(
+        "auto", description="auto: whichever is closer to what was trained, by measured KL"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "bfloat16", description="dtype of the merged weights on disk"
+    )
+    measure_rows: Count = Field(64, description="validation rows that decide between the bases")
+
+
+class QuantizeSection(Section):
+    """Decide the type of every tensor."""
+
+    gguf: tuple[Gguf, ...] = Field(
+        ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"), description="GGUF schemes"
+    )
+    onnx: tuple[Onnx, ...] = Field(("fp32", "int8", "int4"), description="ONNX precisions")
+    imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
+    calibration_rows: Count = Field(256, description="train rows the importance matrix is made of")
+
+
+class ExportSection(Section):
+    """Write the files and check each against the merged model."""
+
+    check_rows: Count = Field(32, description="rows each file is compared on with the merged model")
+
+
+class BenchSection(Section):
+    """Measure every model and file in the runtime that will run it."""
+
+    task_rows: Count = Field(300, description="test rows answered by greedy decoding")
+    kl_rows: Count = Field(64, description="test rows whose distributions are compared")
+    max_new_tokens: Count = Field(64, description="longest answer")
+    prompt_tokens: Count = Field(128, description="prompt length of the latency measurement")
+    new_tokens: Count = Field(32, description="tokens decoded by the latency measurement")
+    repeats: Count = Field(5, description="latency requests, after one that warms up")
+    threads: Count | None = Field(None, description="absent: the machine's cores")
+
+
+class Gate(Section):
+    """A limit on a measurement; crossing it makes the verdict fail and the exit code 3."""
+
+    measurement: str = Field(description="name of a measurement, such as exact_match")
+    models: str = Field("*", description="shell pattern over the report's model names")
+    min: float | None = None
+    max: float | None = None
+
+
+class ReportSection(Section):
+    """The report and what must hold in it."""
+
+    gates: tuple[Gate, ...] = Field((), description="limits on measurements")
+
+
+class Recipe(Section):
+    """A whole run. A stage whose section is absent (or null) is left out."""
+
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under runs/"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")
+    model: ModelSection
+    data: DataSection | None = None
+    tune: TuneSection | None = None
+    distill: DistillSection | None = None
+    merge: MergeSection | None = None
+    quantize: QuantizeSection | None = None
+    export: ExportSection | None = None
+    bench: BenchSection | None = None
+    report: ReportSection = Field(default_factory=ReportSection)
+
+
+class Sections:
+    """The sections a stage declared, and no others, so that its key covers all it can read."""
+
+    def __init__(self, recipe: Recipe, names: tuple[str, ...]) -> None:
+        self._values: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+        self.seed = recipe.seed
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"the stage did not declare the recipe section '{name}'") from None
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain JSON values, for the artifact's key."""
+        plain = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in self._values.items()
+        }
+        return {"seed": self.seed, **plain}

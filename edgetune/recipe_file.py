@@ -1,0 +1,183 @@
+"""Read a recipe from YAML and flags, and write it back with the origin of every value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgetune.errors import InputError, nearest
+from edgetune.recipe import Recipe
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice (line {line})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_recipe(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> tuple[Recipe, dict[str, str]]:
+    """Read ``path``, lay ``flags`` over it, then ``overrides``.
+
+    Args:
+        path: YAML file; ``None`` starts from nothing.
+        overrides: ``section.key=value`` texts of ``--set``; values are parsed as YAML.
+        flags: dotted key to value, from command-line flags; ``None`` values are left out.
+
+    Returns:
+        The recipe and the origin of every value that is not a default, by dotted key.
+
+    Raises:
+        InputError: unreadable file, unknown key, value out of range.
+    """
+    tree = read_tree(path) if path else {}
+    origins = {key: str(path) for key, _ in _leaves(tree)}
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, key, value, "flag")
+            origins[key] = "flag"
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"'{text}' has no '='", where="--set", hint="write section.key=value")
+        try:
+            _put(tree, key.strip(), yaml.safe_load(_expand(value)), "--set")
+        except yaml.YAMLError as error:
+            raise InputError(f"'{value}' is not a YAML value", where=f"--set {key}") from error
+        origins[key.strip()] = "--set"
+    return check_tree(tree, str(path or "the flags")), origins
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read YAML into plain values, with ``${NAME:-default}`` replaced."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise InputError(
+            f"cannot read the recipe: {reason}", where=str(path), hint="`edgetune init` writes one"
+        ) from error
+    try:
+        tree = yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(
+            f"not valid YAML: {getattr(error, 'problem', error)}", where=where
+        ) from error
+    if not isinstance(tree, dict):
+        raise InputError("a recipe is a mapping of sections", where=str(path))
+    return cast(dict[str, Any], _expand_tree(tree))
+
+
+def check_tree(tree: dict[str, Any], where: str) -> Recipe:
+    """Validate plain values as a recipe, with errors that name the key."""
+    _refuse_unknown(tree, Recipe, where, "")
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
+        raise InputError(f"{first['msg']}{given}", where=f"{where}:{key}") from error
+
+
+def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
+    """Write the resolved recipe as YAML, each value with its origin as a comment."""
+    lines: list[str] = []
+
+    def walk(values: Mapping[str, Any], prefix: str, indent: str) -> None:
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict) and value:
+                lines.append(f"{indent}{key}:")
+                walk(value, f"{name}.", indent + "  ")
+                continue
+            shown = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+            shown = shown.removesuffix("...").strip()
+            origin = origins.get(name) or next(
+                (o for k, o in origins.items() if name.startswith(f"{k}.")), "default"
+            )
+            lines.append(f"{indent}{key}: {shown}  # {origin}")
+
+    walk(recipe.model_dump(mode="json"), "", "")
+    return "\n".join(lines) + "\n"
+
+
+def _expand(text: str) -> str:
+    return _VARIABLE.sub(lambda m: os.environ.get(m[1]) or m[2] or "", text)
+
+
+def _expand_tree(value: Any) -> Any:
+    if isinstance(value, str):
+        return _expand(value)
+    if isinstance(value, dict):
+        return {key: _expand_tree(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand_tree(item) for item in value]
+    return value
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        found += (
+            _leaves(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)]
+        )
+    return found
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        if not isinstance(node.get(part), dict):
+            node[part] = {}
+        node = node[part]
+    if not last:
+        raise InputError(f"'{key}' is not a recipe key", where=origin)
+    node[last] = value
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _refuse_unknown(tree: Mapping[Any, Any], model: type[BaseModel], where: str, at: str) -> None:
+    for key, value in tree.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            raise InputError(
+                f"unknown key '{at}{key}'{nearest(str(key), model.model_fields)}",
+                where=where,
+                hint=f"keys here: {', '.join(model.model_fields)}",
+            )
+        section = _section_of(field.annotation)
+        if section is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                _refuse_unknown(item, section, where, f"{at}{key}.")

@@ -1,0 +1,104 @@
+"""Tiny real models and the assets folder, shared by the tests. Everything is offline and on CPU."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from pathlib import Path
+
+import pytest
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def make_tokenizer(folder: Path, size: int = 400) -> None:
+    """Save a byte-level BPE tokenizer with a ChatML template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    text = ["turn the light in the kitchen to forty percent", '{"call": "light.set", "level": 40}']
+    tokenizer.train_from_iterator(text * 20, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    fast.chat_template = CHATML
+    fast.save_pretrained(folder)
+
+
+def make_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0) -> Path:
+    """Save a random Llama with its tokenizer as a Hugging Face folder."""
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    make_tokenizer(folder)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=hidden // 4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.1,  # wide enough that a random model has opinions to compare
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers, hidden size 64, with random weights."""
+    return make_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real models and data; tests that use it skip where it is absent."""
+    folder = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
+    if not folder.is_dir():
+        pytest.skip(f"no assets at {folder}: set EDGETUNE_ASSETS")
+    return folder
+
+
+@pytest.fixture
+def device_rows(tmp_path: Path) -> Path:
+    """A small file of prompt/completion rows that a tiny model can learn."""
+    rooms = ["kitchen", "bedroom", "garage", "hall"]
+    lines = [
+        f'{{"prompt": "light {room} {level}", "completion": "{{\\"{room}\\": {level}}}"}}\n'
+        for room in rooms
+        for level in range(10, 100, 10)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
