@@ -1,0 +1,112 @@
+"""What this machine can do: device, dtype, threads, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgetune.errors import InputError
+
+
+def count_threads() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(wanted: str) -> str:
+    """Return ``cpu`` or ``cuda`` for a recipe's ``model.device``.
+
+    Raises:
+        InputError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "no CUDA device on this machine", where="model.device", hint="use auto or cpu"
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(wanted: str, device: str) -> str:
+    """Return the activation dtype for a recipe's ``model.compute_dtype``.
+
+    ``auto`` is bfloat16 on CUDA and on a CPU with AVX512-BF16 or AMX; elsewhere a CPU emulates
+    bfloat16 and float32 is faster.
+    """
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        return "bfloat16"
+    return "bfloat16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+def cpu_flags() -> set[str]:
+    """Return the CPU's feature flags (Linux on x86; empty elsewhere)."""
+    for line in _cpuinfo():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, memory, GPU and versions, for the report."""
+    import importlib.metadata as metadata
+
+    import psutil
+
+    names = ("torch", "transformers", "peft", "bitsandbytes", "trl", "onnxruntime",
+             "onnxruntime-genai", "llama-cpp-python", "edgetune")  # fmt: skip
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": count_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "features": sorted(
+            cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+        ),
+        "gpu": _gpu(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise :class:`InputError` when the disk under ``folder`` has less than ``needed`` bytes."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"{what} needs {needed / 1e6:,.0f} MB of disk, {free / 1e6:,.0f} MB are free",
+            where=str(folder),
+            hint="make room or choose another --out",
+        )
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _processor() -> str:
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

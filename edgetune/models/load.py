@@ -1,0 +1,142 @@
+"""Load tokenizers and models; the one door to bitsandbytes' NF4 and to PEFT adapters."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from edgetune.errors import InputError
+from edgetune.models.ref import ModelRef
+from edgetune.models.source import check_model_folder
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+# bitsandbytes says that the package `kernels` is missing; nothing here needs it.
+warnings.filterwarnings("ignore", message=".*kernels.*")
+
+NF4_MIN_ROWS = 32  # bitsandbytes' AVX512-BF16 path asserts that rows divide by its block of 32
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model folder, without running code from it.
+
+    Raises:
+        InputError: the files cannot be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare Exceptions on malformed files
+        raise InputError(f"cannot load the tokenizer: {error}", where=str(folder)) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """Load base and adapter in eval mode.
+
+    Args:
+        ref: what to load.
+        dtype: of weights (of activations, where the weights are NF4).
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: a folder that is not whole, or an adapter of another base.
+    """
+    model: Any = load_base(ref.base, ref.nf4, dtype, device)
+    if ref.adapter is not None:
+        from peft import PeftModel
+
+        check_adapter(ref.adapter, model)
+        model = PeftModel.from_pretrained(model, str(ref.adapter))
+        # Adapters are trained in float32 and must not be rounded on the way back in.
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+    model.eval()
+    return model  # type: ignore[no-any-return]
+
+
+def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedModel:
+    """Load a model folder; with ``nf4`` its linear layers in 4 bits with double quantization."""
+    check_model_folder(folder)
+    torch_dtype = getattr(torch, dtype)
+    config = None
+    if nf4:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch_dtype,
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch_dtype,
+            quantization_config=config,
+            device_map={"": device} if nf4 else None,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        raise InputError(f"cannot load the model: {error}", where=str(folder)) from error
+    if nf4:
+        keep_narrow_layers_portable(model)
+    else:
+        model = model.to(device)
+    return model  # type: ignore[no-any-return]
+
+
+def keep_narrow_layers_portable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking weights on CPU.
+
+    At the first forward in eval mode it repacks a weight for AVX512-BF16, which asserts on rows
+    that do not divide by 32 and leaves weights that can no longer be dequantized.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def check_adapter(adapter: Path, model: Any) -> None:
+    """Refuse an adapter whose tensors do not fit ``model``, naming the first that does not."""
+    from safetensors import safe_open
+
+    from edgetune.models.source import check_safetensors
+
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise InputError("no adapter_model.safetensors in this adapter", where=str(adapter))
+    check_safetensors(weights)
+    modules = dict(model.named_modules())
+    with safe_open(weights, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 - safe_open is no dict
+            target, _, rest = name.removeprefix("base_model.model.").partition(".lora_")
+            module = modules.get(target)
+            if rest and module is None:
+                raise InputError(
+                    f"the adapter tunes '{target}', which this base does not have",
+                    where=str(adapter),
+                    hint="use the base the adapter was trained on",
+                )
+            size = getattr(module, "in_features" if rest.startswith("A") else "out_features", None)
+            shape = file.get_slice(name).get_shape()
+            given = shape[1] if rest.startswith("A") else shape[0]
+            if rest and size is not None and given != size:
+                raise InputError(
+                    f"'{name}' has {given} channels where the base has {size}",
+                    where=str(adapter),
+                    hint="use the base the adapter was trained on",
+                )

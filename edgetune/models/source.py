@@ -1,0 +1,129 @@
+"""Find a model on disk, and refuse what cannot be trained or shipped before any work."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from edgetune import embedded
+from edgetune.errors import InputError
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def resolve_model(path: str, revision: str | None = None) -> Path:
+    """Return the folder of a model: a folder, ``embedded:NAME``, or a hub id.
+
+    Only a hub id that is named and is no folder here reaches for the network.
+
+    Raises:
+        InputError: nothing there, or no network.
+    """
+    if path.startswith("embedded:"):
+        return _embedded(path)
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not _HUB_ID.match(path):
+        raise InputError("no such model folder", where=path, hint="name a folder or a hub id")
+    return _download(path, revision)
+
+
+def resolve_data(path: str) -> Path:
+    """Return the path of a data file or folder, or of an ``embedded:`` one."""
+    found = _embedded(path) if path.startswith("embedded:") else Path(path)
+    if not found.exists():
+        raise InputError("no such data file", where=path)
+    return found
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether ``path`` would be looked up on the model hub."""
+    return (
+        not path.startswith("embedded:") and not Path(path).exists() and bool(_HUB_ID.match(path))
+    )
+
+
+def check_model_folder(folder: Path) -> dict[str, Any]:
+    """Return ``config.json`` of a folder that holds a whole model.
+
+    Raises:
+        InputError: a missing or unreadable config, tokenizer or weights; pickled weights.
+    """
+    config = read_json(folder / "config.json", "a model folder has a config.json")
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise InputError(
+            "no tokenizer in this model folder", where=str(folder), hint="copy tokenizer.json here"
+        )
+    if "auto_map" in config and not config.get("model_type"):
+        raise InputError("this model needs code of its own, which is not run", where=str(folder))
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = [p.name for pattern in _PICKLES for p in folder.glob(pattern)]
+        if pickled:
+            raise InputError(
+                f"weights are pickled ({pickled[0]}); a pickle can run code, so it is not opened",
+                where=str(folder),
+                hint="convert it to safetensors first, on a machine you can lose",
+            )
+        raise InputError("no *.safetensors in this model folder", where=str(folder))
+    for file in weights:
+        check_safetensors(file)
+    return config
+
+
+def check_safetensors(file: Path) -> None:
+    """Refuse a file whose header does not describe exactly the bytes that follow it."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, 100_000_000):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+        if expected != size:
+            raise ValueError(f"the header describes {expected} bytes, the file has {size}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"not a whole safetensors file: {error}", where=str(file), hint="copy it again"
+        ) from error
+
+
+def read_json(path: Path, hint: str) -> dict[str, Any]:
+    """Read a JSON object, or say what is wrong with the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=str(path), hint=hint) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"not readable as JSON: {error}", where=str(path), hint=hint) from error
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", where=str(path), hint=hint)
+    return value
+
+
+def _embedded(path: str) -> Path:
+    try:
+        return embedded.locate(path.removeprefix("embedded:"))
+    except FileNotFoundError as error:
+        raise InputError(str(error), where=path) from error
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "*.txt"]
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub client raises a dozen unrelated kinds
+        raise InputError(
+            f"cannot get this model from the hub: {type(error).__name__}: {error}",
+            where=hub_id,
+            hint="check the id and the network, or name a folder",
+        ) from error
