@@ -1,0 +1,137 @@
+"""The template contract: what a prompt's text and ids are, frozen at tuning, checked ever after.
+
+The folder holds the tokenizer's files (with the chat template) and ``contract.json``. Whoever loads
+it gets the ids that training saw, or an error; exported files are compared with the same examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.prepare import unknown_id
+from edgetune.data.rows import Message, Row
+from edgetune.errors import InputError
+from edgetune.recipe import DataSection
+
+NAME = "contract.json"
+GOLDEN_ROWS = 6  # prompts of the user's own data that are kept
+
+# What templates and tokenizers stumble over: turns, a system message, bytes beyond ASCII, spaces.
+_PROBES = (
+    (Message("user", "Hello, what can you do?"),),
+    (Message("user", "  naïve café — 12 €\n\n東京 🙂\tend  "),),
+    (
+        Message("system", "Answer in one line."),
+        Message("user", "First question"),
+        Message("assistant", "First answer."),
+        Message("user", "And then?"),
+    ),
+)
+
+
+def write_contract(encoder: Encoder, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+    """Write the tokenizer's files and ``contract.json`` into ``folder``; return the contract.
+
+    Raises:
+        InputError: the saved tokenizer does not give the ids of the one in memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder.tokenizer.save_pretrained(folder)
+    template = str(encoder.tokenizer.chat_template)
+    tokens = encoder.tokenizer.convert_ids_to_tokens(list(encoder.stop_ids))
+    contract = {
+        "schema": 1,
+        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        "end_token": tokens[0],
+        "end_id": encoder.end_id,
+        "stop_ids": list(encoder.stop_ids),
+        "stop_tokens": tokens,
+        "system": encoder.system,
+        "max_length": encoder.max_length,
+        "golden": make_golden(encoder, rows),
+    }
+    text = json.dumps(contract, indent=1, ensure_ascii=False)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    load_encoder(folder, encoder.max_length)
+    return contract
+
+
+def make_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return example prompts: ``messages``, rendered ``text``, ``ids``, and unknown tokens in them.
+
+    A prompt that the template refuses (many refuse a system message) is left out.
+    """
+    conversations = [row for row in rows if row.text is None][:GOLDEN_ROWS]
+    probes = [Row((*turns, Message("assistant", "-")), None, "golden") for turns in _PROBES]
+    golden = []
+    for row in (*conversations, *probes):
+        try:
+            text, ids = encoder.prompt_text(row), encoder.prompt(row)
+        except InputError:
+            continue
+        turns = [{"role": m.role, "content": m.content} for m in encoder.messages(row)[:-1]]
+        unknown = ids.count(-1 if (found := unknown_id(encoder)) is None else found)
+        golden.append({"messages": turns, "text": text, "ids": ids, "unknown_tokens": unknown})
+    return golden
+
+
+def read_contract(folder: Path) -> dict[str, Any]:
+    """Return the contract in ``folder``.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    path = folder / NAME
+    try:
+        contract = json.loads(path.read_text(encoding="utf-8"))
+        if contract["schema"] != 1:
+            raise ValueError(f"its schema is {contract['schema']}, not 1")
+        return dict(contract)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"no readable template contract: {error}", where=str(path)) from error
+
+
+def encoder_of(folder: Path, section: DataSection) -> Encoder:
+    """Return the encoder of the folder's contract, or one for the tokenizer of a foreign model."""
+    if (folder / NAME).exists():
+        return load_encoder(folder, section.max_length)
+    from edgetune.models.load import load_tokenizer
+
+    return make_encoder(load_tokenizer(folder), section, None)
+
+
+def load_encoder(folder: Path, max_length: int) -> Encoder:
+    """Return the encoder that training used.
+
+    Raises:
+        InputError: the folder's tokenizer or template no longer gives the recorded text and ids.
+    """
+    from edgetune.models.load import load_tokenizer
+
+    contract = read_contract(folder)
+    encoder = Encoder(
+        load_tokenizer(folder),
+        contract["end_id"],
+        max_length,
+        contract["system"],
+        tuple(contract["stop_ids"]),
+    )
+    for golden in contract["golden"]:
+        turns = tuple(Message(turn["role"], turn["content"]) for turn in golden["messages"])
+        row = Row((*turns, Message("assistant", "-")), None, str(folder / NAME))
+        for what, found, recorded in (
+            ("renders another text", encoder.prompt_text(row), golden["text"]),
+            ("gives other ids", encoder.prompt(row), golden["ids"]),
+        ):
+            if found != recorded:
+                raise InputError(
+                    f"the tokenizer {what} than at tuning: {found!r}, recorded {recorded!r}",
+                    where=str(folder),
+                    hint="restore the folder's tokenizer files, or tune again",
+                )
+    return encoder

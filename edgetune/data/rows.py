@@ -1,0 +1,191 @@
+"""Rows: one conversation or one text each, whatever shape the file gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgetune.errors import InputError
+from edgetune.recipe import Columns
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
+
+# The keys each format reads; the first set is needed, the second is used when present.
+KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "messages": (frozenset({"messages"}), frozenset()),
+    "sharegpt": (frozenset({"conversations"}), frozenset({"system"})),
+    "prompt_completion": (frozenset({"prompt", "completion"}), frozenset({"system"})),
+    "instruction": (frozenset({"instruction", "output"}), frozenset({"input", "system"})),
+    "text": (frozenset({"text"}), frozenset()),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: either a conversation that ends with an answer, or plain text.
+
+    Attributes:
+        messages: the turns; empty for plain text. The last one is the assistant's.
+        text: the text of a row that trains on everything; ``None`` for a conversation.
+        where: file and line (or item) the row came from.
+    """
+
+    messages: tuple[Message, ...]
+    text: str | None
+    where: str
+
+    @property
+    def answer(self) -> str:
+        """The last assistant turn; the whole text for a plain-text row."""
+        return self.text if self.text is not None else self.messages[-1].content
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The turns before the answer."""
+        return self.messages[:-1]
+
+
+def detect_format(keys: Iterable[str]) -> str | None:
+    """Return the first format whose needed keys are all there, or ``None``."""
+    present = set(keys)
+    return next((name for name, (needed, _) in KEYS.items() if needed <= present), None)
+
+
+def make_row(
+    value: Mapping[str, Any], format: str, where: str, columns: Columns | None = None
+) -> Row:
+    """Turn one record into a row.
+
+    The white space around an answer is dropped: answers are judged without it, and a leading space
+    is glued to the first word differently by every tokenizer.
+
+    Raises:
+        InputError: a key is missing, a value is not text, or there is no answer.
+    """
+    if format == "text":
+        return Row((), _text(value, "text", where), where)
+    if format == "messages":
+        messages = _messages(_list(value, "messages", where), where)
+    elif format == "sharegpt":
+        messages = _messages(_list(value, "conversations", where), where)
+    elif format == "prompt_completion":
+        messages = _sided(value, "prompt", "user", where)
+        messages += _sided(value, "completion", "assistant", where)
+    elif format == "instruction":
+        # The input is the material an instruction speaks of: it belongs below it.
+        parts = (_text(value, "instruction", where), _optional(value, "input", where))
+        messages = [Message("user", "\n".join(part for part in parts if part))]
+        messages.append(Message("assistant", _text(value, "output", where)))
+    else:
+        assert columns is not None, "format: columns is checked when files are loaded"
+        messages = [Message("user", _text(value, columns.prompt, where))]
+        messages.append(Message("assistant", _text(value, columns.completion, where)))
+    system_key = columns.system if format == "columns" and columns else "system"
+    system = _optional(value, system_key, where) if system_key and format != "messages" else ""
+    if system and messages[0].role != "system":
+        messages.insert(0, Message("system", system))
+    return Row(_checked(messages, where), None, where)
+
+
+def _checked(messages: list[Message], where: str) -> tuple[Message, ...]:
+    """End the conversation at its last answer; nothing after it could be trained."""
+    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if not answers:
+        raise InputError("no assistant turn, so nothing to train on", where=where)
+    kept = messages[: answers[-1] + 1]
+    if not any(message.role == "user" for message in kept):
+        raise InputError("the answer comes before any user turn", where=where)
+    trimmed = [Message(m.role, m.content.strip()) if m.role == "assistant" else m for m in kept]
+    if not trimmed[-1].content:
+        raise InputError("the answer is empty", where=where)
+    return tuple(trimmed)
+
+
+def _messages(turns: list[Any], where: str) -> list[Message]:
+    messages = []
+    for number, turn in enumerate(turns, start=1):
+        place = f"{where}, turn {number}"
+        if not isinstance(turn, Mapping):
+            raise InputError(f"a turn is an object, not {_kind(turn)}", where=place)
+        name = str(turn.get("role", turn.get("from", "")))
+        if name not in ROLES:
+            known = ", ".join(sorted(ROLES))
+            raise InputError(f"unknown role '{name}'", where=place, hint=f"one of: {known}")
+        key = "content" if "content" in turn else "value"
+        messages.append(Message(ROLES[name], _content(turn, key, place)))
+    if not messages:
+        raise InputError("the conversation has no turns", where=where)
+    return messages
+
+
+def _sided(value: Mapping[str, Any], key: str, role: str, where: str) -> list[Message]:
+    """A prompt or a completion: a text, or a list of turns."""
+    if isinstance(value.get(key), list):
+        return _messages(value[key], where)
+    return [Message(role, _text(value, key, where))]
+
+
+def _content(turn: Mapping[str, Any], key: str, where: str) -> str:
+    """The text of a turn, also when it is given in parts of type ``text``."""
+    content = turn.get(key)
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+            return "".join(text for text in texts if text)
+        raise InputError("a part of the content is not text", where=where)
+    return _text(turn, key, where)
+
+
+def _text(value: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in value:
+        found = ", ".join(sorted(map(str, value))) or "none"
+        raise InputError(f"no key '{key}' (found: {found})", where=where)
+    if not isinstance(value[key], str):
+        raise InputError(f"'{key}' is {_kind(value[key])}, not text", where=where)
+    if not value[key].strip():
+        raise InputError(f"'{key}' is empty", where=where)
+    return str(value[key])
+
+
+def _optional(value: Mapping[str, Any], key: str, where: str) -> str:
+    """The text under ``key``; empty when it is absent, null or blank."""
+    text = value.get(key)
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return ""
+    return _text(value, key, where)
+
+
+def _list(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    turns = value.get(key)
+    if not isinstance(turns, list):
+        raise InputError(f"'{key}' is {_kind(turns)}, not a list of turns", where=where)
+    return turns
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", str: "text", dict: "an object", list: "a list", bool: "a boolean"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else "unusable")

@@ -1,0 +1,184 @@
+"""Shapes are detected, bad rows refused or counted, splits disjoint and repeatable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetune.data.load import load_splits
+from edgetune.data.rows import Message, make_row
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.recipe import Columns, DataSection
+
+QUIET = Log(quiet=True)
+ANSWERED = (Message("user", "q"), Message("assistant", "a"))
+
+
+def write_rows(path: Path, rows: list[Any]) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("format", "value", "messages"),
+    [
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": " a "},
+                ]
+            },
+            ANSWERED,
+        ),
+        (
+            "sharegpt",
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+            ANSWERED,
+        ),
+        ("prompt_completion", {"prompt": "q", "completion": " a"}, ANSWERED),
+        (
+            "prompt_completion",
+            {
+                "prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}],
+                "completion": [{"role": "assistant", "content": "a"}],
+            },
+            ANSWERED,
+        ),
+        ("instruction", {"instruction": "q", "input": "", "output": "a"}, ANSWERED),
+        (
+            "instruction",
+            {"instruction": "do", "input": "this", "output": "a", "system": "s"},
+            (Message("system", "s"), Message("user", "do\nthis"), Message("assistant", "a")),
+        ),
+    ],
+)
+def test_shapes(format: str, value: dict[str, Any], messages: tuple[Message, ...]) -> None:
+    row = make_row(value, format, "here")
+    assert row.messages == messages
+    assert row.answer == "a"
+
+
+def test_detection_reaches_every_shape(tmp_path: Path) -> None:
+    shapes = {
+        "messages": {
+            "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        },
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+        },
+        "prompt_completion": {"prompt": "q", "completion": "a", "extra": 1},
+        "instruction": {"instruction": "q", "output": "a"},
+        "text": {"text": "a"},
+    }
+    for name, value in shapes.items():
+        path = write_rows(tmp_path / f"{name}.jsonl", [value])
+        splits = load_splits(DataSection(train=path, validation=path), 0, QUIET)
+        assert splits.facts["format"] == name
+    splits = load_splits(
+        DataSection(
+            train=write_rows(tmp_path / "named.jsonl", [{"q": "x", "a": "y"}]),
+            validation=write_rows(tmp_path / "other.jsonl", [{"q": "z", "a": "y"}]),
+            columns=Columns(prompt="q", completion="a"),
+        ),
+        0,
+        QUIET,
+    )
+    assert splits.facts["format"] == "columns"
+    assert splits.test is splits.validation
+    assert splits.train[0].answer == "y"
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ({"prompt": "q"}, "no key 'completion'"),
+        ({"prompt": "q", "completion": ""}, "'completion' is empty"),
+        ({"prompt": "q", "completion": 3}, "a number, not text"),
+        ({"prompt": None, "completion": "a"}, "null, not text"),
+        ({"prompt": [{"role": "emperor", "content": "x"}], "completion": "a"}, "unknown role"),
+    ],
+)
+def test_bad_row_is_an_error_or_is_counted(
+    tmp_path: Path, value: dict[str, Any], fault: str
+) -> None:
+    good = [{"prompt": f"q{i}", "completion": "a"} for i in range(20)]
+    path = write_rows(tmp_path / "rows.jsonl", [*good[:4], value, *good[4:]])
+    with pytest.raises(InputError, match=fault) as raised:
+        load_splits(DataSection(train=path), 0, QUIET)
+    assert raised.value.where.startswith(f"{path}:5")
+    splits = load_splits(DataSection(train=path, on_bad_row="skip"), 0, QUIET)
+    assert splits.facts["skipped"] == {"train": 1}
+    assert fault in splits.facts["skipped_examples"][0]
+    assert splits.facts["rows"] == {"train": 19, "validation": 1, "test": 1}
+
+
+def test_conversation_ends_at_its_last_answer() -> None:
+    turns = [("user", "q"), ("assistant", "a"), ("user", "thanks")]
+    value = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    assert make_row(value, "messages", "here").messages == ANSWERED
+    value["messages"].pop(1)
+    with pytest.raises(InputError, match="no assistant turn"):
+        make_row(value, "messages", "here")
+
+
+def test_unknown_shape_names_the_keys(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"question": "q", "answer": "a"}])
+    with pytest.raises(InputError, match="question, answer") as raised:
+        load_splits(DataSection(train=path), 0, QUIET)
+    assert "data.columns" in raised.value.hint
+
+
+def test_missing_file_and_nothing_usable(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such data file"):
+        load_splits(DataSection(train=str(tmp_path / "none.jsonl")), 0, QUIET)
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": ""}, {"text": " "}])
+    with pytest.raises(InputError, match="2 skipped"):
+        load_splits(DataSection(train=path, on_bad_row="skip"), 0, QUIET)
+
+
+def test_split_is_disjoint_and_follows_the_seed(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {i // 2}", "completion": str(i)} for i in range(200)]
+    section = DataSection(
+        train=write_rows(tmp_path / "rows.jsonl", rows), validation_fraction=0.1, limit=50
+    )
+    first, again, other = (load_splits(section, seed, QUIET) for seed in (1, 1, 2))
+    assert first.validation == again.validation != other.validation
+    assert first.train == again.train
+    assert (len(first.train), len(first.validation)) == (50, 20)
+    # Each prompt occurs twice: both rows fall on the same side.
+    asked = {row.prompt for row in first.validation}
+    assert len(asked) == 10
+    assert not asked & {row.prompt for row in first.train}
+
+
+def test_overlap_with_train_is_counted_and_warned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"q{i}", "completion": "a"} for i in range(40)]
+    section = DataSection(
+        train=write_rows(tmp_path / "train.jsonl", [*rows, rows[0]]),
+        validation=write_rows(tmp_path / "validation.jsonl", [{"prompt": "v", "completion": "a"}]),
+        test=write_rows(tmp_path / "test.jsonl", [{"prompt": "q3  ", "completion": "b"}, rows[4]]),
+    )
+    facts = load_splits(section, 0, Log()).facts
+    assert facts["duplicates"] == {"train": 1, "validation_in_train": 0, "test_in_train": 2}
+    assert "2 of 2 test rows ask what a train row asks" in capsys.readouterr().err
+
+
+def test_saved_dict_brings_its_splits(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {
+        name: Dataset.from_list([{"prompt": name, "completion": "a"}])
+        for name in ("train", "validation", "test")
+    }
+    DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    loaded = load_splits(DataSection(train=str(tmp_path / "saved")), 0, QUIET)
+    assert loaded.test[0].prompt[0].content == "test"
+    assert loaded.validation[0].where.endswith("[validation]: row 1")
