@@ -1,0 +1,1 @@
+"""Distillation: the teacher's distribution, sampled and cached; the student's loss against it."""

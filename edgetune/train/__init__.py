@@ -1,0 +1,1 @@
+"""Training: TRL's SFT for the teacher, our trainer for the student, exact resume for both."""

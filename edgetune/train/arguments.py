@@ -1,0 +1,57 @@
+"""From the recipe's training knobs to the trainer's arguments."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from edgetune.recipe import Training
+
+
+def count_steps(section: Training, rows: int) -> int:
+    """Return optimizer steps: ``max_steps``, or ``epochs`` over ``rows`` sequences."""
+    if section.max_steps is not None:
+        return section.max_steps
+    forwards = math.ceil(rows / section.batch_size)
+    return max(1, math.ceil(section.epochs * math.ceil(forwards / section.gradient_accumulation)))
+
+
+def trainer_arguments(
+    section: Training, steps: int, out: Path, seed: int, device: str, has_validation: bool
+) -> dict[str, Any]:
+    """Return the keyword arguments that ``TrainingArguments`` and ``SFTConfig`` share.
+
+    Mixed precision stays off: weights are loaded in the compute dtype and trainable ones are kept
+    in float32, which is what makes a resumed run equal to an unbroken one.
+    """
+    return {
+        "output_dir": str(out),
+        "max_steps": steps,
+        "per_device_train_batch_size": section.batch_size,
+        "per_device_eval_batch_size": section.batch_size,
+        "gradient_accumulation_steps": section.gradient_accumulation,
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": section.warmup_ratio,  # below 1 it is a share of all steps
+        "weight_decay": section.weight_decay,
+        "max_grad_norm": section.max_grad_norm,
+        "optim": "adamw_torch",
+        "gradient_checkpointing": section.gradient_checkpointing,
+        "eval_strategy": "steps" if has_validation else "no",
+        "eval_steps": section.eval_every,
+        "save_strategy": "steps",
+        "save_steps": section.save_every,
+        "save_total_limit": 2,
+        "logging_steps": min(10, section.eval_every),
+        "logging_first_step": True,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": device == "cpu",
+        "bf16": False,
+        "disable_tqdm": True,
+        "report_to": [],
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": device != "cpu",
+    }

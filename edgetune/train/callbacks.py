@@ -1,0 +1,150 @@
+"""What happens around the steps: the bar, the log, sealed checkpoints, the best weights, a stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from edgetune.artifact import hash_file, write_atomic
+from edgetune.log import Log, Progress
+
+SEAL = "sealed.json"
+
+
+class ShowProgress(TrainerCallback):  # type: ignore[misc]
+    """Draws the bar (loss, tokens/s) and appends every figure to the log."""
+
+    def __init__(self, log: Log, bar: Progress, tokens_per_step: float, role: str) -> None:
+        self._log, self._bar, self._role = log, bar, role
+        self._tokens = tokens_per_step
+        self._mark = (0, time.monotonic())
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.skip(state.global_step)
+        self._mark = (state.global_step, time.monotonic())
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.update(1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        logs = dict(logs or {})
+        step, now = state.global_step, time.monotonic()
+        figures = {
+            name: logs[name]
+            for name in ("loss", "eval_loss", "learning_rate", "grad_norm")
+            if name in logs
+        }
+        if "loss" in logs and step > self._mark[0]:
+            speed = (step - self._mark[0]) * self._tokens / (now - self._mark[1])
+            self._mark = (step, now)
+            figures["tokens_per_s"] = round(speed, 1)
+            self._bar.update(0, loss=f"{logs['loss']:.4f}", speed=f"{speed:,.0f} tok/s")
+        if "eval_loss" in logs:
+            self._mark = (step, now)  # validation time is not training time
+            self._bar.update(0, validation=f"{logs['eval_loss']:.4f}")
+        if figures:
+            self._log.event("train", role=self._role, step=step, **figures)
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Writes ``sealed.json`` (hashes) last, so that a torn checkpoint is never resumed."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+        hashes = {p.name: hash_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
+        write_atomic(folder / SEAL, json.dumps(hashes))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint with most steps whose seal holds, or none."""
+    found = sorted(
+        folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True
+    )
+    for checkpoint in found:
+        try:
+            hashes = json.loads((checkpoint / SEAL).read_text())
+            if all(hash_file(checkpoint / name) == value for name, value in hashes.items()):
+                return checkpoint
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+class KeepBest(TrainerCallback):  # type: ignore[misc]
+    """Keeps the weights of the lowest validation loss and stops after ``patience`` without one.
+
+    All it needs is in the trainer's own history, so a resumed run decides as an unbroken one.
+    """
+
+    def __init__(self, folder: Path, patience: int) -> None:
+        self._folder, self._patience = folder, patience
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+        best = min(range(len(losses)), key=losses.__getitem__)
+        if best == len(losses) - 1:
+            model.save_pretrained(self._folder)
+        elif len(losses) - 1 - best >= self._patience:
+            control.should_training_stop = True
+
+
+class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+    """Saves a checkpoint and ends training at the next step once a stop was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.asked:
+            control.should_save = True
+            control.should_training_stop = True
+
+    @contextmanager
+    def listening(self, log: Log) -> Iterator[None]:
+        """Turn the first SIGINT or SIGTERM into a stop at the next step; the second is final."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            log.say("stopping: saving a checkpoint first (once more to stop at once)")
+
+        try:
+            previous = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's
+            previous = {}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

@@ -1,0 +1,91 @@
+"""Run a trainer to its end, whatever interrupted it before: one loop for teacher and student."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, Trainer
+
+from edgetune.errors import EdgetuneError, Interrupted
+from edgetune.log import Log
+from edgetune.train.callbacks import (
+    KeepBest,
+    SealCheckpoints,
+    ShowProgress,
+    StopWhenAsked,
+    newest_checkpoint,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave: steps done, last train loss, best and last validation loss."""
+
+    steps: int
+    train_loss: float | None
+    validation_loss: float | None
+    best: Path | None  # folder with the best weights, when patience was asked for
+    resumed_from: int
+
+
+def run_trainer(
+    trainer: Trainer,
+    steps: int,
+    tokens_per_step: float,
+    patience: int | None,
+    role: str,
+    log: Log,
+) -> Outcome:
+    """Train to ``steps``, from the newest sealed checkpoint in the trainer's folder if any.
+
+    Raises:
+        Interrupted: a stop was asked for; a checkpoint was saved.
+        EdgetuneError: the loss is no longer a number.
+    """
+    folder = Path(trainer.args.output_dir or ".")
+    stop, best = StopWhenAsked(), folder / "best"
+    checkpoint = newest_checkpoint(folder)
+    with log.progress(role, steps) as bar, stop.listening(log):
+        trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
+        trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))
+        if patience is not None:
+            trainer.add_callback(KeepBest(best, patience))
+        trainer.add_callback(stop)
+        trainer.add_callback(SealCheckpoints())
+        if checkpoint:
+            log.say(f"{role}: going on from step {checkpoint.name.rpartition('-')[2]}")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    history = trainer.state.log_history
+    if stop.asked and trainer.state.global_step < steps:
+        raise Interrupted(
+            f"stopped at step {trainer.state.global_step} of {steps}; the checkpoint is saved",
+            hint="the same command goes on from there",
+        )
+    losses = [row["loss"] for row in history if "loss" in row]
+    if losses and losses[-1] != losses[-1]:
+        raise EdgetuneError(
+            "the loss is not a number any more",
+            where=role,
+            hint="lower learning_rate, or use compute_dtype: float32",
+        )
+    validation = [row["eval_loss"] for row in history if "eval_loss" in row]
+    return Outcome(
+        steps=trainer.state.global_step,
+        train_loss=losses[-1] if losses else None,
+        validation_loss=min(validation) if patience and validation else (validation or [None])[-1],
+        best=best if patience is not None and best.is_dir() else None,
+        resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
+    )
+
+
+def write_metrics(history: list[dict[str, Any]], role: str, path: Path) -> None:
+    """Append the trainer's history to ``metrics.jsonl``, which the report's curves come from."""
+    names = ("step", "loss", "eval_loss", "learning_rate")
+    with path.open("a", encoding="utf-8") as file:
+        for row in history:
+            kept = {name: row[name] for name in names if name in row}
+            if "loss" in kept or "eval_loss" in kept:
+                file.write(json.dumps({"role": role, **kept}) + "\n")

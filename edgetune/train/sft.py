@@ -1,0 +1,114 @@
+"""Supervised fine-tuning with TRL over rows that are already tokens with a loss mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from trl import SFTConfig, SFTTrainer
+
+from edgetune.data.encode import Encoded
+from edgetune.log import Log
+from edgetune.recipe import TuneSection
+from edgetune.train.arguments import count_steps, trainer_arguments
+from edgetune.train.loop import Outcome, run_trainer, write_metrics
+from edgetune.train.sampler import SimilarLengths
+
+
+class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer; rows that are not packed go in batches of similar length."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.packing:
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        # Grouped by optimizer step, so that the size of a forward pass does not change the order.
+        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return SimilarLengths(lengths, rows, self.args.seed)
+
+
+def tune(
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Encoded],
+    validation: Sequence[Encoded],
+    section: TuneSection,
+    max_length: int,
+    seed: int,
+    out: Path,
+    log: Log,
+) -> Outcome:
+    """Train ``model``'s trainable parameters on the trained positions of ``train``.
+
+    Args:
+        model: with adapters already added, or all parameters trainable.
+        tokenizer: for the padding token.
+        train, validation: encoded rows.
+        section: the knobs.
+        max_length: tokens of a packed sequence when ``section.packing``.
+        seed: of shuffling and dropout.
+        out: the artifact's directory; checkpoints go to its scratch, curves to ``metrics.jsonl``.
+        log: bar and events.
+    """
+    disable_progress_bar()
+    keep_trainable_float32(model)
+    folder = out / "scratch" / "teacher"
+    train_set, eval_set = as_dataset(train), as_dataset(validation)
+    device = next(model.parameters()).device.type
+    arguments = trainer_arguments(section, 1, folder, seed, device, bool(validation))
+    config = SFTConfig(
+        **arguments,
+        max_length=section.pack_length or max_length,
+        packing=section.packing,
+        eval_packing=False,
+        completion_only_loss=False,  # the labels carry the mask already
+    )
+    trainer = TeacherTrainer(
+        model=model,
+        args=config,
+        train_dataset=train_set,
+        eval_dataset=eval_set if validation else None,
+        processing_class=tokenizer,
+    )
+    # TRL casts QLoRA adapters to bfloat16 as it is built; a resumed run would load them as float32
+    # and go on differently. In float32 throughout, kill and resume are bit-identical.
+    keep_trainable_float32(trainer.model)
+    sequences = len(trainer.train_dataset)
+    steps = count_steps(section, sequences)
+    trainer.args.max_steps = steps
+    tokens = sum(len(row.ids) for row in train) / sequences
+    log.say(f"{len(train):,} rows in {sequences:,} sequences, {steps:,} steps")
+    outcome = run_trainer(
+        trainer,
+        steps,
+        tokens * section.batch_size * section.gradient_accumulation,
+        section.patience,
+        "teacher",
+        log,
+    )
+    write_metrics(trainer.state.log_history, "teacher", out / "metrics.jsonl")
+    return outcome
+
+
+def as_dataset(rows: Sequence[Encoded]) -> Dataset:
+    """Return ``input_ids`` and ``labels`` (−100 where a token is not trained on)."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [row.ids for row in rows],
+            "labels": [
+                [i if t else -100 for i, t in zip(row.ids, row.trained, strict=True)]
+                for row in rows
+            ],
+        }
+    )
+
+
+def keep_trainable_float32(model: Any) -> None:
+    """Keep trainable parameters in float32, where small updates are not rounded away."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
