@@ -1,0 +1,143 @@
+"""Write the files of a plan. One that an interrupted run finished is kept as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune.artifact import hash_source, write_atomic
+from edgetune.errors import Unsupported
+from edgetune.export.check import LOSSLESS_KL
+from edgetune.export.gguf import GgufHeader, convert_gguf, read_gguf, write_gguf
+from edgetune.export.onnx import build_graph, rewrite_weights
+from edgetune.log import Log
+from edgetune.quantize.plan import Plan
+
+SCRATCH = "scratch"
+
+
+@dataclass
+class Written:
+    """What was written and what was refused.
+
+    Attributes:
+        files: ``{"name", "format", "scheme", "path", "bytes", "sha256", "lossless", "fallbacks"}``.
+        refused: ``{"format", "scheme", "why"}``.
+    """
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+
+    def refuse(self, kind: str, schemes: Iterable[str], error: Unsupported) -> Written:
+        """Note why files cannot be, and return itself: the run goes on with the rest."""
+        self.refused += [{"format": kind, "scheme": each, "why": error.what} for each in schemes]
+        return self
+
+
+def write_ggufs(
+    model: Path,
+    header: GgufHeader,
+    plan: Plan,
+    importance: Mapping[str, np.ndarray],
+    out: Path,
+    log: Log,
+) -> Written:
+    """Write ``gguf/<name>-<scheme>.gguf`` below ``out``: F32 by the converter, the rest from it."""
+    plain = out / ("gguf" if "F32" in plan.gguf else SCRATCH) / f"{header.name}-F32.gguf"
+    written = Written()
+    try:
+        _finish(plain, out, lambda part: convert_gguf(model, part, header))
+    except Unsupported as error:
+        return written.refuse("gguf", plan.gguf, error)
+    source = read_gguf(plain)
+    with log.progress("GGUF", len(plan.gguf)) as bar:
+        for scheme, types in plan.gguf.items():
+            path = out / "gguf" / f"{header.name}-{scheme}.gguf"
+
+            def write(part: Path, scheme: str = scheme, types: Any = types) -> list[dict[str, str]]:
+                write_gguf(source, part, scheme, types, importance)
+                return []
+
+            _add(written, path, ("gguf", scheme), out, write)
+            bar.update(1, now=scheme)
+    for file in written.files:
+        file["fallbacks"] = [f for f in plan.fallbacks if f["scheme"] == file["scheme"]]
+    return written
+
+
+def write_onnx(
+    model: Path, plan: Plan, importance: Mapping[str, np.ndarray], out: Path, log: Log
+) -> Written:
+    """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it."""
+    source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
+    builder = out / SCRATCH / "builder"
+    written = Written()
+    try:
+        _finish(source, out, lambda part: build_graph(model, part, builder))
+    except Unsupported as error:
+        return written.refuse("onnx", plan.onnx, error)
+    with log.progress("ONNX", len(plan.onnx)) as bar:
+        for precision, settings in plan.onnx.items():
+            path = out / "onnx" / precision
+
+            def write(part: Path, settings: Any = settings) -> list[dict[str, str]]:
+                return rewrite_weights(source, model, part, settings, importance)
+
+            _add(written, path, ("onnx", precision), out, write)
+            bar.update(1, now=precision)
+    return written
+
+
+def _add(
+    written: Written,
+    path: Path,
+    what: tuple[str, str],
+    out: Path,
+    write: Callable[[Path], list[dict[str, str]]],
+) -> None:
+    """Finish a file, or note why it cannot be: the run goes on with the rest."""
+    kind, scheme = what
+    note = out / SCRATCH / f"{kind}-{scheme}-fallbacks.json"  # outlives a kill, as the file does
+
+    def write_both(part: Path) -> None:
+        fallbacks = write(part)
+        write_atomic(note, json.dumps(fallbacks))
+
+    try:
+        _finish(path, out, write_both)
+    except Unsupported as error:
+        written.refuse(kind, [scheme], error)
+        return
+    fallbacks = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else []
+    parts = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    file = {
+        "name": f"{scheme}.{kind}",
+        "format": kind,
+        "scheme": scheme,
+        "path": path.relative_to(out).as_posix(),
+        "bytes": sum(part.stat().st_size for part in parts),
+        "sha256": hash_source(path),
+        "lossless": scheme in LOSSLESS_KL,
+        "fallbacks": fallbacks,
+    }
+    written.files.append(file)
+
+
+def _finish(path: Path, out: Path, write: Callable[[Path], Any]) -> None:
+    """Write under another name and rename, so that what has the right name is whole."""
+    if path.exists():
+        return
+    part = out / SCRATCH / f"unfinished-{path.name}"
+    if part.is_dir():
+        shutil.rmtree(part)
+    part.unlink(missing_ok=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    write(part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.rename(path)

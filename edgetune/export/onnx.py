@@ -1,0 +1,178 @@
+"""ONNX folders: the graph of onnxruntime-genai's builder, its weights as the plan says.
+
+The builder is called in process (importing it takes longer than building) and once: it makes the
+float32 graph, and the other precisions are that graph with other weights (see :mod:`.onnx_blocks`).
+Its own float16 graph fails on the CPU at the second token, its own int4 has twice the KL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgetune.artifact import write_atomic
+from edgetune.errors import Unsupported
+from edgetune.export.onnx_blocks import narrow_graph, quantize_graph
+
+MODEL, DATA = "model.onnx", "model.onnx.data"
+HEAD_SIZE_STEP = 16  # ONNX Runtime's GroupQueryAttention on CPU
+# Text models the builder of onnxruntime-genai 0.18 dispatches on.
+ARCHITECTURES = (
+    "Ernie4_5ForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM",
+    "GraniteForCausalLM", "HunYuanDenseV1ForCausalLM", "InternLM2ForCausalLM", "LlamaForCausalLM",
+    "MistralForCausalLM", "NemotronForCausalLM", "OlmoForCausalLM", "Phi3ForCausalLM",
+    "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM",
+)  # fmt: skip
+_COPIED = ("config.json", "contract.json", "generation_config.json", "chat_template.jinja")
+
+
+def check_onnx_support(folder: Path) -> list[str]:
+    """Return why the model in ``folder`` cannot be an ONNX folder; empty when it can."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    architecture = (config.get("architectures") or ["?"])[0]
+    faults = []
+    if architecture not in ARCHITECTURES:
+        faults.append(
+            f"the onnxruntime-genai builder does not know the architecture {architecture}"
+        )
+    size = _head_size(config)
+    if size % HEAD_SIZE_STEP:
+        faults.append(
+            f"head size {size}: ONNX Runtime's attention needs a multiple of {HEAD_SIZE_STEP}"
+        )
+    if not (folder / "tokenizer.json").is_file():
+        faults.append("there is no tokenizer.json, which ONNX clients tokenize with")
+    return faults
+
+
+def build_graph(folder: Path, target: Path, scratch: Path) -> None:
+    """Write the model as an ONNX folder of float32 weights.
+
+    Args:
+        folder: Hugging Face folder with safetensors, tokenizer and contract.
+        target: folder to write; must not exist.
+        scratch: folder for the builder's temporary files.
+
+    Raises:
+        Unsupported: the builder refuses the model.
+    """
+    said = io.StringIO()
+    try:
+        with _quiet(said):
+            from onnxruntime_genai.models import builder
+
+            options = builder.parse_extra_options(
+                None, str(folder), str(target), "fp32", "cpu", str(scratch), ["hf_token=false"]
+            )
+            builder.create_model(
+                None, str(folder), str(target), "fp32", "cpu", str(scratch), **options
+            )
+    except Exception as error:  # the builder raises every kind, bare Exceptions among them
+        last = said.getvalue().strip().splitlines()[-1:]
+        raise Unsupported(
+            f"the onnxruntime-genai builder fails: {type(error).__name__}: {error}",
+            where=str(folder),
+            hint=" ".join(["the last it said:", *last]) if last else "",
+        ) from error
+    model = onnx.load(target / MODEL, load_external_data=False)
+    _fix_cache_width(model, folder)
+    write_model(model, target / MODEL)
+    finish_folder(folder, target)
+
+
+def rewrite_weights(
+    source: Path,
+    folder: Path,
+    target: Path,
+    settings: dict[str, Any],
+    importance: Mapping[str, np.ndarray],
+) -> list[dict[str, str]]:
+    """Write the float32 ONNX folder ``source`` again with float16, 8-bit or 4-bit weights.
+
+    Args:
+        source: what :func:`build_graph` wrote.
+        folder: the Hugging Face folder it was made from.
+        target: folder to write; must not exist.
+        settings: of the plan.
+        importance: GGUF tensor name to column weights; may be empty.
+
+    Returns:
+        The weights that stayed float32, and why.
+    """
+    model = onnx.load(source / MODEL)
+    if settings["weights"] == "F16":
+        fallbacks = narrow_graph(model)
+    else:
+        fallbacks = quantize_graph(model, settings, importance)
+    target.mkdir(parents=True)
+    onnx.save(
+        model,
+        target / MODEL,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=DATA,
+        size_threshold=1024,
+    )
+    for file in source.iterdir():
+        if file.name not in (MODEL, DATA):
+            shutil.copy2(file, target / file.name)
+    finish_folder(folder, target)
+    return fallbacks
+
+
+def finish_folder(folder: Path, target: Path) -> None:
+    """Copy what clients read beside the graph, and name the contract's end tokens."""
+    for name in _COPIED:
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, target / name)
+    shutil.copy2(folder / "tokenizer.json", target / "tokenizer.json")
+    contract = folder / "contract.json"
+    if not contract.is_file():
+        return
+    ends = json.loads(contract.read_text(encoding="utf-8"))["stop_ids"]
+    config = json.loads((target / "genai_config.json").read_text(encoding="utf-8"))
+    config["model"]["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+    write_atomic(target / "genai_config.json", json.dumps(config, indent=1))
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write the graph alone; its external data stays as it lies."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(model.SerializeToString())
+    temporary.replace(path)
+
+
+def _fix_cache_width(model: onnx.ModelProto, folder: Path) -> None:
+    """Write the cache's last dimension as a number: transformers.js refuses the symbol."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.name.startswith(("past_key_values.", "present.")):
+            last = value.type.tensor_type.shape.dim[-1]
+            if not last.HasField("dim_value"):
+                last.dim_value = _head_size(config)
+
+
+def _head_size(config: dict[str, Any]) -> int:
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return int(size)
+
+
+@contextlib.contextmanager
+def _quiet(said: io.StringIO) -> Iterator[None]:
+    """Keep the builder's prints, bars and log lines from the terminal."""
+    root = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            yield
+    finally:
+        logging.disable(root)

@@ -1,0 +1,91 @@
+"""The quantization plan: which type every tensor of every file gets, and on what ground."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune.artifact import write_atomic
+from edgetune.errors import InputError
+from edgetune.quantize.ggml import stock_types
+
+NAME = "plan.json"
+# ggml's Q4_0 and Q8_0 are what ONNX Runtime's MatMulNBits computes with: blocks of 32 along the
+# input, one scale, a fixed zero point. Level 4 multiplies in int8; level 1 costs 25 % of the speed.
+# The head keeps 8 bits, where a rounding error goes straight into the distribution; so does the
+# embedding, which is a lookup, and the same tensor where the two are tied.
+_BLOCKS = {"block_size": 32, "accuracy_level": 4, "head": "Q8_0", "embedding": "Q8_0"}
+ONNX_SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {"weights": "F32"},
+    "fp16": {"weights": "F16"},
+    "int8": {"weights": "Q8_0", **_BLOCKS},
+    "int4": {"weights": "Q4_0", **_BLOCKS},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What export writes.
+
+    Attributes:
+        gguf: scheme to tensor name to ggml type.
+        onnx: precision to its settings; see :data:`ONNX_SETTINGS`.
+        fallbacks: ``{"scheme", "tensor", "wanted", "got", "why"}``.
+        imatrix_sha256: hash of the importance matrix, or none.
+        calibration: ``{"rows", "tokens", "sha256", "split"}``, or empty.
+    """
+
+    gguf: dict[str, dict[str, str]]
+    onnx: dict[str, dict[str, Any]]
+    fallbacks: list[dict[str, str]] = field(default_factory=list)
+    imatrix_sha256: str | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_gguf(
+    source: Path, schemes: Sequence[str], importance: Mapping[str, np.ndarray] | None
+) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """Return llama.cpp's own mix for each scheme, and where shapes forced another type.
+
+    Args:
+        source: the model as an F32 GGUF file.
+        schemes: such as ``Q4_K_M``.
+        importance: as it will be used; llama.cpp's choice depends on whether there is one.
+    """
+    types: dict[str, dict[str, str]] = {}
+    fallbacks: list[dict[str, str]] = []
+    for scheme in schemes:
+        mix = stock_types(source, scheme, importance)
+        types[scheme] = mix.types
+        fallbacks += [{"scheme": scheme, **fallback} for fallback in mix.fallbacks]
+    return types, fallbacks
+
+
+def hash_sequences(sequences: Sequence[Sequence[int]]) -> str:
+    """Return the SHA-256 of token sequences, so that a plan names its calibration data."""
+    text = json.dumps([list(ids) for ids in sequences], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write ``plan.json``."""
+    write_atomic(folder / NAME, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read ``plan.json``.
+
+    Raises:
+        InputError: there is none, or it holds something else.
+    """
+    path = folder / NAME
+    try:
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"no readable quantization plan: {error}", where=str(path)) from error

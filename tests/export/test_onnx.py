@@ -1,0 +1,155 @@
+"""ONNX folders: the builder's graph with ggml's blocks, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from gguf.quants import dequantize
+
+from edgetune.errors import Unsupported
+from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
+from edgetune.export.onnx_blocks import unpack_blocks
+from edgetune.quantize.ggml import quantize_tensor
+from edgetune.quantize.plan import ONNX_SETTINGS
+from edgetune.runtimes import open_runtime
+
+IDS = list(range(3, 90))
+
+
+@pytest.fixture(scope="module")
+def contracted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with the part of a contract that ONNX folders carry."""
+    folder = tmp_path_factory.mktemp("onnx") / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "contract.json").write_text(json.dumps({"stop_ids": [0, 2]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def float_folder(contracted: Path) -> Path:
+    folder = contracted.parent / "fp32"
+    build_graph(contracted, folder, contracted.parent / "scratch")
+    return folder
+
+
+def log_probs(path: Path) -> np.ndarray:
+    runtime = open_runtime(path, threads=1)
+    scores = runtime.logits(IDS).astype(np.float64)
+    runtime.close()
+    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+
+
+def divergence(path: Path, reference: Path) -> float:
+    wanted = log_probs(reference)
+    return float((np.exp(wanted) * (wanted - log_probs(path))).sum(-1).mean())
+
+
+def test_float_graph_is_the_model(float_folder: Path, contracted: Path) -> None:
+    assert divergence(float_folder, contracted) < 1e-9
+
+
+def test_folder_holds_what_clients_read(float_folder: Path) -> None:
+    names = {file.name for file in float_folder.iterdir()}
+    assert names >= {
+        "model.onnx", "genai_config.json", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja", "config.json", "contract.json",
+    }  # fmt: skip
+    config = json.loads((float_folder / "genai_config.json").read_text())
+    assert config["model"]["eos_token_id"] == [0, 2]
+    graph = onnx.load(float_folder / "model.onnx", load_external_data=False).graph
+    cache = [value for value in graph.input if value.name.startswith("past_key_values.")]
+    assert {value.type.tensor_type.shape.dim[-1].dim_value for value in cache} == {16}
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp16", 1e-5), ("int8", 2e-3), ("int4", 0.1)])
+def test_precisions_stay_close(
+    precision: str, limit: float, float_folder: Path, contracted: Path, tmp_path: Path
+) -> None:
+    settings = ONNX_SETTINGS[precision]
+    left = rewrite_weights(float_folder, contracted, tmp_path / precision, settings, {})
+    assert left == []
+    assert 0 < divergence(tmp_path / precision, contracted) < limit
+    runtime = open_runtime(tmp_path / precision, threads=1)
+    assert len(list(runtime.stream(IDS[:9], 5))) == 5  # the cache works, not just a first pass
+    runtime.close()
+    whole = sum(f.stat().st_size for f in float_folder.glob("model.onnx*"))
+    assert sum(f.stat().st_size for f in (tmp_path / precision).glob("model.onnx*")) < whole
+
+
+def test_importance_reaches_the_blocks(
+    float_folder: Path, contracted: Path, tmp_path: Path
+) -> None:
+    importance = {"blk.0.attn_q.weight": np.geomspace(1, 1e4, 64, dtype=np.float32)}
+    weights = []
+    for name, given in (("plain", {}), ("weighed", importance)):
+        rewrite_weights(float_folder, contracted, tmp_path / name, ONNX_SETTINGS["int4"], given)
+        graph = onnx.load(tmp_path / name / "model.onnx").graph
+        weights.append({each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer})
+    changed = {
+        name for name in weights[0] if not np.array_equal(weights[0][name], weights[1][name])
+    }
+    assert changed
+    assert all(name.startswith("/model/layers.0/attn/qkv_proj") for name in changed)
+
+
+@pytest.mark.parametrize(("kind", "number", "zero"), [("Q4_0", 2, 8), ("Q8_0", 8, 128)])
+def test_blocks_hold_ggmls_numbers(kind: str, number: int, zero: int) -> None:
+    values = np.random.default_rng(0).standard_normal((6, 96), dtype=np.float32)
+    raw = quantize_tensor(values, kind)
+    codes, scales = unpack_blocks(raw, kind)
+    if kind == "Q4_0":  # MatMulNBits: the low half of a byte comes first
+        codes = np.stack([codes & 15, codes >> 4], -1).reshape(6, 3, 32)
+    found = (codes.astype(np.float32) - zero) * scales[..., None]
+    assert np.array_equal(found.reshape(6, 96), dequantize(raw, number))
+
+
+def test_rows_of_no_whole_blocks_stay_float(contracted: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = tmp_path / "model"
+    shutil.copytree(contracted, model)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=306, hidden_size=48, intermediate_size=96, num_hidden_layers=1,
+        num_attention_heads=3, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(model)
+    build_graph(model, tmp_path / "fp32", tmp_path / "scratch")
+    left = rewrite_weights(tmp_path / "fp32", model, tmp_path / "int4", ONNX_SETTINGS["int4"], {})
+    named = {fallback["tensor"]: fallback for fallback in left}
+    assert named["/model/layers.0/mlp/gate_proj/MatMul"]["why"].startswith("rows of 48")
+    assert "/model/layers.0/mlp/down_proj/MatMul" not in named  # rows of 96
+    assert divergence(tmp_path / "int4", model) < 0.1
+
+
+def test_refuses_by_name(tiny_model: Path, tmp_path: Path) -> None:
+    assert check_onnx_support(tiny_model) == []
+    shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config |= {"architectures": ["NobodyForCausalLM"], "head_dim": 8}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    faults = check_onnx_support(tmp_path / "model")
+    assert "NobodyForCausalLM" in faults[0]
+    assert "head size 8" in faults[1]
+
+
+def test_a_failing_builder_is_unsupported_and_silent(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model/model.safetensors").unlink()
+    with pytest.raises(Unsupported, match="builder fails"):
+        build_graph(tmp_path / "model", tmp_path / "out", tmp_path / "scratch")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.assets
+def test_stories260k_is_refused_before_any_work(assets: Path) -> None:
+    (fault,) = check_onnx_support(assets / "models/stories260K")
+    assert "head size 8" in fault
