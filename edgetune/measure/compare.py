@@ -1,0 +1,183 @@
+"""Measure models one after another, each in a fresh process, on the same work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import write_atomic
+from edgetune.errors import EdgetuneError, InputError
+from edgetune.log import Log
+from edgetune.measure.quality import exact_match
+from edgetune.measure.subject import Subject, Workload
+from edgetune.models.hardware import count_threads
+from edgetune.models.ref import ModelRef
+from edgetune.recipe import BenchSection
+
+WORKLOAD = "workload.json"
+STDERR_LINES = 12  # of a worker that died, quoted in the error
+
+
+def measure_subjects(
+    subjects: Sequence[Subject],
+    workload: Workload,
+    section: BenchSection,
+    scratch: Path,
+    log: Log,
+    devices: Sequence[str] = ("cpu",),
+) -> list[dict[str, Any]]:
+    """Measure every subject and return the report's entries, in the order given.
+
+    Divergences are to the subject whose role is ``teacher`` (to the base, if there is no teacher),
+    and those of files also to the one whose role is ``merged``. Those two are measured first and
+    leave their log probabilities in ``scratch``, as does every finished subject its result, so that
+    an interrupted call goes on.
+
+    Args:
+        subjects: models with names of their own.
+        workload: what they are asked.
+        section: how long and how often.
+        scratch: folder for jobs, results and reference log probabilities.
+        log: gets a bar, and a line a subject.
+        devices: where Hugging Face models run; files run on the CPU.
+
+    Raises:
+        InputError: two subjects of one name, or a model that cannot be loaded.
+        EdgetuneError: a worker died; it names the model and quotes its last words.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two models are called '{twice}'", where="bench", hint="rename one")
+    work = json.dumps(workload.to_json())
+    write_atomic(scratch / WORKLOAD, work)
+    work_hash = hashlib.sha256(work.encode()).hexdigest()
+    keepers = _find_references(subjects)
+    order = sorted(subjects, key=lambda s: s.name not in keepers.values())
+    pairs = [(s, device) for s in order for device in (devices if s.format == "hf" else ("cpu",))]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    with log.progress("models", len(pairs)) as bar:
+        for subject, device in pairs:
+            job = _make_job(subject, device, keepers, section, scratch)
+            job["workload_sha256"] = work_hash
+            measurements = _measure(subject, job, workload, scratch)
+            found[subject.name] += measurements
+            log.event("measured", model=subject.name, measurements=measurements)
+            bar.update(1, now=subject.name)
+    return [_entry(subject, found[subject.name]) for subject in subjects]
+
+
+def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
+    """Return the names of the subjects that ``teacher`` and ``merged`` stand for."""
+    by_role = {subject.role: subject.name for subject in reversed(subjects)}
+    teacher = by_role.get("teacher") or by_role.get("base")
+    merged = by_role.get("merged")
+    return {k: v for k, v in (("teacher", teacher), ("merged", merged)) if v}
+
+
+def _make_job(
+    subject: Subject, device: str, keepers: dict[str, str], section: BenchSection, scratch: Path
+) -> dict[str, Any]:
+    """Return the worker's job, as :func:`edgetune.measure.worker.run_job` reads it."""
+    compared = {
+        reference: str(_log_probs(name, scratch))
+        for reference, name in keepers.items()
+        if name != subject.name and (reference == "teacher" or subject.role == "file")
+    }
+    keeps = subject.name in keepers.values() and device == "cpu"
+    model = subject.model
+    where = {"ref": model.to_json(Path())} if isinstance(model, ModelRef) else {"model": str(model)}
+    return {
+        **where,
+        "sha256": subject.sha256,
+        "device": device,
+        "threads": section.threads or count_threads(),
+        "new_tokens": section.new_tokens,
+        "repeats": section.repeats,
+        "max_new_tokens": section.max_new_tokens,
+        "references": compared,
+        "keep": str(_log_probs(subject.name, scratch)) if keeps else None,
+        "workload": str(scratch / WORKLOAD),
+        "result": str(scratch / f"{_slug(subject.name)}.{device}.json"),
+    }
+
+
+def _measure(
+    subject: Subject, job: dict[str, Any], workload: Workload, scratch: Path
+) -> list[dict[str, Any]]:
+    """Run the job, if its result is not there from before, and judge its answers."""
+    path = Path(job["result"])
+    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if result.get("job") != job or (job["keep"] and not Path(job["keep"]).is_file()):
+        _run_worker(subject, job, scratch)
+        result = json.loads(path.read_text(encoding="utf-8"))
+    measurements: list[dict[str, Any]] = result["measurements"]
+    if not workload.expected:
+        return measurements
+    answers = [workload.encoder.decode_answer(ids) for ids in result["answers"]]
+    match = exact_match(answers, workload.expected)
+    task = {
+        "name": "exact_match",
+        "value": match.value,
+        "unit": "",
+        "n": match.n,
+        "ci95": list(match.ci95 or ()),
+        "where": measurements[0]["where"],
+    }
+    return [task, *measurements]
+
+
+def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path) -> None:
+    file = scratch / f"{_slug(subject.name)}.{job['device']}.job.json"
+    write_atomic(file, json.dumps(job))
+    said = file.with_suffix(".stderr")
+    threads = str(job["threads"])
+    with said.open("wb") as stderr:
+        code = subprocess.run(
+            [sys.executable, "-m", "edgetune.measure.worker", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
+            check=False,
+        ).returncode
+    if code == 0:
+        return
+    last = "\n".join(said.read_text(errors="replace").strip().splitlines()[-STDERR_LINES:])
+    if code == InputError.exit_code:
+        raise InputError(f"'{subject.name}' cannot be measured: {last}")
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    raise EdgetuneError(
+        f"the process measuring '{subject.name}' ended {how}:\n{last}",
+        where=str(subject.path),
+        hint="signal 9 is most often a lack of memory" if code == -9 else "",
+    )
+
+
+def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": subject.name,
+        "role": subject.role,
+        "format": subject.format,
+        "scheme": subject.scheme,
+        "path": str(subject.path),
+        "sha256": subject.sha256,
+        "bytes": subject.bytes,
+        "measurements": measurements,
+    }
+
+
+def _log_probs(name: str, scratch: Path) -> Path:
+    return scratch / f"{_slug(name)}.log_probs.npy"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

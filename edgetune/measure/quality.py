@@ -1,0 +1,261 @@
+"""Quality: what a model says of the tokens its reference saw, and whether its answers are right.
+
+Shapes: T positions of a row, P of them trained (those whose token an answer holds), V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgetune.errors import EdgetuneError
+from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
+from edgetune.runtimes import Runtime
+
+CHUNK_SCORES = 2**21  # logits turned to float64 at a time: 16 MB
+
+
+class Encoded(Protocol):
+    """A row's tokens and which of them count; what :mod:`edgetune.data` makes of a row."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def trained(self) -> list[bool]: ...
+
+
+@dataclass
+class Comparison:
+    """KL and agreement with one reference, per position and per row."""
+
+    divergences: list[np.ndarray] = field(default_factory=list)
+    agreements: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Scores:
+    """Teacher-forced scores of some rows.
+
+    Attributes:
+        nll_sums: negative log likelihood of each row's trained tokens, in nats.
+        counts: how many those are.
+        comparisons: by the name of the reference.
+    """
+
+    nll_sums: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> int:
+        """How many positions were scored."""
+        return sum(self.counts)
+
+    def perplexity(self) -> Estimate:
+        """Return exp of the mean negative log likelihood of a trained token."""
+        nll = ratio_of_sums(self.nll_sums, self.counts)
+        ends = None if nll.ci95 is None else (math.exp(nll.ci95[0]), math.exp(nll.ci95[1]))
+        return Estimate(math.exp(nll.value), nll.n, ends)
+
+    def kl_divergence(self, reference: str) -> Estimate:
+        """Return the mean of KL(reference || model) over positions, in nats."""
+        rows = self.comparisons[reference].divergences
+        return ratio_of_sums([float(row.sum()) for row in rows], self.counts)
+
+    def kl_divergence_p99(self, reference: str) -> Estimate:
+        """Return the KL that 99 % of the positions stay below, in nats."""
+        every = np.concatenate(self.comparisons[reference].divergences)
+        return Estimate(percentile(every, 99), len(self.counts))
+
+    def top1_agreement(self, reference: str) -> Estimate:
+        """Return the share of positions whose most likely token is the reference's."""
+        return ratio_of_sums(self.comparisons[reference].agreements, self.counts)
+
+
+class ReferenceLogProbs:
+    """Log probabilities of a reference on disk: a ``.npy`` of float32 ``[positions, V]``.
+
+    They are written once, as the reference itself is measured, and mapped into memory by every
+    model that is compared with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows = np.load(path, mmap_mode="r")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Positions and vocabulary."""
+        positions, vocabulary = self._rows.shape
+        return int(positions), int(vocabulary)
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Return float64 log probabilities ``[last - first, V]``, normalised again.
+
+        Rounding to float32 left them off by 1e-7; normalised, KL cannot come out negative.
+        """
+        return log_softmax(self._rows[first:last])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return float64 log probabilities over the last axis."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
+
+
+def score_rows(
+    runtime: Runtime,
+    rows: Sequence[Encoded],
+    references: dict[str, ReferenceLogProbs] | None = None,
+    keep: Path | None = None,
+) -> Scores:
+    """Score the trained tokens of ``rows`` with a runtime.
+
+    Args:
+        runtime: the model.
+        rows: encoded rows; one without a trained token behind its first is passed over.
+        references: by name, log probabilities of the same rows.
+        keep: file that gets this model's own log probabilities, for others to be compared with.
+
+    Raises:
+        EdgetuneError: logits that are not finite, or another vocabulary than the reference's.
+    """
+    references = references or {}
+    scores = Scores(comparisons={name: Comparison() for name in references})
+    kept: np.ndarray | None = None
+    targets = [_targets(row) for row in rows]
+    done, total = 0, sum(map(len, targets))
+    for number, (row, trained) in enumerate(zip(rows, targets, strict=True)):
+        if not trained:
+            continue
+        logits_PV = runtime.logits(row.ids[: trained[-1]])[np.array(trained) - 1]
+        if not np.isfinite(logits_PV).all():
+            raise EdgetuneError("a logit is not finite", where=f"row {number} in {runtime.name}")
+        if keep and kept is None:
+            kept = _open_npy(keep, (total, logits_PV.shape[1]))
+        out = None if kept is None else kept[done : done + len(trained)]
+        _check_references(references, total, logits_PV.shape[1])
+        _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, out)
+        done += len(trained)
+    if keep and isinstance(kept, np.memmap):
+        kept.flush()
+        _partial(keep).replace(keep)
+    return scores
+
+
+def _score_row(
+    scores: Scores,
+    logits_PV: np.ndarray,
+    tokens_P: np.ndarray,
+    references: dict[str, ReferenceLogProbs],
+    offset: int,
+    out: np.ndarray | None,
+) -> None:
+    """Add one row's numbers, some positions at a time so that memory stays bounded."""
+    positions, vocabulary = logits_PV.shape
+    step = max(1, CHUNK_SCORES // vocabulary)
+    nll = 0.0
+    divergences: dict[str, list[np.ndarray]] = {name: [] for name in references}
+    agreements = dict.fromkeys(references, 0)
+    for first in range(0, positions, step):
+        chunk = slice(first, first + step)
+        model = log_softmax(logits_PV[chunk])
+        nll -= float(np.take_along_axis(model, tokens_P[chunk, None], axis=1).sum())
+        if out is not None:
+            out[chunk] = model
+        for name, reference in references.items():
+            wanted = reference.read(offset + first, offset + first + len(model))
+            divergence_P, agree_P = compare_positions(wanted, model)
+            divergences[name].append(divergence_P)
+            agreements[name] += int(agree_P.sum())
+    scores.nll_sums.append(nll)
+    scores.counts.append(positions)
+    for name, comparison in scores.comparisons.items():
+        comparison.divergences.append(np.concatenate(divergences[name]))
+        comparison.agreements.append(agreements[name])
+
+
+def compare_runtimes(reference: Runtime, model: Runtime, rows: Sequence[Encoded]) -> dict[str, Any]:
+    """Compare two loaded models on the trained tokens of ``rows``.
+
+    Returns:
+        ``kl_divergence`` (mean KL(reference || model), nats), ``top1_agreement``, ``positions``.
+
+    Raises:
+        EdgetuneError: their vocabularies differ, or no token is trained.
+    """
+    divergence, agreements, positions = 0.0, 0, 0
+    for row in rows:
+        targets = _targets(row)
+        if not targets:
+            continue
+        at, ids = np.array(targets) - 1, row.ids[: targets[-1]]
+        wanted_PV, model_PV = reference.logits(ids)[at], model.logits(ids)[at]
+        if wanted_PV.shape != model_PV.shape:
+            raise EdgetuneError(
+                f"vocabularies differ: {wanted_PV.shape[1]} and {model_PV.shape[1]} tokens",
+                where=f"{reference.name} against {model.name}",
+            )
+        step = max(1, CHUNK_SCORES // model_PV.shape[1])
+        for first in range(0, len(at), step):
+            chunk = slice(first, first + step)
+            divergence_P, agree_P = compare_positions(
+                log_softmax(wanted_PV[chunk]), log_softmax(model_PV[chunk])
+            )
+            divergence += float(divergence_P.sum())
+            agreements += int(agree_P.sum())
+        positions += len(at)
+    if positions == 0:
+        raise EdgetuneError("no trained token in the rows to compare on")
+    return {
+        "kl_divergence": divergence / positions,
+        "top1_agreement": agreements / positions,
+        "positions": positions,
+    }
+
+
+def compare_positions(wanted_PV: np.ndarray, model_PV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return KL(wanted || model) and top-token agreement, ``[P]`` each, of log probabilities."""
+    divergence_P = (np.exp(wanted_PV) * (wanted_PV - model_PV)).sum(axis=1)
+    # KL is never negative; what float64 leaves below zero (1e-16) is rounding.
+    return np.maximum(divergence_P, 0.0), wanted_PV.argmax(axis=1) == model_PV.argmax(axis=1)
+
+
+def _targets(row: Encoded) -> list[int]:
+    """Return where the trained tokens are. Nothing predicts the first, so it never counts."""
+    return [t for t in range(1, len(row.ids)) if row.trained[t]]
+
+
+def exact_match(answers: Sequence[str], expected: Sequence[str]) -> Estimate:
+    """Return the share of answers that equal what was expected, outer white space aside."""
+    pairs = zip(answers, expected, strict=True)
+    hits = sum(answer.strip() == wanted.strip() for answer, wanted in pairs)
+    return proportion(hits, len(answers))
+
+
+def _check_references(
+    references: dict[str, ReferenceLogProbs], positions: int, vocabulary: int
+) -> None:
+    for name, reference in references.items():
+        if reference.shape != (positions, vocabulary):
+            raise EdgetuneError(
+                f"its positions and vocabulary are {positions} x {vocabulary}, "
+                f"those of '{name}' {reference.shape[0]} x {reference.shape[1]}",
+                where=str(reference.path),
+                hint="only models of one tokenizer and vocabulary can be compared",
+            )
+
+
+def _open_npy(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    return np.lib.format.open_memmap(_partial(path), "w+", np.float32, shape)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

@@ -1,0 +1,149 @@
+"""What is measured: models with their place in the report, and the work they are all given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import hash_file, hash_source
+from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.rows import Row
+from edgetune.data.split import choose_rows
+from edgetune.errors import InputError
+from edgetune.models.ref import ModelRef
+from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure.
+
+    Attributes:
+        name: unique; what the report calls it.
+        role: ``base``, ``teacher``, ``baseline``, ``merged`` or ``file``.
+        model: GGUF file, ONNX folder, or Hugging Face model.
+        format: ``gguf``, ``onnx`` or ``hf``.
+        scheme: ``Q4_K_M``, ``int4``, ``BF16``, ``NF4 + LoRA`` …
+        bytes: what its weights take on disk.
+        sha256: of its file or files.
+    """
+
+    name: str
+    role: str
+    model: Path | ModelRef
+    format: str
+    scheme: str
+    bytes: int
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; for base + adapter, the adapter."""
+        model = self.model
+        return (model.adapter or model.base) if isinstance(model, ModelRef) else model
+
+
+def make_subject(model: Path | ModelRef, role: str, name: str | None = None) -> Subject:
+    """Describe a model by what lies on disk.
+
+    Raises:
+        InputError: nothing there.
+    """
+    if isinstance(model, Path) and (model / "config.json").is_file():
+        model = ModelRef(model)
+    if isinstance(model, ModelRef):
+        return _describe_folder(model, role, name or model.base.name)
+    if not model.exists():
+        raise InputError("no such model", where=str(model))
+    name = name or model.name
+    if model.is_file():
+        scheme = _scheme_in(name, GGUF_SCHEMES)
+        return Subject(name, role, model, "gguf", scheme, model.stat().st_size, hash_file(model))
+    size = sum(file.stat().st_size for file in model.glob("*.onnx*"))
+    scheme = _scheme_in(name, ONNX_SCHEMES)
+    return Subject(name, role, model, "onnx", scheme, size, hash_source(model))
+
+
+def _describe_folder(ref: ModelRef, role: str, name: str) -> Subject:
+    from safetensors import safe_open
+
+    files = sorted(ref.base.glob("*.safetensors"))
+    if not files:
+        raise InputError("no *.safetensors in this model folder", where=str(ref.base))
+    with safe_open(files[0], "np") as weights:
+        dtypes = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
+    scheme = "NF4" if ref.nf4 else "/".join(sorted(dtypes))
+    if ref.adapter is not None:
+        files += sorted(ref.adapter.glob("*.safetensors"))
+        scheme += " + LoRA"
+    digest = hash_file(files[0]) if len(files) == 1 else hash_source(ref.adapter or ref.base)
+    size = sum(file.stat().st_size for file in files)
+    return Subject(name, role, ref, "hf", scheme, size, digest)
+
+
+def _scheme_in(name: str, schemes: Sequence[str]) -> str:
+    """Return the longest scheme that occurs in a file's name, ``?`` if none does."""
+    found = [scheme for scheme in schemes if scheme.lower() in name.lower()]
+    return max(found, key=len, default="?")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What every model is asked, the same for all.
+
+    Attributes:
+        latency_prompt: token ids of the latency requests.
+        prompts: token ids of the questions.
+        expected: their right answers.
+        scored: rows whose trained tokens are scored.
+        encoder: turns generated ids into text, and knows what stops an answer.
+    """
+
+    latency_prompt: list[int]
+    prompts: list[list[int]]
+    expected: list[str]
+    scored: list[Encoded]
+    encoder: Encoder = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a worker needs, as plain values."""
+        return {
+            "latency_prompt": self.latency_prompt,
+            "prompts": self.prompts,
+            "stop_ids": list(self.encoder.stop_ids),
+            "scored": [{"ids": row.ids, "trained": row.trained} for row in self.scored],
+        }
+
+
+def make_workload(
+    encoder: Encoder, rows: Sequence[Row], section: BenchSection, seed: int
+) -> Workload:
+    """Choose rows by the seed and encode them.
+
+    Plain text has no right answer, so such rows are scored but not asked.
+
+    Raises:
+        InputError: not a single token can be scored.
+    """
+    answered = [row for row in rows if row.text is None and row.answer]
+    asked = choose_rows(answered, section.task_rows, seed)
+    scored = [encoder.encode(row) for row in choose_rows(list(rows), section.kl_rows, seed)]
+    scored = [row for row in scored if any(row.trained[1:])]
+    if not scored:
+        raise InputError(
+            "no row has a trained token to score",
+            where="data.test",
+            hint="raise data.max_length, which truncates every answer",
+        )
+    stream = [token for row in scored for token in row.ids]
+    room = max(1, min(section.prompt_tokens, encoder.max_length - section.new_tokens))
+    stream *= -(-room // len(stream))
+    return Workload(
+        stream[:room],
+        [encoder.prompt(row) for row in asked],
+        [row.answer for row in asked],
+        scored,
+        encoder,
+    )

@@ -1,0 +1,114 @@
+"""Measure one model in this process: ``python -m edgetune.measure.worker job.json``.
+
+Latency and peak memory come first, before the quality part grows the process. Only the runtime of
+the model is imported, so that peak memory is what running the model takes. The job's keys are those
+that :func:`edgetune.measure.compare.measure_subjects` writes; the result lies in ``job["result"]``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import write_atomic
+from edgetune.errors import EdgetuneError
+from edgetune.measure.latency import measure_latency, peak_rss_bytes
+from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
+from edgetune.measure.statistics import Estimate
+from edgetune.models.ref import ModelRef
+from edgetune.runtimes import Runtime, find_opener
+
+DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: list[int]
+    trained: list[bool]
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Return ``measurements`` and ``answers`` (generated ids of each prompt) of the job's model."""
+    given = json.loads(Path(job["workload"]).read_text(encoding="utf-8"))
+    model = Path(job["model"]) if "model" in job else ModelRef.from_json(job["ref"], Path())
+
+    # 1. Load, without the imports before it.
+    opener = find_opener(model)
+    began = time.perf_counter()
+    runtime = opener(job["threads"], job["device"])
+    loaded = time.perf_counter() - began
+
+    # 2. Latency, and the memory it took.
+    latency = measure_latency(
+        runtime, given["latency_prompt"], job["new_tokens"], job["repeats"]
+    ).estimates()
+    figures = {
+        **latency,
+        "load_s": (Estimate(loaded, 1), "s"),
+        "peak_rss_bytes": (Estimate(peak_rss_bytes(), 1), "bytes"),
+        **_peak_vram(job["device"]),
+    }
+
+    # 3. Answers to the questions, and scores of what the answers should have been.
+    answers = runtime.generate(given["prompts"], job["max_new_tokens"], given["stop_ids"])
+    references = {name: ReferenceLogProbs(Path(path)) for name, path in job["references"].items()}
+    keep = Path(job["keep"]) if job["keep"] else None
+    rows = [_Row(**row) for row in given["scored"]]
+    figures |= _quality(score_rows(runtime, rows, references, keep))
+    measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
+    runtime.close()
+    return {"measurements": measurements, "answers": answers}
+
+
+def _quality(scores: Scores) -> dict[str, tuple[Estimate, str]]:
+    figures = {"perplexity": (scores.perplexity(), "")}
+    for name in scores.comparisons:
+        suffix = "" if name == "teacher" else f"_to_{name}"
+        figures[f"kl_divergence{suffix}"] = (scores.kl_divergence(name), "nats")
+        if not suffix:
+            figures["kl_divergence_p99"] = (scores.kl_divergence_p99(name), "nats")
+        figures[f"top1_agreement{suffix}"] = (scores.top1_agreement(name), "")
+    return figures
+
+
+def _measurement(name: str, estimate: Estimate, unit: str, runtime: Runtime) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": estimate.value,
+        "unit": unit,
+        "n": estimate.n,
+        "ci95": None if estimate.ci95 is None else list(estimate.ci95),
+        "where": {"runtime": runtime.name, "device": runtime.device, "threads": runtime.threads},
+    }
+
+
+def _peak_vram(device: str) -> dict[str, tuple[Estimate, str]]:
+    if device != "cuda" or "torch" not in sys.modules:
+        return {}
+    peak = sys.modules["torch"].cuda.max_memory_allocated()
+    return {"peak_vram_bytes": (Estimate(peak, 1), "bytes")}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job file named by the one argument; return the exit code."""
+    if sys.platform == "linux":  # a bench that is killed must not leave a worker behind
+        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        result = run_job(job)
+    except EdgetuneError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    write_atomic(Path(job["result"]), json.dumps({"job": job, **result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""The programs that run a model, behind one Protocol: torch, llama.cpp, ONNX Runtime.
+
+Each lives in a file of its own that is imported when a model of its kind is opened, so a process
+that measures a GGUF file holds no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgetune.errors import InputError
+from edgetune.models.hardware import count_threads
+from edgetune.models.ref import ModelRef
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GENAI_CONFIG = "genai_config.json"  # what makes a folder an ONNX model of the genai builder
+
+
+class Runtime(Protocol):
+    """A loaded model that answers. Token ids are plain ints, in the model's own vocabulary.
+
+    Attributes:
+        name: ``torch``, ``llama.cpp`` or ``onnxruntime``.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads it computes with.
+    """
+
+    name: str
+    device: str
+    threads: int
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the ids of ``text``, special tokens in it recognised, none added around it."""
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        """Return the prompt text of a chat by the template the file carries, ready to answer.
+
+        Raises:
+            InputError: the file carries no chat template, or the template refuses the messages.
+        """
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Return float32 ``[T, V]``: row t scores the token after ``ids[: t + 1]``."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
+    ) -> list[list[int]]:
+        """Return each prompt's greedy continuation, without the prompt and without the stop id."""
+
+    def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        """Yield exactly ``max_new_tokens`` greedy tokens as they come; stop ids do not stop it."""
+
+    def close(self) -> None:
+        """Free the model. A second call does nothing."""
+
+
+def open_runtime(
+    path_or_ref: Path | ModelRef, threads: int | None = None, device: str = "cpu"
+) -> Runtime:
+    """Load a model in the runtime that runs its kind.
+
+    Args:
+        path_or_ref: a ``.gguf`` file (llama.cpp), a folder with ``genai_config.json``
+            (ONNX Runtime), a Hugging Face folder or a :class:`ModelRef` (torch).
+        threads: CPU threads; absent: the cores this process may use.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: nothing there, of no known kind, or broken.
+    """
+    return find_opener(path_or_ref)(threads or count_threads(), device)
+
+
+def find_opener(path_or_ref: Path | ModelRef) -> Callable[[int, str], Runtime]:
+    """Import the runtime of a model; what is returned loads it, given threads and device.
+
+    Apart, so that a load can be timed without the imports before it.
+
+    Raises:
+        InputError: nothing there, or of no known kind.
+    """
+    if isinstance(path_or_ref, ModelRef):
+        from edgetune.runtimes.pytorch import Torch
+
+        return partial(Torch, path_or_ref)
+    path = path_or_ref
+    if path.is_file() and path.suffix == ".gguf":
+        from edgetune.runtimes.llamacpp import LlamaCpp
+
+        return partial(LlamaCpp, path)
+    if (path / GENAI_CONFIG).is_file():
+        from edgetune.runtimes.ort import OnnxRuntime
+
+        return partial(OnnxRuntime, path)
+    if (path / "config.json").is_file():
+        return find_opener(ModelRef(path))
+    raise InputError(
+        "not a model that edgetune can run" if path.exists() else "no such model",
+        where=str(path),
+        hint=f"give a .gguf file, a folder with {GENAI_CONFIG}, or a Hugging Face folder",
+    )

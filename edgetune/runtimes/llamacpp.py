@@ -1,0 +1,264 @@
+"""GGUF files in llama.cpp, through its C interface.
+
+Text is generated as a user of llama.cpp gets it: memory-mapped weights, a 16-bit KV cache, flash
+attention where it helps. Logits are computed with a 32-bit cache and plain attention, so that they
+tell of the file: on stories260K in F32 the defaults cost a KL of 1.7e-6, the plain path 2e-12.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as c
+
+from edgetune.errors import EdgetuneError, InputError, Unsupported
+from edgetune.runtimes import greedy
+from edgetune.runtimes.gguf_header import check_gguf
+from edgetune.runtimes.template import render_template
+
+SEQUENCES = 32  # decoded together; a step of a small model costs about the same for 1 and 8
+CACHE_TOKENS = 32_768  # bounds the memory of all sequences' caches; 4 GB for an 8 B Llama
+BATCH_TOKENS = 512  # a llama_decode call; llama.cpp's own physical batch
+_ERROR_LEVEL = 4  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error
+
+_complaints: deque[str] = deque(maxlen=4)
+
+
+@c.llama_log_callback
+def _collect_errors(level: int, text: bytes, _: Any) -> None:
+    if level == _ERROR_LEVEL and text.strip():
+        _complaints.append(text.decode("utf-8", "replace").strip())
+
+
+class _Batch:
+    """A ``llama_batch`` over numpy arrays: filling it is array assignment, not a Python loop."""
+
+    def __init__(self, capacity: int) -> None:
+        self.token = np.zeros(capacity, np.int32)
+        self.position = np.zeros(capacity, np.int32)
+        self.sequence = np.zeros(capacity, np.int32)
+        self.wanted = np.zeros(capacity, np.int8)
+        self._one_sequence = np.ones(capacity, np.int32)
+        addresses = self.sequence.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
+        self._addresses = addresses  # C keeps a pointer into it; so must we
+        self.struct = c.llama_batch(
+            n_tokens=0,
+            token=self.token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            embd=None,
+            pos=self.position.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            n_seq_id=self._one_sequence.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+
+class LlamaCpp:
+    """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`."""
+
+    name = "llama.cpp"
+
+    def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
+        check_gguf(path)
+        c.llama_log_set(_collect_errors, None)
+        if device == "cuda" and not c.llama_supports_gpu_offload():
+            raise Unsupported(
+                "this build of llama.cpp has no GPU support",
+                where=str(path),
+                hint="reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on",
+            )
+        self.path, self.threads, self.device = path, threads, device
+        self._context: Any = None
+        self._fits = (0, 0, False)  # sequences, tokens of each, exact: what the context is for
+        self._model: Any = self._load(path, device)
+        self._vocab = c.llama_model_get_vocab(self._model)
+        self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
+        self._characters = self._find_characters()
+        self._batch = _Batch(BATCH_TOKENS)
+
+    def _load(self, path: Path, device: str) -> Any:
+        c.llama_backend_init()
+        parameters = c.llama_model_default_params()
+        parameters.load_mode = c.LLAMA_LOAD_MODE_MMAP
+        parameters.n_gpu_layers = -1 if device == "cuda" else 0
+        _complaints.clear()
+        model = c.llama_model_load_from_file(str(path).encode(), parameters)
+        if not model:
+            raise InputError(
+                "llama.cpp cannot load this file: " + "; ".join(_complaints), where=str(path)
+            )
+        return model
+
+    def tokenize(self, text: str) -> list[int]:
+        self._refuse_unknown(text)
+        raw = text.encode()
+        room = len(raw) + 8
+        while True:
+            ids = (ctypes.c_int32 * room)()
+            count = c.llama_tokenize(self._vocab, raw, len(raw), ids, room, False, True)
+            if count >= 0:
+                return ids[:count]
+            room = -count
+
+    def _refuse_unknown(self, text: str) -> None:
+        """Refuse what would abort the process: llama.cpp has no answer to a character outside a
+        SentencePiece vocabulary without byte tokens."""
+        if self._characters is None:
+            return
+        unknown = next((x for x in text.replace(" ", "▁") if x not in self._characters), None)
+        if unknown:
+            raise Unsupported(
+                f"its vocabulary has neither {unknown!r} nor byte tokens to spell it",
+                where=str(self.path),
+                hint="llama.cpp cannot run this vocabulary on such text; use another format",
+            )
+
+    def _find_characters(self) -> set[str] | None:
+        """Return the characters that can be tokenized, or none if every one can."""
+        if c.llama_vocab_type(self._vocab) != c.LLAMA_VOCAB_TYPE_SPM:
+            return None
+        texts = {self._token_text(token) for token in range(self._vocab_size)}
+        return None if {"<0x00>", "<0xE6>", "<0xFF>"} <= texts else set("".join(texts))
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        source = c.llama_model_chat_template(self._model, None)
+        special = {
+            "bos_token": self._token_text(c.llama_vocab_bos(self._vocab)),
+            "eos_token": self._token_text(c.llama_vocab_eos(self._vocab)),
+        }
+        text = source.decode() if source else None
+        return render_template(text, messages, special, str(self.path))
+
+    def _token_text(self, token: int) -> str:
+        text = c.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
+        return (text or b"").decode("utf-8", "replace")
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        self._prepare(1, len(ids), exact=True)
+        tokens = np.asarray(ids, np.int32)
+        return np.concatenate(
+            [
+                self._decode(tokens[first:last], np.arange(first, last), 0, 1).copy()
+                for first, last in _spans(len(tokens))
+            ]
+        )
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
+    ) -> list[list[int]]:
+        if not prompts:
+            return []
+        length = max(map(len, prompts)) + max_new_tokens
+        together = max(1, min(SEQUENCES, len(prompts), CACHE_TOKENS // length))
+        self._prepare(together, length)
+        groups = greedy.similar_length_groups(prompts, together)
+        return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
+
+    def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        self._prepare(1, len(prompt) + max_new_tokens)
+        return greedy.stream(self._start, prompt, max_new_tokens)
+
+    def close(self) -> None:
+        """Free the context, then the model under it."""
+        if self._context:
+            c.llama_free(self._context)
+        if self._model:
+            c.llama_model_free(self._model)
+        self._context = self._model = None
+
+    def _start(self, prompts: greedy.Prompts) -> _Sequences:
+        c.llama_memory_clear(c.llama_get_memory(self._context), False)
+        return _Sequences(self, prompts)
+
+    def _prepare(self, sequences: int, length: int, exact: bool = False) -> None:
+        """Have an empty context with room for so many sequences of so many tokens each."""
+        if self._model is None:
+            raise EdgetuneError("this runtime is closed", where=str(self.path))
+        has_sequences, has_length, was_exact = self._fits
+        fits = has_sequences >= sequences and has_length >= length and was_exact == exact
+        if self._context and not fits:
+            c.llama_free(self._context)
+            self._context = None
+        if not self._context:
+            length = -(-length // 256) * 256  # llama.cpp pads a sequence's cache to this anyway
+            self._context = self._open_context(sequences, length, exact)
+            self._fits = (sequences, length, exact)
+        c.llama_memory_clear(c.llama_get_memory(self._context), False)
+
+    def _open_context(self, sequences: int, length: int, exact: bool) -> Any:
+        parameters = c.llama_context_default_params()
+        parameters.n_ctx = sequences * length
+        parameters.n_seq_max = sequences
+        parameters.n_batch = parameters.n_ubatch = BATCH_TOKENS
+        parameters.n_threads = parameters.n_threads_batch = self.threads
+        if exact:
+            parameters.type_k = parameters.type_v = c.GGML_TYPE_F32
+            parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        _complaints.clear()
+        context = c.llama_init_from_model(self._model, parameters)
+        if not context:
+            raise EdgetuneError(
+                f"llama.cpp made no context of {sequences} x {length} tokens: "
+                + "; ".join(_complaints),
+                where=str(self.path),
+                hint="shorter rows, or more memory",
+            )
+        return context
+
+    def _decode(
+        self, tokens: np.ndarray, positions: np.ndarray, sequences: Any, wanted: Any
+    ) -> np.ndarray:
+        """Run at most BATCH_TOKENS tokens; return the wanted logits, a view until the next call."""
+        batch, count = self._batch, len(tokens)
+        batch.token[:count] = tokens
+        batch.position[:count] = positions
+        batch.sequence[:count] = sequences
+        batch.wanted[:count] = wanted
+        batch.struct.n_tokens = count
+        _complaints.clear()
+        code = c.llama_decode(self._context, batch.struct)
+        if code != 0:
+            raise EdgetuneError(
+                f"llama_decode returned {code} on {count} tokens: " + "; ".join(_complaints),
+                where=str(self.path),
+            )
+        rows = int(batch.wanted[:count].sum())
+        if rows == 0:
+            return np.empty((0, self._vocab_size), np.float32)
+        scores = c.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(scores, shape=(rows, self._vocab_size))
+
+
+class _Sequences:
+    """Sequences of any lengths, continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
+
+    def __init__(self, runtime: LlamaCpp, prompts: greedy.Prompts) -> None:
+        self._runtime = runtime
+        lengths = np.array([len(prompt) for prompt in prompts])
+        self._ids = np.arange(len(prompts), dtype=np.int32)
+        self._positions = lengths.astype(np.int32)
+        tokens = np.concatenate([np.asarray(prompt, np.int32) for prompt in prompts])
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        owners = np.repeat(self._ids, lengths)
+        wanted = np.zeros(len(tokens), np.int8)
+        wanted[np.cumsum(lengths) - 1] = 1
+        self.tokens: list[int] = []
+        for first, last in _spans(len(tokens)):
+            span = slice(first, last)
+            scores = runtime._decode(tokens[span], positions[span], owners[span], wanted[span])
+            self.tokens += scores.argmax(axis=1).tolist()
+
+    def advance(self, keep: list[int]) -> None:
+        tokens = np.array([self.tokens[slot] for slot in keep], np.int32)
+        self._ids, self._positions = self._ids[keep], self._positions[keep]
+        scores = self._runtime._decode(tokens, self._positions, self._ids, 1)
+        self._positions += 1
+        self.tokens = scores.argmax(axis=1).tolist()
+
+
+def _spans(count: int) -> list[tuple[int, int]]:
+    return [(first, min(first + BATCH_TOKENS, count)) for first in range(0, count, BATCH_TOKENS)]

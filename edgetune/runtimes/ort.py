@@ -1,0 +1,175 @@
+"""ONNX models of the onnxruntime-genai builder, run by plain ONNX Runtime.
+
+The graph takes ids, an attention mask and the past keys and values, and returns logits and the
+present ones. The session is driven directly: one dependency less, and every position's logits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from edgetune.errors import EdgetuneError, InputError, Unsupported
+from edgetune.runtimes import GENAI_CONFIG, greedy
+from edgetune.runtimes.template import render_template
+
+SEQUENCES = 64  # decoded together, at most; all of one prompt length
+_NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OnnxRuntime:
+    """A folder with ``genai_config.json``; see :class:`edgetune.runtimes.Runtime`."""
+
+    name = "onnxruntime"
+
+    def __init__(self, folder: Path, threads: int, device: str = "cpu") -> None:
+        self.folder, self.threads, self.device = folder, threads, device
+        decoder = _read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
+        self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
+        self._session: Any = _open_session(folder, decoder, threads, device)
+        self._past = _empty_past(self._session, decoder, folder)
+        inputs = {node.name for node in self._session.get_inputs()}
+        self._wants_positions = "position_ids" in inputs
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        config = _read_json(self.folder / "tokenizer_config.json")
+        special = {
+            name: value["content"] if isinstance(value, dict) else value
+            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+            if (value := config.get(name))
+        }
+        file = self.folder / "chat_template.jinja"
+        source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+        return render_template(source, messages, special, str(self.folder))
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        logits_BTV, _ = self._run(np.array([list(ids)], np.int64), self._past_of(1), 0)
+        scores: np.ndarray = logits_BTV[0].astype(np.float32, copy=False)
+        return scores
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
+    ) -> list[list[int]]:
+        groups = greedy.equal_length_groups(prompts, SEQUENCES)
+        return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
+
+    def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        return greedy.stream(self._start, prompt, max_new_tokens)
+
+    def close(self) -> None:
+        """Drop the session; its memory goes with it."""
+        self._session = None
+
+    def _start(self, prompts: greedy.Prompts) -> _Sequences:
+        return _Sequences(self, np.array([list(prompt) for prompt in prompts], np.int64))
+
+    def _past_of(self, batch: int) -> dict[str, Any]:
+        """Return empty past keys and values for ``batch`` sequences."""
+        return {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.empty((batch, *shape), dtype))
+            for name, (shape, dtype) in self._past.items()
+        }
+
+    def _run(
+        self, ids_BT: np.ndarray, past: dict[str, Any], seen: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Feed tokens behind ``seen`` earlier ones; return logits [B, T, V] and the new past."""
+        if self._session is None:
+            raise EdgetuneError("this runtime is closed", where=str(self.folder))
+        batch, count = ids_BT.shape
+        wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+        feeds = {"input_ids": wrap(ids_BT), **past}
+        feeds["attention_mask"] = wrap(np.ones((batch, seen + count), np.int64))
+        if self._wants_positions:
+            positions = np.arange(seen, seen + count, dtype=np.int64)
+            feeds["position_ids"] = wrap(np.tile(positions, (batch, 1)))
+        outputs = ["logits", *(name.replace("past_key_values", "present") for name in past)]
+        try:
+            logits, *present = self._session.run_with_ort_values(outputs, feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this
+            raise EdgetuneError(f"ONNX Runtime fails: {error}", where=str(self.folder)) from error
+        return logits.numpy(), dict(zip(past, present, strict=True))
+
+
+class _Sequences:
+    """Prompts of one length, continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
+
+    def __init__(self, runtime: OnnxRuntime, prompts_BT: np.ndarray) -> None:
+        self._runtime = runtime
+        self._seen = 0
+        self._past = runtime._past_of(len(prompts_BT))
+        self._feed(prompts_BT)
+
+    def advance(self, keep: list[int]) -> None:
+        if len(keep) < len(self.tokens):
+            wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+            self._past = {name: wrap(old.numpy()[keep]) for name, old in self._past.items()}
+        self._feed(np.array([[self.tokens[slot]] for slot in keep], np.int64))
+
+    def _feed(self, ids_BT: np.ndarray) -> None:
+        logits_BTV, self._past = self._runtime._run(ids_BT, self._past, self._seen)
+        self._seen += ids_BT.shape[1]
+        self.tokens: list[int] = logits_BTV[:, -1].argmax(axis=1).tolist()
+
+
+def _open_session(folder: Path, decoder: dict[str, Any], threads: int, device: str) -> Any:
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise Unsupported(
+            f"this build of onnxruntime has no {provider}",
+            where=str(folder),
+            hint="install onnxruntime-gpu, or use --device cpu",
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # only what is fatal; errors arrive as exceptions
+    model = folder / decoder.get("filename", "model.onnx")
+    if not model.is_file():
+        raise InputError("no such ONNX model", where=str(model))
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this
+        raise InputError(
+            f"ONNX Runtime cannot load this model: {error}", where=str(model)
+        ) from error
+
+
+def _empty_past(
+    session: Any, decoder: dict[str, Any], folder: Path
+) -> dict[str, tuple[tuple[int, int, int], Any]]:
+    """Return shape without the batch (heads, 0 tokens, head size) and type of each past input."""
+    inputs = [node for node in session.get_inputs() if node.name.startswith("past_key_values.")]
+    if not inputs or not {"num_key_value_heads", "head_size"} <= set(decoder):
+        raise InputError(
+            "not a decoder graph with a KV cache",
+            where=str(folder),
+            hint="export it with `edgetune export` or the onnxruntime-genai builder",
+        )
+    shape = (int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"]))
+    return {node.name: (shape, _NUMPY_TYPES.get(node.type, np.float32)) for node in inputs}
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise InputError(f"cannot load the tokenizer: {error}", where=str(path)) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"not readable as JSON: {error}", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", where=str(path))
+    return value

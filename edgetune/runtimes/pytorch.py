@@ -1,0 +1,100 @@
+"""Hugging Face models in torch: what was trained, as transformers runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from edgetune.errors import InputError, Unsupported
+from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.runtimes import greedy
+
+SEQUENCES = 64  # decoded together, at most; all of one prompt length
+
+
+class Torch:
+    """A model folder, perhaps with an adapter; see :class:`edgetune.runtimes.Runtime`.
+
+    Weights are float32 on CPU, so that nothing is lost but what the file lost, and bfloat16 on
+    CUDA, as models are served there.
+    """
+
+    name = "torch"
+
+    def __init__(self, ref: ModelRef, threads: int, device: str = "cpu") -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise Unsupported("no CUDA device here", where=str(ref.base), hint="use --device cpu")
+        torch.set_num_threads(threads)
+        self.ref, self.threads, self.device = ref, threads, device
+        self._tokenizer: Any = load_tokenizer(ref.base)
+        self._model: Any = load_model(ref, "bfloat16" if device == "cuda" else "float32", device)
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        if not self._tokenizer.chat_template:
+            raise InputError("the tokenizer has no chat template", where=str(self.ref.base))
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except jinja2.TemplateError as error:
+            raise InputError(
+                f"the chat template fails: {error}", where=str(self.ref.base)
+            ) from error
+        return str(text)
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        with torch.inference_mode():
+            ids_BT = torch.tensor([list(ids)], device=self.device)
+            logits_BTV = self._model(input_ids=ids_BT, use_cache=False).logits
+            scores: np.ndarray = logits_BTV[0].float().cpu().numpy()
+        return scores
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
+    ) -> list[list[int]]:
+        groups = greedy.equal_length_groups(prompts, SEQUENCES)
+        return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
+
+    def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        return greedy.stream(self._start, prompt, max_new_tokens)
+
+    def close(self) -> None:
+        """Drop the model; its memory is torch's to free."""
+        self._model = None
+
+    def _start(self, prompts: greedy.Prompts) -> _Sequences:
+        return _Sequences(self._model, torch.tensor([list(p) for p in prompts], device=self.device))
+
+
+class _Sequences:
+    """Prompts of one length, continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
+
+    def __init__(self, model: Any, prompts_BT: torch.Tensor) -> None:
+        self._model = model
+        self._cache = DynamicCache(config=model.config.get_text_config())
+        self._feed(prompts_BT)
+
+    def advance(self, keep: list[int]) -> None:
+        if len(keep) < len(self.tokens):
+            with torch.inference_mode():
+                kept = torch.tensor(keep, device=self._next_B.device)
+                self._cache.batch_select_indices(kept)
+                self._next_B = self._next_B[kept]
+        self._feed(self._next_B[:, None])
+
+    @torch.inference_mode()
+    def _feed(self, ids_BT: torch.Tensor) -> None:
+        output = self._model(
+            input_ids=ids_BT, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+        )
+        self._next_B = output.logits[:, -1].argmax(dim=-1)
+        self.tokens: list[int] = self._next_B.tolist()

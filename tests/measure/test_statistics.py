@@ -1,0 +1,67 @@
+"""Intervals against published values and against simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgetune.measure import statistics
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (20, 20, 0.8389, 1.0),
+    ],
+)
+def test_wilson(successes: int, n: int, low: float, high: float) -> None:
+    estimate = statistics.proportion(successes, n)
+    assert estimate.value == successes / n
+    assert estimate.n == n
+    assert estimate.ci95 == pytest.approx((low, high), abs=6e-5)
+
+
+def test_rows_not_tokens_are_sampled() -> None:
+    """Rows that agree within themselves: a token count would make the interval far too small."""
+    generator = np.random.default_rng(0)
+    covered, rows, trials = 0, 60, 400
+    for _ in range(trials):
+        counts = generator.integers(5, 40, rows)
+        row_means = generator.normal(1.0, 0.5, rows)
+        estimate = statistics.ratio_of_sums(list(row_means * counts), list(counts))
+        assert estimate.ci95 is not None
+        covered += estimate.ci95[0] <= 1.0 <= estimate.ci95[1]
+    assert 0.91 <= covered / trials <= 0.97
+
+
+def test_ratio_weighs_rows_by_their_positions() -> None:
+    assert statistics.ratio_of_sums([10.0, 1.0], [10, 9]).value == pytest.approx(11 / 19)
+
+
+def test_one_row_has_no_interval() -> None:
+    assert statistics.ratio_of_sums([3.0], [2]) == statistics.Estimate(1.5, 1, None)
+
+
+def test_mean_is_the_textbook_interval() -> None:
+    values = [1.0, 2.0, 4.0, 9.0]
+    half = statistics.Z95 * np.std(values, ddof=1) / 2
+    assert statistics.mean(values).ci95 == pytest.approx((4 - half, 4 + half))
+
+
+def test_percentile() -> None:
+    assert statistics.percentile([4.0, 1.0, 2.0, 3.0], 50) == 2.5
+    assert statistics.percentile(np.arange(101.0), 99) == 99
+
+
+def test_nothing_to_estimate() -> None:
+    for attempt in (
+        lambda: statistics.proportion(0, 0),
+        lambda: statistics.ratio_of_sums([], []),
+        lambda: statistics.percentile([], 50),
+    ):
+        with pytest.raises(ValueError):
+            attempt()
