@@ -1,0 +1,187 @@
+"""The run: STAGES, one row a stage, walked in order; what is finished and whole is skipped."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact, commit_part, hash_source, make_key, open_part, write_atomic
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.models.source import is_hub_id, resolve_data, resolve_model
+from edgetune.recipe import Recipe, Sections
+from edgetune.recipe_file import dump_recipe
+from edgetune.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row: what the stage reads of the recipe, what it needs, what it makes.
+
+    ``version`` goes up when the stage's output changes for equal inputs: old artifacts are stale.
+    """
+
+    name: str
+    kind: str
+    version: int
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+    @property
+    def function(self) -> Callable[[Sections, dict[str, Artifact], Path, Log], dict[str, Any]]:
+        """The stage's ``run``, imported when it is needed: it brings torch with it."""
+        return importlib.import_module(f"edgetune.stages.{self.name}").run  # type: ignore[no-any-return]
+
+
+STAGES = (
+    Stage("tune", "adapter", 1, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 1, ("model", "data", "distill"), ("tune",)),
+    Stage("merge", "model", 1, ("data", "merge"), ("tune", "distill")),
+    Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
+    Stage("export", "files", 1, ("name", "data", "quantize", "export"), ("merge", "quantize")),
+    Stage(
+        "bench", "measurements", 1, ("model", "data", "bench"),
+        ("tune", "distill", "merge", "export"),
+    ),
+)  # fmt: skip
+
+# A stage needs at least one of these, when it is in the recipe.
+_NEEDS = {
+    "distill": ("tune",),
+    "merge": ("tune", "distill"),
+    "quantize": ("merge",),
+    "export": ("quantize",),
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage of this recipe with its key; ``artifact`` is there when it is done already."""
+
+    stage: Stage
+    key: str
+    parents: dict[str, str]
+    artifact: Artifact | None
+    faults: list[str]
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe whose stages lack what they need.
+
+    Raises:
+        InputError: names the missing section.
+    """
+    if recipe.data is None:
+        raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
+    for name, needs in _NEEDS.items():
+        if getattr(recipe, name) is not None and not any(getattr(recipe, n) for n in needs):
+            wanted = " or ".join(f"'{need}'" for need in needs)
+            raise InputError(
+                f"the stage '{name}' needs the stage {wanted}",
+                where="recipe",
+                hint=f"add a section {wanted}; an empty one, `{needs[0]}: {{}}`, has all defaults",
+            )
+
+
+def find_sources(recipe: Recipe) -> dict[str, str]:
+    """Return the content hashes of the model and data that the recipe names.
+
+    A hub id is known by its name and revision until it is downloaded.
+    """
+    found = {}
+    path = recipe.model.path
+    if is_hub_id(path):
+        found["model"] = f"hub:{path}@{recipe.model.revision or 'main'}"
+    else:
+        found["model"] = hash_source(resolve_model(path))
+    data = recipe.data
+    for part in ("train", "validation", "test") if data else ():
+        name = getattr(data, part)
+        if name is not None:
+            found[part] = hash_source(resolve_data(name))
+    student = recipe.distill.student.path if recipe.distill else None
+    if student is not None and not is_hub_id(student):
+        found["student"] = hash_source(resolve_model(student))
+    return found
+
+
+def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
+    """Return the recipe's stages in order, with keys and what is done already."""
+    check_recipe(recipe)
+    sources = find_sources(recipe)
+    keys: dict[str, str] = {}
+    planned = []
+    for stage in STAGES:
+        if getattr(recipe, stage.name) is None:
+            continue
+        parents = {name: keys[name] for name in stage.inputs if name in keys}
+        used = {**parents, **{f"source:{k}": v for k, v in _sources_of(stage, sources).items()}}
+        key = make_key(stage.name, stage.version, Sections(recipe, stage.sections).dump(), used)
+        keys[stage.name] = key
+        artifact, faults = run.find(stage.name, key)
+        planned.append(Planned(stage, key, used, artifact, faults))
+    return planned
+
+
+def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> dict[str, Artifact]:
+    """Run what is not done and return every artifact by stage."""
+    planned = plan_run(recipe, run)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
+    done: dict[str, Artifact] = {}
+    for step in planned:
+        name, speak = step.stage.name, log.bind(step.stage.name)
+        if step.artifact is not None:
+            speak.say(f"done already ({step.artifact.path.name})")
+            done[name] = step.artifact
+            continue
+        final = run.stage_path(name, step.key)
+        if step.faults:
+            speak.warn(f"{final.name} is damaged ({step.faults[0]}): made again")
+            shutil.rmtree(final)
+        part = open_part(final, step.key)
+        inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
+        sections = Sections(recipe, step.stage.sections)
+        facts = step.stage.function(sections, inputs, part, speak)
+        done[name] = commit_part(final, step.stage.kind, name, step.key, step.parents, facts)
+        run.record(done[name])
+    return done
+
+
+def run_alone(
+    name: str, recipe: Recipe, inputs: dict[str, Artifact], out: Path, log: Log
+) -> Artifact:
+    """Run one stage into ``out``, on inputs from anywhere.
+
+    An interrupted call goes on from ``out``'s ``.part`` directory.
+
+    Raises:
+        InputError: ``out`` holds a finished artifact of other inputs.
+    """
+    stage = next(stage for stage in STAGES if stage.name == name)
+    sections = Sections(recipe, stage.sections)
+    parents = {parent: artifact.key for parent, artifact in inputs.items()}
+    parents |= {f"source:{k}": v for k, v in _sources_of(stage, find_sources(recipe)).items()}
+    key = make_key(stage.name, stage.version, sections.dump(), parents)
+    if out.exists():
+        from edgetune.artifact import load_artifact
+
+        if (out / "artifact.json").exists() and load_artifact(out).key == key:
+            log.say(f"done already ({out})")
+            return load_artifact(out)
+        raise InputError("this folder exists and is not overwritten", where=str(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = open_part(out, key)
+    facts = stage.function(sections, inputs, part, log.bind(name))
+    return commit_part(out, stage.kind, name, key, parents, facts)
+
+
+def _sources_of(stage: Stage, sources: dict[str, str]) -> dict[str, str]:
+    """The hashes of the files that a stage itself opens."""
+    used = {"data": ("train", "validation", "test"), "model": ("model",), "distill": ("student",)}
+    names = [name for section in stage.sections for name in used.get(section, ())]
+    return {name: sources[name] for name in names if name in sources}

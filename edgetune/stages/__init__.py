@@ -1,0 +1,1 @@
+"""The stages: plain functions ``run(sections, inputs, out, log) -> facts``, in numbered steps."""

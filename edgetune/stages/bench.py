@@ -1,0 +1,112 @@
+"""bench: every model and file → measurements, in the runtime that will run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact, write_atomic
+from edgetune.data.contract import encoder_of
+from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.load import load_splits
+from edgetune.log import Log
+from edgetune.measure.compare import measure_subjects
+from edgetune.measure.subject import Subject, make_subject, make_workload
+from edgetune.models.load import load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.models.source import resolve_model
+from edgetune.recipe import Sections
+
+
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+    """Measure base, teacher, baseline, merged student and every file on the test rows.
+
+    Inputs that are absent are not measured; without a tuned teacher the base is the reference.
+
+    Writes:
+        ``measurements.json``: ``{"models": [...]}``, entries as in the report.
+    """
+    # 1. The models, from the one that training began with to the files that ship.
+    base = resolve_model(sections.model.path, sections.model.revision)
+    subjects = [make_subject(ModelRef(base), "base", "base"), *_find_subjects(inputs)]
+
+    # 2. The test rows, as tokens of the contract that training wrote.
+    encoder = _find_encoder(inputs, base, sections)
+    rows = load_splits(sections.data, sections.seed, log if not inputs else log.muted()).test
+    workload = make_workload(encoder, rows, sections.bench, sections.seed)
+    log.say(
+        f"{len(subjects)} models, each in a process of its own: {len(workload.prompts)} questions, "
+        f"{sum(sum(row.trained) for row in workload.scored)} scored tokens"
+    )
+
+    # 3. Each in turn; what an interrupted run measured is kept.
+    devices = ("cpu", "cuda") if _has_cuda() else ("cpu",)
+    models = measure_subjects(
+        subjects, workload, sections.bench, out / "scratch", log, devices=devices
+    )
+
+    # 4. The entries, and a line each for the person who waits.
+    for model in models:
+        log.say(_summary(model))
+    facts = {"models": models}
+    write_atomic(out / "measurements.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    return facts
+
+
+def _find_subjects(inputs: dict[str, Artifact]) -> list[Subject]:
+    """Return teacher, baseline, merged student and files, as far as there are any."""
+    subjects = []
+    for stage, fact, role in (("tune", "model", "teacher"), ("distill", "baseline", "baseline")):
+        made = inputs.get(stage)
+        if made is not None and made.facts.get(fact):
+            ref = ModelRef.from_json(made.facts[fact], made.path)
+            subjects.append(make_subject(ref, role, role))
+    if merge := inputs.get("merge"):
+        subjects.append(make_subject(ModelRef(merge.model_folder), "merged", "merged"))
+    if export := inputs.get("export"):
+        subjects += [_file_subject(file, export.path) for file in export.facts["files"]]
+    return subjects
+
+
+def _file_subject(file: dict[str, Any], root: Path) -> Subject:
+    """Return an exported file as export described it."""
+    return Subject(
+        name=file["name"],
+        role="file",
+        model=root / file["path"],
+        format=file["format"],
+        scheme=file["scheme"],
+        bytes=file["bytes"],
+        sha256=file["sha256"],
+    )
+
+
+def _find_encoder(inputs: dict[str, Artifact], base: Path, sections: Sections) -> Encoder:
+    """Return the encoder of the nearest contract, or one made of the base's own tokenizer."""
+    for stage in ("tune", "distill", "merge"):
+        if stage in inputs:
+            return encoder_of(inputs[stage].contract_folder, sections.data)
+    return make_encoder(load_tokenizer(base), sections.data, None)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _summary(model: dict[str, Any]) -> str:
+    values = {m["name"]: m["value"] for m in reversed(model["measurements"])}
+    shown = {
+        "exact match": ("exact_match", "{:.1%}"),
+        "KL": ("kl_divergence", "{:.2e}"),
+        "top-1": ("top1_agreement", "{:.1%}"),
+        "decode": ("decode_tokens_per_s", "{:,.0f} tok/s"),
+    }
+    parts = [
+        f"{title} {form.format(values[name])}"
+        for title, (name, form) in shown.items()
+        if name in values
+    ]
+    return f"{model['name']}: {model['bytes'] / 1e6:.2f} MB, " + ", ".join(parts)

@@ -1,0 +1,124 @@
+"""export: merged weights and the plan → GGUF and ONNX files, each compared with the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact, hash_file
+from edgetune.data.contract import NAME as CONTRACT
+from edgetune.data.contract import encoder_of, read_contract
+from edgetune.data.load import load_splits
+from edgetune.data.split import choose_rows
+from edgetune.errors import Unsupported
+from edgetune.export.check import check_file, make_gates, make_reference
+from edgetune.export.files import write_ggufs, write_onnx
+from edgetune.export.gguf import GgufHeader, check_gguf_support
+from edgetune.export.onnx import check_onnx_support
+from edgetune.log import Log, bytes_text
+from edgetune.models.hardware import count_threads, require_room
+from edgetune.quantize.imatrix import read_imatrix
+from edgetune.quantize.plan import read_plan
+from edgetune.recipe import Sections
+from edgetune.runtimes import open_runtime
+
+
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+    """Write every file of the plan that the model's shapes and vocabulary allow, and check it.
+
+    Writes:
+        ``gguf/<name>-<scheme>.gguf`` and ``onnx/<precision>/``.
+    """
+    # 1. The plan, and what cannot be: refused by name before any work.
+    model, planned = inputs["merge"].model_folder, inputs["quantize"].path
+    plan = read_plan(planned)
+    imatrix = planned / "imatrix.gguf"
+    importance = read_imatrix(imatrix) if imatrix.is_file() else {}
+    refused = _refuse(model, sections.quantize)
+    for refusal in refused:
+        log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    require_room(out, weights * (len(plan.gguf) + len(plan.onnx) + 2), "the exported files")
+
+    # 2. A float32 file a format, and the others from it.
+    files: list[dict[str, Any]] = []
+    stopped = {refusal["format"] for refusal in refused}
+    if plan.gguf and "gguf" not in stopped:
+        header = _make_header(model, sections.name)
+        written = write_ggufs(model, header, plan, importance, out, log)
+        files, refused = files + written.files, refused + written.refused
+    if plan.onnx and "onnx" not in stopped:
+        written = write_onnx(model, plan, importance, out, log)
+        files, refused = files + written.files, refused + written.refused
+    if not files:
+        why = "; ".join(f"{each['scheme']}: {each['why']}" for each in refused)
+        raise Unsupported(f"no file can be written: {why}", where=str(model))
+
+    # 3. The merged model's token ids and distributions, on probes and test rows.
+    threads = count_threads()
+    rows = load_splits(sections.data, sections.seed, log.muted()).test
+    chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
+    merged = open_runtime(model, threads)
+    try:
+        encoder = encoder_of(model, sections.data)
+        reference = make_reference(encoder, chosen, merged, out / "scratch")
+    finally:
+        merged.close()
+
+    # 4. Each file in its own runtime against them.
+    gates: list[dict[str, Any]] = []
+    with log.progress("checks", len(files)) as bar:
+        for file in files:
+            runtime = open_runtime(out / file["path"], threads)
+            try:
+                file["checks"] = check_file(runtime, reference)
+            finally:
+                runtime.close()
+            gates += make_gates(file["name"], file["scheme"], file["checks"])
+            bar.update(1, now=file["name"])
+
+    # 5. What the person who waits wants to know.
+    for file in files:
+        log.say(_summary(file))
+    return {"files": files, "refused": refused, "gates": gates}
+
+
+def _refuse(model: Path, section: Any) -> list[dict[str, str]]:
+    """Return ``{"format", "scheme", "why"}`` for every file that was asked for and cannot be."""
+    asked = (
+        ("gguf", section.gguf, check_gguf_support),
+        ("onnx", section.onnx, check_onnx_support),
+    )
+    return [
+        {"format": kind, "scheme": scheme, "why": "; ".join(faults)}
+        for kind, schemes, check in asked
+        if schemes and (faults := check(model))
+        for scheme in schemes
+    ]
+
+
+def _make_header(model: Path, name: str) -> GgufHeader:
+    """Return what the contract wants a GGUF file to say."""
+    if not (model / CONTRACT).is_file():
+        return GgufHeader(name)
+    contract = read_contract(model)
+    end, *others = contract["stop_ids"]
+    hashes = {
+        "edgetune.contract.sha256": hash_file(model / CONTRACT),
+        "edgetune.chat_template.sha256": contract["chat_template_sha256"],
+    }
+    # A client that puts BOS before a text must not, where training's prompts have none.
+    begin = json.loads((model / "config.json").read_text(encoding="utf-8")).get("bos_token_id")
+    begins = all(golden["ids"][:1] == [begin] for golden in contract["golden"])
+    other = others[0] if others else None
+    return GgufHeader(name, end, other, None if begins else False, hashes)
+
+
+def _summary(file: dict[str, Any]) -> str:
+    checks = file["checks"]
+    ids = "equal" if checks["token_ids_equal"] else f"DIFFER: {checks['different'][0]!r}"
+    return (
+        f"{file['name']}: {bytes_text(file['bytes'])}, KL {checks['kl_divergence']:.2e} to the "
+        f"merged model, same top token at {checks['top1_agreement']:.2%}, token ids {ids}"
+    )

@@ -1,0 +1,96 @@
+"""merge: what was trained → one 16-bit folder, over whichever base keeps closer to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact
+from edgetune.data.contract import encoder_of, write_contract
+from edgetune.data.encode import Encoded
+from edgetune.data.load import load_splits
+from edgetune.data.prepare import encode_rows
+from edgetune.log import Log
+from edgetune.measure.quality import compare_runtimes
+from edgetune.models.hardware import count_threads, require_room
+from edgetune.models.merge import write_merged
+from edgetune.models.ref import ModelRef
+from edgetune.recipe import Sections
+from edgetune.runtimes import open_runtime
+
+
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+    """Fold the adapter of the student (or of the teacher, if there is no student).
+
+    An adapter over NF4 is folded into the original and into the dequantized base; both are scored
+    by KL against base + adapter on validation rows and the better one is kept.
+
+    Writes:
+        ``model/``: weights, configuration, tokenizer, contract.
+    """
+    section, data = sections.merge, sections.data
+
+    # 1. What was trained, and the rows it is judged on.
+    parent = inputs.get("distill") or inputs["tune"]
+    trained = ModelRef.from_json(
+        parent.facts["student" if parent.stage == "distill" else "model"], parent.path
+    )
+    weights = sum(path.stat().st_size for path in trained.base.glob("*.safetensors"))
+    require_room(out, 3 * weights, "merging over two bases")
+    encoder = encoder_of(parent.contract_folder, data)
+    rows = load_splits(data, sections.seed, log.muted())
+    judged = encode_rows(
+        encoder, rows.validation[: section.measure_rows], log, "validation", data.on_bad_row
+    ).encoded
+
+    # 2. One candidate a base.
+    bases = ["original"]
+    if trained.nf4 and section.base != "original":
+        bases = ["dequantized"] if section.base == "dequantized" else ["original", "dequantized"]
+    folders = {base: out / "scratch" / base for base in bases}
+    folded: list[str] = []
+    for base, folder in folders.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        nf4_dtype = parent.facts["compute_dtype"] if base == "dequantized" else None
+        folded = write_merged(trained.base, trained.adapter, folder, section.dtype, nf4_dtype)
+
+    # 3. How far each is from what was trained.
+    candidates = _measure(trained, parent.facts["compute_dtype"], folders, judged)
+    for candidate in candidates:
+        log.say(
+            f"over the {candidate['base']} base: KL {candidate['kl_divergence']:.2e} to what was "
+            f"trained, same top token at {candidate['top1_agreement']:.2%}"
+        )
+
+    # 4. The closer one ships, with the contract beside it.
+    chosen = min(candidates, key=lambda candidate: candidate["kl_divergence"])["base"]
+    model = out / "model"
+    shutil.rmtree(model, ignore_errors=True)
+    folders[chosen].rename(model)
+    write_contract(encoder, rows.test, model)
+    return {
+        "candidates": candidates,
+        "chosen": chosen,
+        "folded": len(folded),
+        "dtype": section.dtype,
+        "from": parent.stage,
+    }
+
+
+def _measure(
+    trained: ModelRef, dtype: str, folders: dict[str, Path], rows: list[Encoded]
+) -> list[dict[str, Any]]:
+    """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
+    reference = open_runtime(trained, threads=count_threads())
+    found = []
+    try:
+        for base, folder in folders.items():
+            candidate = open_runtime(folder, threads=count_threads())
+            try:
+                found.append({"base": base, **compare_runtimes(reference, candidate, rows)})
+            finally:
+                candidate.close()
+    finally:
+        reference.close()
+    return found

@@ -1,0 +1,111 @@
+"""tune: rows → tokens → loss → adapter. The result is the teacher: base + adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact
+from edgetune.data.contract import write_contract
+from edgetune.data.encode import make_encoder
+from edgetune.data.load import load_splits
+from edgetune.data.prepare import encode_rows
+from edgetune.data.template import template_end_token
+from edgetune.errors import InputError
+from edgetune.log import Log, bytes_text
+from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.end_token import choose_end_token
+from edgetune.models.hardware import choose_device, choose_dtype, require_room
+from edgetune.models.load import load_base, load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.models.source import resolve_model
+from edgetune.recipe import Sections
+from edgetune.train.sft import tune
+
+
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+    """Tune the base on the recipe's rows.
+
+    Writes:
+        ``adapter/`` (PEFT) or, with ``method: full``, ``model/``; ``contract/`` (tokenizer,
+        template, golden prompts); ``metrics.jsonl``.
+    """
+    section, data = sections.tune, sections.data
+
+    # 1. The base and its tokenizer, on the device and in the dtype of this machine.
+    base = resolve_model(sections.model.path, sections.model.revision)
+    device = choose_device(sections.model.device)
+    dtype = choose_dtype(sections.model.compute_dtype, device)
+    whole = section.method == "full"
+    weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
+    require_room(out, 8 * weights if whole else weights // 2, "tuning with its checkpoints")
+    tokenizer = load_tokenizer(base)
+    rows = load_splits(data, sections.seed, log)
+    model: Any = load_base(base, section.method == "qlora", "float32" if whole else dtype, device)
+
+    # 2. The token that will end answers, which a frozen head must be able to say.
+    end_token = section.end_token
+    if not whole:
+        usual = None if data.template == "plain" else template_end_token(tokenizer)
+        usual = usual or tokenizer.eos_token
+        end_token = choose_end_token(model, tokenizer, section.end_token, usual, log)
+
+    # 3. Rows to tokens, with the loss on answers only.
+    encoder = make_encoder(tokenizer, data, end_token)
+    prepared = encode_rows(encoder, rows.train, log, "train", data.on_bad_row)
+    train = prepared.encoded
+    validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
+    longest = model.config.get_text_config().max_position_embeddings
+    if max(len(row.ids) for row in train) > longest:
+        raise InputError(
+            f"rows are longer than the {longest} positions of the model",
+            where="data.max_length",
+            hint=f"set it to at most {longest}",
+        )
+
+    # 4. Adapters on all linear layers; dtype, method and size are told before the work.
+    if not whole:
+        model = add_adapter(model, section, sections.seed)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    base_as = {"qlora": "NF4", "lora": dtype, "full": "float32"}[section.method]
+    log.say(
+        f"{section.method} on {device}: base {bytes_text(weights)} as {base_as}, "
+        f"compute in {dtype}, {trainable:,} trainable parameters"
+    )
+
+    # 5. Train, going on from a checkpoint that an interrupted run left.
+    (out / "metrics.jsonl").unlink(missing_ok=True)
+    outcome = tune(
+        model, tokenizer, train, validation, section, data.max_length, sections.seed, out, log
+    )
+
+    # 6. The best weights if validation was watched, else the last.
+    if outcome.best and not whole:
+        restore_adapter(model, outcome.best)
+    folder = out / ("model" if whole else "adapter")
+    if whole:
+        model = type(model).from_pretrained(outcome.best) if outcome.best else model
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        ref = ModelRef(folder)
+    else:
+        save_adapter(model, folder)
+        ref = ModelRef(base, folder, nf4=section.method == "qlora")
+
+    # 7. The contract that every later file must keep: template, golden prompts, end token.
+    write_contract(encoder, rows.test, out / "contract")
+    return {
+        "model": ref.to_json(out),
+        "base": sections.model.path,
+        "method": section.method,
+        "device": device,
+        "compute_dtype": dtype,
+        "trainable_parameters": trainable,
+        "steps": outcome.steps,
+        "train_loss": outcome.train_loss,
+        "validation_loss": outcome.validation_loss,
+        "resumed_from": outcome.resumed_from,
+        "end_token": tokenizer.convert_ids_to_tokens(encoder.end_id),
+        "tokens": prepared.facts,
+        "data": rows.facts,
+    }

@@ -1,0 +1,164 @@
+"""The bench over a base, a merged model and its files, each measured in its own process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetune.artifact import Artifact, hash_file, hash_source
+from edgetune.data.contract import write_contract
+from edgetune.data.encode import make_encoder
+from edgetune.data.load import load_splits
+from edgetune.errors import EdgetuneError, InputError
+from edgetune.log import Log
+from edgetune.measure import compare
+from edgetune.measure.subject import make_subject, make_workload
+from edgetune.models.load import load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.recipe import Recipe, Sections
+from edgetune.stages.bench import run
+from tests.model_files import make_gguf, make_onnx
+
+BENCH = {
+    "task_rows": 6, "kl_rows": 5, "max_new_tokens": 4, "prompt_tokens": 24, "new_tokens": 4,
+    "repeats": 2, "threads": 1,
+}  # fmt: skip
+
+
+def make_sections(model: Path, rows: Path) -> Sections:
+    recipe = Recipe.model_validate(
+        {"model": {"path": str(model)}, "data": {"train": str(rows)}, "bench": BENCH}
+    )
+    return Sections(recipe, ("model", "data", "bench"))
+
+
+def make_inputs(model: Path, folder: Path, sections: Sections) -> dict[str, Artifact]:
+    """What merge and export leave behind, with the tiny model as the merged one."""
+    merged = folder / "merge" / "model"
+    shutil.copytree(model, merged)
+    encoder = make_encoder(load_tokenizer(merged), sections.data, None)
+    write_contract(encoder, load_splits(sections.data, 0, Log(quiet=True)).test, merged)
+    export = folder / "export"
+    export.mkdir()
+    gguf = Path(shutil.copy(make_gguf(model), export / "tiny-F32.gguf"))
+    onnx = Path(shutil.copytree(make_onnx(model), export / "tiny-fp32"))
+    files = [
+        {"name": gguf.name, "format": "gguf", "scheme": "F32", "path": gguf.name,
+         "bytes": gguf.stat().st_size, "sha256": hash_file(gguf)},
+        {"name": "tiny-fp32", "format": "onnx", "scheme": "fp32", "path": "tiny-fp32",
+         "bytes": 5, "sha256": hash_source(onnx)},
+    ]  # fmt: skip
+    return {
+        "merge": Artifact(merged.parent, "model", "merge", "m"),
+        "export": Artifact(export, "files", "export", "e", facts={"files": files}),
+    }
+
+
+def by_name(model: dict[str, Any]) -> dict[str, float]:
+    return {m["name"]: m["value"] for m in model["measurements"]}
+
+
+def test_bench(
+    tiny_model: Path, device_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = make_sections(tiny_model, device_rows)
+    inputs = make_inputs(tiny_model, tmp_path, sections)
+    out = tmp_path / "bench.part"
+    out.mkdir()
+    facts = run(sections, inputs, out, Log(quiet=True))
+    models = {model["name"]: model for model in facts["models"]}
+    assert list(models) == ["base", "merged", "tiny-F32.gguf", "tiny-fp32"]
+    assert [m["role"] for m in models.values()] == ["base", "merged", "file", "file"]
+    assert json.loads((out / "measurements.json").read_text()) == facts
+    runtimes = {m["measurements"][0]["where"]["runtime"] for m in models.values()}
+    assert runtimes == {"torch", "llama.cpp", "onnxruntime"}
+
+    base = by_name(models["base"])
+    assert "kl_divergence" not in base  # without a teacher it is the reference
+    for name in ("tiny-F32.gguf", "tiny-fp32"):
+        values = by_name(models[name])
+        assert values["kl_divergence"] < 1e-8
+        assert values["kl_divergence_to_merged"] < 1e-8
+        assert values["top1_agreement_to_merged"] == values["top1_agreement"] == 1
+        assert values["perplexity"] == pytest.approx(base["perplexity"], rel=1e-4)
+        assert values["exact_match"] == base["exact_match"] == 0  # random weights know nothing
+    assert "kl_divergence_to_merged" not in by_name(models["merged"])
+    assert models["tiny-fp32"]["bytes"] == 5  # as export said
+
+    # A second call finds every result in scratch and starts no process.
+    monkeypatch.setattr(compare, "_run_worker", None)
+    assert run(sections, inputs, out, Log(quiet=True)) == facts
+
+
+def test_answers_are_judged(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
+    """Expect what the model says, for half of the questions."""
+    sections = make_sections(tiny_model, device_rows)
+    encoder = make_encoder(load_tokenizer(tiny_model), sections.data, None)
+    rows = load_splits(sections.data, 0, Log(quiet=True)).train
+    workload = make_workload(encoder, rows, sections.bench, seed=0)
+    assert len(workload.prompts) == 6 and len(workload.scored) == 5
+    assert len(workload.latency_prompt) == 24
+
+    from edgetune.runtimes import open_runtime
+
+    runtime = open_runtime(tiny_model, threads=1)
+    said = runtime.generate(workload.prompts, 4, encoder.stop_ids)
+    for number in range(0, 6, 2):
+        workload.expected[number] = encoder.decode_answer(said[number])
+    subject = make_subject(ModelRef(tiny_model), "teacher", "teacher")
+    assert subject.scheme == "F32"
+    quiet = Log(quiet=True)
+    (entry,) = compare.measure_subjects([subject], workload, sections.bench, tmp_path, quiet)
+    match = entry["measurements"][0]
+    assert (match["name"], match["value"], match["n"]) == ("exact_match", 0.5, 6)
+
+
+def test_text_rows_are_scored_and_not_asked(tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "text.jsonl"
+    file.write_text("".join(f'{{"text": "the light number {n} is on"}}\n' for n in range(40)))
+    sections = make_sections(tiny_model, file)
+    encoder = make_encoder(load_tokenizer(tiny_model), sections.data, None)
+    rows = load_splits(sections.data, 0, Log(quiet=True)).train
+    workload = make_workload(encoder, rows, sections.bench, seed=0)
+    assert workload.prompts == [] and len(workload.scored) == 5
+    subject = make_subject(make_gguf(tiny_model), "file")
+    quiet = Log(quiet=True)
+    (entry,) = compare.measure_subjects([subject], workload, sections.bench, tmp_path / "s", quiet)
+    assert "exact_match" not in by_name(entry) and "perplexity" in by_name(entry)
+
+
+def test_a_model_that_cannot_run_is_named(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    sections = make_sections(tiny_model, device_rows)
+    encoder = make_encoder(load_tokenizer(tiny_model), sections.data, None)
+    rows = load_splits(sections.data, 0, Log(quiet=True)).train
+    workload = make_workload(encoder, rows, sections.bench, seed=0)
+    broken = tmp_path / "broken-Q4_0.gguf"
+    broken.write_bytes(make_gguf(tiny_model).read_bytes()[:5000])
+    subject = make_subject(broken, "file")
+    assert subject.scheme == "Q4_0"
+    with pytest.raises(InputError, match=r"broken-Q4_0.gguf.*cannot be measured.*broken GGUF"):
+        compare.measure_subjects(
+            [subject], workload, sections.bench, tmp_path / "s", Log(quiet=True)
+        )
+    with pytest.raises(InputError, match="two models are called"):
+        compare.measure_subjects(
+            [subject, subject], workload, sections.bench, tmp_path / "s", Log(quiet=True)
+        )
+
+
+def test_a_worker_that_dies_is_quoted(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
+    sections = make_sections(tiny_model, device_rows)
+    encoder = make_encoder(load_tokenizer(tiny_model), sections.data, None)
+    rows = load_splits(sections.data, 0, Log(quiet=True)).train
+    workload = make_workload(encoder, rows, sections.bench, seed=0)
+    workload.prompts[0] = [10**6]  # no such token: torch raises something of its own
+    subject = make_subject(tiny_model, "teacher", "the teacher")
+    with pytest.raises(EdgetuneError, match=r"'the teacher' ended with exit code 1") as error:
+        compare.measure_subjects([subject], workload, sections.bench, tmp_path, Log(quiet=True))
+    assert "IndexError" in str(error.value)

@@ -1,0 +1,149 @@
+"""export: every file is the merged model, or is refused by name; finished files are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGUFReader
+
+from edgetune.artifact import Artifact, hash_file
+from edgetune.errors import Unsupported
+from edgetune.recipe import Recipe, Sections
+from edgetune.stages import export
+from tests.stages.test_quantize import LOG, make_recipe, merge, quantized
+
+SCHEMES = {"gguf": ["F32", "Q4_0"], "onnx": ["fp32", "int4"], "calibration_rows": 4}
+
+
+def exported(recipe: Recipe, merged: Artifact, planned: Artifact, out: Path) -> dict[str, Any]:
+    out.mkdir(exist_ok=True)
+    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    return export.run(sections, {"merge": merged, "quantize": planned}, out, LOG)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    lines = [
+        json.dumps({"prompt": f"light {room} {level}", "completion": f'{{"{room}": {level}}}'})
+        for room in ("kitchen", "hall")
+        for level in range(10, 30)
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(recipe, merged, plan, out, facts) of one whole export."""
+    folder = tmp_path_factory.mktemp("export")
+    recipe = make_recipe(rows, quantize=SCHEMES, export={"check_rows": 2})
+    merged = merge(tiny_model, recipe, folder / "merge")
+    planned = quantized(recipe, merged, folder / "plan")
+    facts = exported(recipe, merged, planned, folder / "out")
+    return recipe, merged, planned, folder / "out", facts
+
+
+def test_writes_and_describes_every_file(run: Any) -> None:
+    *_, out, facts = run
+    files = {file["name"]: file for file in facts["files"]}
+    assert list(files) == ["F32.gguf", "Q4_0.gguf", "fp32.onnx", "int4.onnx"]
+    assert files["Q4_0.gguf"]["path"] == "gguf/tiny-Q4_0.gguf"
+    assert files["int4.onnx"]["path"] == "onnx/int4"
+    assert files["F32.gguf"]["sha256"] == hash_file(out / files["F32.gguf"]["path"])
+    assert files["F32.gguf"]["bytes"] > 3 * files["Q4_0.gguf"]["bytes"]
+    assert [name for name, file in files.items() if file["lossless"]] == ["F32.gguf", "fp32.onnx"]
+    assert facts["refused"] == []
+
+
+def test_every_file_is_the_merged_model(run: Any) -> None:
+    facts = run[-1]
+    for file in facts["files"]:
+        checks = file["checks"]
+        assert checks["token_ids_equal"], checks["different"]
+        assert checks["texts"] > 20
+        assert checks["positions"] > 20
+    gates = {gate["name"]: gate for gate in facts["gates"]}
+    assert gates["F32.gguf kl_divergence_to_merged"]["limit"] == 1e-5
+    assert gates["fp32.onnx kl_divergence_to_merged"]["ok"]
+    assert gates["Q4_0.gguf token_ids_equal"]["ok"]
+    assert "Q4_0.gguf kl_divergence_to_merged" not in gates
+    assert all(gate["ok"] for gate in facts["gates"])
+
+
+def test_both_containers_round_alike(run: Any) -> None:
+    """Q4_0 in GGUF and int4 in ONNX hold the same blocks: a gap would be the runtime's."""
+    kl = {file["name"]: file["checks"]["kl_divergence"] for file in run[-1]["files"]}
+    assert kl["int4.onnx"] == pytest.approx(kl["Q4_0.gguf"], rel=0.2)
+
+
+def test_files_carry_the_contract(run: Any) -> None:
+    _, merged, _, out, _ = run
+    contract = merged.path / "model/contract.json"
+    fields = GGUFReader(out / "gguf/tiny-Q4_0.gguf").fields
+    assert fields["edgetune.contract.sha256"].contents() == hash_file(contract)
+    assert (
+        fields["tokenizer.ggml.eos_token_id"].contents()
+        == json.loads(contract.read_text())["end_id"]
+    )
+    assert (out / "onnx/int4/contract.json").read_bytes() == contract.read_bytes()
+
+
+def test_a_second_run_keeps_finished_files(run: Any) -> None:
+    recipe, merged, planned, out, facts = run
+    kept = out / "gguf/tiny-F32.gguf"
+    before = kept.stat().st_mtime_ns
+    (out / "gguf/tiny-Q4_0.gguf").unlink()  # as if the run had been killed before it
+    (out / "scratch/unfinished-tiny-Q4_0.gguf").write_bytes(b"half")
+    again = exported(recipe, merged, planned, out)
+    assert kept.stat().st_mtime_ns == before
+    assert again == facts
+
+
+def test_a_changed_weight_fails_its_gate(run: Any, tmp_path: Path) -> None:
+    """The gate sees a file that is not the model: here, one weight of the F32 file altered."""
+    recipe, merged, planned, out, _ = run
+    broken = tmp_path / "gguf/tiny-F32.gguf"
+    broken.parent.mkdir()
+    broken.write_bytes((out / "gguf/tiny-F32.gguf").read_bytes())
+    reader = GGUFReader(broken, "r+")
+    next(t for t in reader.tensors if t.name == "blk.0.ffn_up.weight").data[:] *= 1.1
+    reader.data.flush()
+    facts = exported(recipe, merged, planned, tmp_path)
+    failed = [gate["name"] for gate in facts["gates"] if not gate["ok"]]
+    assert failed == ["F32.gguf kl_divergence_to_merged"]
+
+
+def test_a_refused_format_leaves_the_other(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(tiny_model, odd)
+    tokenizer = json.loads((odd / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    tokenizer["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [digits, tokenizer["pre_tokenizer"]],
+    }
+    (odd / "tokenizer.json").write_text(json.dumps(tokenizer))
+    recipe = make_recipe(rows, quantize=SCHEMES, export={"check_rows": 1})
+    merged = merge(odd, recipe, tmp_path / "merge")
+    planned = quantized(recipe, merged, tmp_path / "plan")
+    facts = exported(recipe, merged, planned, tmp_path / "out")
+    assert [file["name"] for file in facts["files"]] == ["fp32.onnx", "int4.onnx"]
+    assert [refusal["scheme"] for refusal in facts["refused"]] == ["F32", "Q4_0"]
+    assert "Digits" in facts["refused"][0]["why"]
+    assert all(gate["ok"] for gate in facts["gates"])
+
+
+def test_nothing_left_to_write_is_an_error(
+    tiny_model: Path, rows: Path, tmp_path: Path, run: Any
+) -> None:
+    recipe = make_recipe(rows, quantize=SCHEMES | {"onnx": []}, export={"check_rows": 1})
+    merged = merge(tiny_model, recipe, tmp_path / "merge")
+    config = merged.path / "model/config.json"
+    config.write_text(config.read_text().replace("LlamaForCausalLM", "NobodyForCausalLM"))
+    with pytest.raises(Unsupported, match=r"no file can be written: F32: .*NobodyForCausalLM"):
+        exported(recipe, merged, run[2], tmp_path / "out")
