@@ -1,0 +1,151 @@
+"""Gather what the stages found into one JSON value, and write it in three forms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact, write_atomic
+from edgetune.errors import InputError
+from edgetune.recipe import Recipe
+from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.rundir import RunDir
+
+
+def build_report(
+    recipe: Recipe, artifacts: Mapping[str, Artifact], run: RunDir, machine: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the report of a run, as JSON values.
+
+    Args:
+        recipe: as it was resolved.
+        artifacts: by stage; stages that did not run are absent.
+        run: where they lie; its log gives the warnings.
+        machine: what was measured on.
+
+    Returns:
+        ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
+        ``headline, created, curves, chain, merge, distillation, refused, fallbacks, warnings,
+        training, data``.
+
+    Raises:
+        InputError: the measurements cannot be read.
+    """
+    facts = {name: artifact.facts for name, artifact in artifacts.items()}
+    export = facts.get("export", {})
+    models = _read_models(artifacts.get("bench"))
+    gates = [*export.get("gates", []), *check_gates(recipe.report.gates, models)]
+    files = export.get("files", [])
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
+        "headline": find_headline(models),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "gates": gates,
+        "machine": machine,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "lineage": _lineage(artifacts, run),
+        "models": models,
+        "distillation": judge_distillation(models) if "distill" in facts else None,
+        "merge": facts.get("merge"),
+        "chain": [{"name": file["name"], **_checks(file)} for file in files],
+        "refused": export.get("refused", []),
+        "fallbacks": [
+            {"file": file["name"], **one} for file in files for one in file.get("fallbacks", [])
+        ],
+        "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
+        "training": {name: _training(facts[name]) for name in ("tune", "distill") if name in facts},
+        "data": facts.get("tune", {}).get("data"),
+        "warnings": _read_warnings(run.log_path),
+    }
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``."""
+    from edgetune.report.html import render_html
+    from edgetune.report.markdown import render_markdown
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1, ensure_ascii=False, default=str)
+    write_atomic(folder / "report.json", text + "\n")
+    write_atomic(folder / "report.md", render_markdown(report))
+    write_atomic(folder / "report.html", render_html(report))
+
+
+def _read_models(bench: Artifact | None) -> list[dict[str, Any]]:
+    if bench is None:
+        return []
+    path = bench.path / "measurements.json"
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the measurements cannot be read: {error}", where=str(path), hint="run bench again"
+        ) from error
+
+
+def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, Any]]:
+    """Return stage, key, kind, parents and path (inside the run) of each artifact, in order."""
+    entries = []
+    for name, artifact in artifacts.items():
+        path = artifact.path
+        inside = path.relative_to(run.path) if path.is_relative_to(run.path) else path
+        entries.append(
+            {
+                "stage": name,
+                "key": artifact.key,
+                "kind": artifact.kind,
+                "parents": artifact.parents,
+                "path": inside.as_posix(),
+                "bytes": sum(int(file["bytes"]) for file in artifact.files.values()),
+            }
+        )
+    return entries
+
+
+def _checks(file: dict[str, Any]) -> dict[str, Any]:
+    """What export found when it compared a file with the merged model."""
+    kept = ("format", "scheme", "lossless", "bytes")
+    return {**{key: file.get(key) for key in kept}, **file.get("checks", {})}
+
+
+def _training(facts: dict[str, Any]) -> dict[str, Any]:
+    """The plain values among a training stage's facts."""
+    return {k: v for k, v in facts.items() if isinstance(v, str | int | float | bool)}
+
+
+def _read_curves(artifact: Artifact) -> list[dict[str, Any]]:
+    """Return ``{"stage", "role", "points"}`` for each role in the artifact's ``metrics.jsonl``."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    for row in _read_lines(artifact.path / "metrics.jsonl"):
+        role = str(row.pop("role", artifact.stage))
+        points.setdefault(role, []).append(row)
+    return [
+        {"stage": artifact.stage, "role": role, "points": rows} for role, rows in points.items()
+    ]
+
+
+def _read_warnings(path: Path) -> list[dict[str, str]]:
+    """Return the run's warnings, each once, in the order they were first given."""
+    rows = [row for row in _read_lines(path) if row.get("event") == "warning"]
+    said = dict.fromkeys((str(row.get("stage", "")), str(row.get("text", ""))) for row in rows)
+    return [{"stage": stage, "text": text} for stage, text in said]
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; the last may be cut short where a process was killed, and is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

@@ -1,0 +1,125 @@
+"""What the figures say: the sentence on top, the gates, and whether distillation won."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from math import sqrt
+from typing import Any
+
+from edgetune.recipe import Gate
+from edgetune.report.figures import (
+    measured,
+    percent,
+    reference,
+    short_name,
+    size,
+    times,
+    value_of,
+    with_role,
+)
+
+KEPT = 0.97  # a file that keeps this share of the teacher's score is worth shipping
+
+
+def find_headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return ``text`` and, where a file was measured, which ``model`` it speaks of.
+
+    The model is the smallest file that keeps 97 % of the reference's score; where none does, the
+    one that keeps most. ``kept`` is the share of the score, ``ratio`` how much smaller the file is.
+    The score is the task's exact match, or the agreement of top tokens where that is not measured.
+    """
+    against = reference(models)
+    files = [model for model in models if model["role"] == "file"]
+    for name in ("exact_match", "top1_agreement"):
+        whole = value_of(against, name) if name == "exact_match" else 1.0
+        scored = [(value_of(file, name), file) for file in files]
+        kept = [(score / whole, file) for score, file in scored if score is not None and whole]
+        if against is None or not kept:
+            continue
+        enough = [pair for pair in kept if pair[0] >= KEPT]
+        share, best = (
+            min(enough, key=lambda pair: pair[1]["bytes"])
+            if enough
+            else max(kept, key=lambda pair: pair[0])
+        )
+        ratio = against["bytes"] / best["bytes"]
+        role = against["role"]
+        does = (
+            f"keeps {percent(share)} of the {role}’s score"
+            if name == "exact_match"
+            else f"agrees with the {role} on {percent(share)} of tokens"
+        )
+        smaller = f", {times(ratio)} smaller" if ratio >= 1 else ""
+        return {
+            "text": f"{short_name(best)} {does} in {size(best['bytes'])}{smaller}.",
+            "model": best["name"],
+            "score": name,
+            "kept": share,
+            "ratio": ratio,
+        }
+    return {"text": "No file was measured in this run.", "model": None}
+
+
+def check_gates(gates: Sequence[Gate], models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return ``{"name", "limit", "value", "ok"}`` for each limit and each model it speaks of.
+
+    A gate that no measurement answers to fails: it was asked for and nothing was checked.
+    """
+    checked = []
+    for gate in gates:
+        found = [
+            (model["name"], one["value"])
+            for model in models
+            if fnmatchcase(model["name"], gate.models)
+            for one in model["measurements"]
+            if one["name"] == gate.measurement
+        ]
+        for sign, limit in (("≥", gate.min), ("≤", gate.max)):
+            if limit is None:
+                continue
+            for name, value in found or [(gate.models, None)]:
+                inside = value is not None and (value >= limit if sign == "≥" else value <= limit)
+                title = f"{gate.measurement} of {name} {sign} {limit:g}"
+                checked.append({"name": title, "limit": limit, "value": value, "ok": inside})
+    return checked
+
+
+def judge_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Compare student and baseline by exact match; ``None`` unless both were measured.
+
+    Returns:
+        ``teacher``, ``baseline`` and ``student`` (measurements), ``difference`` with ``ci95``,
+        ``gap_recovered`` (share of the way from baseline to teacher) and ``verdict``: ``won``,
+        ``lost``, or ``not more than the noise`` when the interval of the difference holds zero.
+    """
+    student = measured(with_role(models, "merged") or {}, "exact_match")
+    baseline = measured(with_role(models, "baseline") or {}, "exact_match")
+    teacher = measured(with_role(models, "teacher") or {}, "exact_match")
+    if student is None or baseline is None:
+        return None
+    difference, bounds = _difference(student, baseline)
+    verdict = "won" if bounds[0] > 0 else "lost" if bounds[1] < 0 else "not more than the noise"
+    gap = teacher["value"] - baseline["value"] if teacher else 0.0
+    return {
+        "teacher": teacher,
+        "baseline": baseline,
+        "student": student,
+        "difference": difference,
+        "ci95": bounds,
+        "gap_recovered": difference / gap if gap > 0 else None,
+        "verdict": verdict,
+    }
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float]]:
+    """Difference of two shares with its 95 % interval, from their score intervals.
+
+    Newcombe 1998, Statistics in Medicine 17, 873-890, method 10. The models answer the same rows,
+    so the true interval is narrower: a win that is claimed here is one.
+    """
+    a, (a_low, a_high) = one["value"], one.get("ci95") or [one["value"]] * 2
+    b, (b_low, b_high) = other["value"], other.get("ci95") or [other["value"]] * 2
+    below = sqrt((a - a_low) ** 2 + (b_high - b) ** 2)
+    above = sqrt((a_high - a) ** 2 + (b - b_low) ** 2)
+    return a - b, [a - b - below, a - b + above]

@@ -1,0 +1,141 @@
+"""The report's tables: which columns, and what stands in a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from edgetune.report.figures import (
+    NONE,
+    devices_of,
+    interval,
+    measured,
+    milliseconds,
+    percent,
+    rate,
+    significant,
+    size,
+    small,
+    value_of,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and what stands below it in small."""
+
+    text: str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of models: its title and the cell of a model on a device."""
+
+    title: str
+    cell: Callable[[dict[str, Any], str | None], Cell]
+
+
+def _number(name: str, form: Callable[[float | None], str]) -> Callable[..., Cell]:
+    return lambda model, device: Cell(form(value_of(model, name, device)))
+
+
+def _exact_match(model: dict[str, Any], device: str | None) -> Cell:
+    found = measured(model, "exact_match", device)
+    return Cell(percent(value_of(model, "exact_match", device)), interval(found))
+
+
+def _latency(name: str) -> Callable[..., Cell]:
+    """The median, with the 95th percentile below it."""
+
+    def cell(model: dict[str, Any], device: str | None) -> Cell:
+        slow = value_of(model, f"{name}_p95", device)
+        below = f"p95 {milliseconds(slow)}" if slow is not None else ""
+        return Cell(milliseconds(value_of(model, f"{name}_p50", device)), below)
+
+    return cell
+
+
+def _bits(model: dict[str, Any], device: str | None) -> Cell:
+    bits = model.get("bits_per_weight")
+    return Cell(NONE if bits is None else significant(float(bits)))
+
+
+COLUMNS = (
+    Column("Exact match", _exact_match),
+    Column("KL to teacher", _number("kl_divergence", small)),
+    Column("Top-1", _number("top1_agreement", percent)),
+    Column("Size", lambda model, device: Cell(size(model["bytes"]))),
+    Column("Bits a weight", _bits),
+    Column("First token", _latency("ttft_ms")),
+    Column("Per token", _latency("tpot_ms")),
+    Column("Decode tok/s", _number("decode_tokens_per_s", rate)),
+    Column("Peak memory", _number("peak_rss_bytes", size)),
+)
+
+
+def model_rows(
+    models: Sequence[dict[str, Any]],
+) -> tuple[list[Column], list[tuple[dict[str, Any], str | None, list[Cell]]]]:
+    """Return the columns that hold anything, and (model, device, cells) for each row.
+
+    A model that was measured on two devices has two rows.
+    """
+    pairs: list[tuple[dict[str, Any], str | None]] = []
+    for model in models:
+        pairs += [(model, device) for device in devices_of(model)] or [(model, None)]
+    grid = [[column.cell(model, device) for column in COLUMNS] for model, device in pairs]
+    used = [i for i in range(len(COLUMNS)) if any(row[i].text != NONE for row in grid)]
+    rows = [
+        (model, device, [cells[i] for i in used])
+        for (model, device), cells in zip(pairs, grid, strict=True)
+    ]
+    return [COLUMNS[i] for i in used], rows
+
+
+def describe(model: dict[str, Any], device: str | None) -> str:
+    """``gguf Q4_K_M · llama.cpp · cpu, 2 threads``."""
+    where = next(
+        (one["where"] for one in model.get("measurements", ()) if one["where"]["device"] == device),
+        None,
+    )
+    what = "Hugging Face" if model["format"] == "hf" else model["format"].upper()
+    parts = [" ".join(part for part in (what, model.get("scheme")) if part)]
+    if where:
+        parts.append(f"{where['runtime']}, {where['device']}")
+    return " · ".join(parts)
+
+
+def html_table(
+    titles: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], words: Sequence[int] = ()
+) -> str:
+    """Return a table of finished cells (HTML): ``rows`` are (class, cells).
+
+    Args:
+        titles: of the columns.
+        rows: each with the class of its row.
+        words: columns of words, set flush left.
+    """
+
+    def kind(at: int) -> str:
+        return ' class="words"' if at in words else ""
+
+    head = "".join(f"<th{kind(at)}>{escape(title)}</th>" for at, title in enumerate(titles))
+    body = []
+    for row_class, cells in rows:
+        marked = f' class="{row_class}"' if row_class else ""
+        tds = []
+        for at, (title, cell) in enumerate(zip(titles, cells, strict=True)):
+            label = f' data-label="{escape(title)}"' if at and title else ""
+            empty = ' class="empty"' if cell == NONE else kind(at)
+            tds.append(f"<td{label}{empty}>{cell}</td>")
+        body.append(f"<tr{marked}>{''.join(tds)}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def html_cell(cell: Cell) -> str:
+    """Return a cell's HTML."""
+    below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
+    return escape(cell.text) + below

@@ -1,0 +1,80 @@
+"""The report's table on the terminal: stderr, since stdout is for results."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from edgetune.report.figures import (
+    NONE,
+    measured,
+    milliseconds,
+    percent,
+    rate,
+    short_name,
+    size,
+    small,
+    value_of,
+)
+
+
+def print_summary(report: dict[str, Any], file: Any = None) -> None:
+    """Print the headline, the table of models, and the gates that failed, to stderr."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(file=file or sys.stderr, highlight=False)
+    passed = report["verdict"] == "pass"
+    console.print()
+    console.print(f"[bold]{escape(report['headline']['text'])}[/bold]")
+    if report["models"]:
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+        titles = (
+            "model",
+            "exact match",
+            "KL",
+            "top-1",
+            "size",
+            "per token",
+            "tok/s",
+            "memory",
+        )
+        for title in titles:
+            table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
+        for model in report["models"]:
+            chosen = model["name"] == report["headline"].get("model")
+            cells = [escape(cell) for cell in _cells(model)]
+            table.add_row(*cells, style="green" if chosen else None)
+        console.print(table)
+    if (found := report.get("distillation")) and found["verdict"] != "won":
+        points = f"{100 * found['difference']:+.1f} points"
+        console.print(f"[red]distillation: {found['verdict']} ({points} over no teacher)[/red]")
+    for gate in report["gates"]:
+        if not gate["ok"]:
+            value = "not measured" if gate["value"] is None else f"{gate['value']:.4g}"
+            console.print(f"[red]gate failed: {escape(str(gate['name']))}: {value}[/red]")
+    color = "green" if passed else "red"
+    console.print(f"verdict: [bold {color}]{report['verdict']}[/bold {color}]")
+
+
+def _cells(model: dict[str, Any]) -> list[str]:
+    found = measured(model, "exact_match")
+    bounds = found.get("ci95") if found else None
+    around = f" ±{50 * (bounds[1] - bounds[0]):.1f}" if bounds else ""
+    score = percent(value_of(model, "exact_match"))
+    return [
+        _name(model),
+        score if score == NONE else score + around,
+        small(value_of(model, "kl_divergence")),
+        percent(value_of(model, "top1_agreement")),
+        size(model["bytes"]),
+        milliseconds(value_of(model, "tpot_ms_p50")),
+        rate(value_of(model, "decode_tokens_per_s")),
+        size(value_of(model, "peak_rss_bytes")),
+    ]
+
+
+def _name(model: dict[str, Any]) -> str:
+    """Short enough for a terminal of 80 columns."""
+    return f"{short_name(model)} {model['format']}" if model["role"] == "file" else model["name"]

@@ -1,0 +1,80 @@
+"""The report holds what the artifacts say, in the form that was promised."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from edgetune.errors import InputError
+from edgetune.report.build import write_report
+from edgetune.report.terminal import print_summary
+
+from .conftest import SampleRun
+
+
+def test_report_json_keeps_its_schema(sample: SampleRun, tmp_path: Path) -> None:
+    write_report(sample.report(), tmp_path / "report")
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["schema"] == 1
+    assert (report["name"], report["verdict"]) == ("quickstart", "pass")
+    assert report["models"] == sample.models
+    assert [gate["ok"] for gate in report["gates"]] == [True, True]
+    assert set(report["gates"][0]) == {"name", "limit", "value", "ok"}
+    assert report["machine"]["cores"] == 2
+    assert report["recipe"]["tune"]["rank"] == 16
+    lineage = {one["stage"]: one for one in report["lineage"]}
+    assert lineage["distill"]["parents"] == {"tune": lineage["tune"]["key"]}
+    assert lineage["merge"]["path"] == f"merge-{lineage['merge']['key'][:8]}"
+
+
+def test_what_stages_left_behind_is_found(sample: SampleRun) -> None:
+    report = sample.report()
+    # The curve of a run that was killed ends in half a line.
+    assert [curve["role"] for curve in report["curves"]] == ["teacher", "student", "baseline"]
+    assert len(report["curves"][0]["points"]) == 72
+    assert report["warnings"] == [{"stage": "tune", "text": "3 rows were cut <b>off</b>"}]
+    assert report["merge"]["chosen"] == "dequantized"
+    assert {one["file"] for one in report["fallbacks"]} == {"quickstart-Q6_K.gguf"}
+    assert report["refused"][0]["format"] == "onnx"
+    assert report["distillation"]["verdict"] == "won"
+
+
+def test_failed_gate_fails_the_verdict(sample: SampleRun) -> None:
+    sample.artifacts["export"].facts["gates"][0]["ok"] = False
+    report = sample.report()
+    assert report["verdict"] == "fail"
+    stream = io.StringIO()
+    print_summary(report, stream)
+    assert "gate failed: F32 GGUF against the merged model, KL" in stream.getvalue()
+    assert "Q4_K_M gguf" in stream.getvalue()
+
+
+def test_runs_that_stop_early_have_a_report(sample: SampleRun, tmp_path: Path) -> None:
+    sample.artifacts = {"tune": sample.artifacts["tune"]}
+    report = sample.report()
+    write_report(report, tmp_path / "early")
+    assert report["models"] == []
+    assert report["distillation"] is None
+    assert report["verdict"] == "fail"  # the recipe's gate was not measured
+    assert "No file was measured" in (tmp_path / "early" / "report.md").read_text()
+
+
+def test_unreadable_measurements(sample: SampleRun) -> None:
+    (sample.artifacts["bench"].path / "measurements.json").write_text("{")
+    with pytest.raises(InputError, match="measurements cannot be read"):
+        sample.report()
+
+
+def test_markdown_tables_are_whole(sample: SampleRun, tmp_path: Path) -> None:
+    write_report(sample.report(), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# quickstart: pass\n\nQ4_K_M keeps 97.3")
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
+    assert len(tables) == 4  # gates, models, chain, lineage
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    assert "| quickstart-Q4_0.gguf (GGUF Q4_0 · llama.cpp, cpu) |" in text

@@ -1,0 +1,152 @@
+"""The page stands alone, says what the figures say, escapes what data says, and fits a phone."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from edgetune.report.axes import fit_axis
+from edgetune.report.html import render_html
+from edgetune.report.svg import Point, scatter
+
+from .conftest import SampleRun
+
+VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
+
+
+class Checker(HTMLParser):
+    """Collects tags and attributes, and notes every end tag that closes another's element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.faults.append(tag)
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert not checker.faults and not checker.open
+    return checker
+
+
+def test_page_is_whole_and_loads_nothing(sample: SampleRun) -> None:
+    page = render_html(sample.report())
+    loading = {"src", "href", "srcset", "data", "action"}
+    assert not [found for found in check(page).attributes if found[1] in loading]
+    assert not re.search(r"url\(|@import|<script|<link|https?:", page)
+    for title in ("Gates", "Models", "Quality against cost", "Distillation", "Training", "Lineage"):
+        assert f"<h2>{title}</h2>" in page
+    assert (
+        page.count('<svg viewBox="0 0 460') == 8
+    )  # four of quality, one of distillation, three curves
+
+
+def test_data_cannot_write_markup(sample: SampleRun) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'&"
+    for model in sample.models:
+        model["name"] += evil
+        model["scheme"] += evil
+    made = sample.report()
+    made["models"] = sample.models
+    made["headline"] = {"text": evil, "model": sample.models[5]["name"], "kept": 1.0, "ratio": 2.0}
+    made["warnings"] = [{"stage": evil, "text": evil}]
+    made["refused"] = [{"format": evil, "scheme": evil, "why": evil}]
+    made["machine"] = {evil: evil}
+    made["recipe"]["name"] = made["name"] = evil
+    made["gates"] = [{"name": evil, "limit": 1, "value": None, "ok": False}]
+    page = render_html(made)
+    check(page)
+    assert "<img" not in page
+    assert html.escape(evil) in page
+
+
+def test_distillation_that_did_not_win_is_red(sample: SampleRun) -> None:
+    report = sample.report()
+    assert "note bad" not in render_html(report)
+    report["distillation"] |= {"verdict": "not more than the noise", "difference": 0.004}
+    page = render_html(report)
+    assert '<p class="note bad"><b>Distillation did not win:</b> +0.4 points' in page
+
+
+def test_labels_keep_off_each_other() -> None:
+    points = [Point(f"label {n}", "gguf", 5 + n % 4, 0.5 + n % 3 / 40, 0.4, 0.6) for n in range(9)]
+    x = fit_axis("x", [p.x for p in points], str, log=True)
+    y = fit_axis("y", [0.4, 0.6], str)
+    drawn = scatter(points, x, y, "crowd")
+    found = re.findall(
+        r'class="label" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]*)', drawn
+    )
+    assert len(found) == 9
+    boxes = []
+    for left, bottom, anchor, text in found:
+        width = 6 * len(text)
+        start = float(left) - {"start": 0, "middle": width / 2, "end": width}[anchor]
+        boxes.append((start, float(bottom) - 9, start + width, float(bottom)))
+    for at, a in enumerate(boxes):
+        for b in boxes[:at]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"),
+    [
+        (0.0, 600.0, False),
+        (0.843, 0.98, False),
+        (1e-8, 0.03, True),
+        (3e6, 3.1e6, True),
+        (1, 9, True),
+    ],
+)
+def test_ticks_are_few_and_inside(low: float, high: float, log: bool) -> None:
+    axis = fit_axis("x", [low, high], str, log=log)
+    ticks = axis.ticks()
+    assert len(ticks) <= 6
+    assert all(axis.low <= tick <= axis.high for tick in ticks)
+    assert len(ticks) >= (1 if high / max(low, 1e-9) < 2 and log else 3)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 400, 820, 1200])
+def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    frame = (
+        f'<iframe id="f" style="border:0;width:{width}px;height:900px" '
+        f'srcdoc="{html.escape(render_html(sample.report()))}"></iframe>'
+        "<script>window.onload = () => {const d = document.getElementById('f').contentDocument;"
+        "const wide = [...d.querySelectorAll('main *')].filter(e => !e.closest('pre, svg')"
+        " && e.getBoundingClientRect().right > d.documentElement.clientWidth + 1);"
+        "document.body.innerHTML = '<p id=found>' + (d.documentElement.scrollWidth - "
+        "d.documentElement.clientWidth) + ' '"
+        " + wide.length + ' ' + d.querySelectorAll('td').length + '</p>';};</script>"
+    )
+    page = tmp_path / "frame.html"
+    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --dump-dom "
+    flags += "--disable-background-networking --disable-component-update --disable-sync"
+    command = [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", str(page)]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'id="found">(\d+) (\d+) (\d+)<', dom)
+    assert found, dom[-500:]
+    scrolled, too_wide, cells = map(int, found.groups())
+    assert cells > 100
+    assert (scrolled, too_wide) == (0, 0)
