@@ -1,0 +1,94 @@
+"""The command line: one thin command a file, imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+import warnings
+from types import FrameType
+
+import click
+
+from edgetune import __version__
+from edgetune.errors import EdgetuneError, Interrupted, nearest
+
+COMMANDS = (
+    "init", "doctor", "data", "tune", "distill", "merge", "quantize", "export", "bench",
+    "report", "run",
+)  # fmt: skip
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of the same name, so that help loads nothing heavy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command's module, or none for an unknown name."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"edgetune.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is no such one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no command '{args[0]}'{nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", message="edgetune %(version)s")
+def cli() -> None:
+    """Tune, distil, merge, quantize and export a language model; measure every file that ships.
+
+    `edgetune run RECIPE` does the whole job. Every stage also works alone on Hugging Face folders
+    and data files. Results go to stdout, everything else to stderr.
+
+    Exit codes: 0 done, 2 your input, 3 a gate failed, 130 interrupted, 1 a bug of ours.
+    """
+
+
+def main() -> None:
+    """Run the command line; turn what edgetune can explain into a message and an exit code."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if not sys.warnoptions:  # what libraries deprecate among themselves is not the user's to mend
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        _finish(error.exit_code, str(error.format_message()))
+    except (click.Abort, KeyboardInterrupt):
+        _finish(130, "interrupted; the same command goes on from the last checkpoint")
+    except EdgetuneError as error:
+        label = "stopped" if isinstance(error, Interrupted) else "error"
+        click.echo(f"{click.style(label, fg='red', bold=True)}: {error}", err=True)
+        _finish(error.exit_code, str(error))
+    except BrokenPipeError:
+        sys.exit(0)
+    except SystemExit:
+        raise
+
+
+def _finish(code: int, message: str) -> None:
+    """End with ``code``; programs that asked for JSON get the reason as JSON."""
+    if code == 130 and "goes on" in message:
+        click.echo(message, err=True)
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"ok": False, "exit_code": code, "error": message}))
+    sys.exit(code)

@@ -1,0 +1,73 @@
+"""``edgetune doctor``: what this machine can do, and how to mend what it cannot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+
+import click
+
+# module, what it is for, the command that mends its absence
+_NEEDED = (
+    ("torch", "training", "pip install torch"),
+    ("transformers", "models", "pip install transformers"),
+    ("peft", "adapters", "pip install peft"),
+    ("bitsandbytes", "4-bit base weights", "pip install bitsandbytes"),
+    ("trl", "fine-tuning", "pip install trl"),
+    ("llama_cpp", "GGUF files", "pip install llama-cpp-python (needs a C++ compiler)"),
+    ("gguf", "writing GGUF", "pip install gguf"),
+    ("auto_round", "llama.cpp's converter", "pip install 'auto-round>=0.14.2,<0.15'"),
+    ("onnxruntime", "ONNX files", "pip install onnxruntime"),
+    ("onnxruntime_genai", "writing ONNX", "pip install onnxruntime-genai"),
+)
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead.")
+def command(as_json: bool) -> None:
+    """Say what this machine can do: cores, memory, GPU, every runtime, what is missing."""
+    from edgetune.models.hardware import choose_dtype, describe_machine
+
+    machine = describe_machine()
+    checks = [
+        {"module": module, "for": purpose, "ok": not (fault := _fault(module)),
+         "fault": fault, "mend": mend if fault else ""}
+        for module, purpose, mend in _NEEDED
+    ]  # fmt: skip
+    device = "cuda" if machine["gpu"] else "cpu"
+    machine["compute_dtype"] = choose_dtype("auto", device)
+    healthy = all(check["ok"] for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": healthy, "machine": machine, "checks": checks}))
+    else:
+        _print(machine, checks)
+    if not healthy:
+        raise click.exceptions.Exit(2)
+
+
+def _fault(module: str) -> str:
+    """Why a module cannot be used; empty when it can. Importing is the only honest test."""
+    if importlib.util.find_spec(module) is None:
+        return "not installed"
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken build can raise anything
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _print(machine: dict[str, object], checks: list[dict[str, object]]) -> None:
+    memory = float(str(machine["memory_bytes"])) / 2**30
+    features = ", ".join(str(machine["features"]).strip("[]").replace("'", "").split(", "))
+    click.echo(f"processor   {machine['processor']}, {machine['cores']} cores ({features})")
+    click.echo(f"memory      {memory:.1f} GiB")
+    click.echo(f"GPU         {machine['gpu'] or 'none: everything runs on the CPU'}")
+    click.echo(f"computes in {machine['compute_dtype']}")
+    for check in checks:
+        mark = (
+            click.style("ok     ", fg="green") if check["ok"] else click.style("missing", fg="red")
+        )
+        click.echo(f"{mark}     {check['module']!s:<18} {check['for']}")
+        if not check["ok"]:
+            click.echo(f"            {check['fault']}: {check['mend']}")

@@ -1,0 +1,35 @@
+"""``edgetune export``: model + plan → GGUF and ONNX files, each checked against the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgetune.artifact import load_artifact
+from edgetune.cli.options import model_options, recipe_options
+from edgetune.cli.stage import fail_on_gates, open_model, run_stage, schemes_option
+
+
+@click.command("export")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    help="Folder of `edgetune quantize`.  [default: decided here, beside --out]",
+)
+@schemes_option
+@model_options
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for the files.")
+@recipe_options
+def command(plan: Path | None, schemes: tuple[str, ...], **options: Any) -> None:
+    """Write GGUF and ONNX files of --model and compare each with it, in its own runtime."""
+    inputs = {"merge": open_model(options)}
+    if plan is None and not options["dry_run"] and options["out"]:
+        beside = options["out"].with_name(options["out"].name + "-plan")
+        made = run_stage("quantize", dict(inputs), {**options, "out": beside}, schemes, silent=True)
+        inputs["quantize"] = made
+    elif plan is not None:
+        inputs["quantize"] = load_artifact(plan)
+    artifact = run_stage("export", inputs, options, schemes)
+    fail_on_gates(artifact)

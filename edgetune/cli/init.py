@@ -1,0 +1,52 @@
+"""``edgetune init``: a recipe to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgetune.errors import InputError
+
+_RECIPE = """\
+# Every key and its default: edgetune run {file} --dry-run
+name: {name}
+seed: 0
+model:
+  path: {model}          # a folder, embedded:base, or a hub id
+data:
+  train: {data}          # JSONL, JSON, CSV, Parquet or text, also .gz; shapes are detected
+  # validation: and test: are split off the train rows when absent
+  max_length: 1024       # tokens a row may have
+tune:                    # QLoRA: the result is the teacher
+  rank: 16
+  learning_rate: 2.0e-4
+  epochs: 1
+# distill:               # a smaller student; remove the # to train one
+#   student:
+#     layers: 8          # how many of the base's layers it keeps
+merge: {{}}
+quantize:
+  gguf: [F16, Q8_0, Q4_K_M]
+  onnx: [int4]
+export: {{}}
+bench: {{}}
+report:
+  gates:
+    - {{measurement: kl_divergence_to_merged, models: "*Q8_0*", max: 0.05}}
+"""
+
+
+@click.command("init")
+@click.argument("path", type=click.Path(path_type=Path), default="recipe.yaml")
+@click.option("--model", default="embedded:base", show_default=True, help="Base model.")
+@click.option("--data", default="embedded:devices/train.jsonl", show_default=True, help="Rows.")
+def command(path: Path, model: str, data: str) -> None:
+    """Write a starter recipe to PATH (recipe.yaml) and say what to do next."""
+    if path.exists():
+        raise InputError("this file exists and is not overwritten", where=str(path))
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).strip("._-") or "run"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_RECIPE.format(file=path, name=name, model=model, data=data), encoding="utf-8")
+    click.echo(str(path))
+    click.echo(f"next: edgetune run {path} --dry-run", err=True)

@@ -1,0 +1,139 @@
+"""Options that several commands share, and what they do with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.recipe import Recipe
+from edgetune.recipe_file import dump_recipe, load_recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def recipe_options(function: F) -> F:
+    """Add ``--recipe``, ``--set``, ``--dry-run``, ``--json`` and ``--quiet``."""
+    options = (
+        click.option(
+            "--recipe", type=click.Path(path_type=Path), help="Recipe for all other knobs."
+        ),
+        *common_options(),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def common_options() -> tuple[Callable[[F], F], ...]:
+    """Return the options that ``run`` and the stages have in common."""
+    return (
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Set a recipe key; may be repeated.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan."),
+        click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON line."),
+        click.option("--quiet", "-q", is_flag=True, help="Say nothing on stderr but errors."),
+    )
+
+
+def model_options(function: F) -> F:
+    """Add ``--model``, ``--data`` and their kin, each a recipe key."""
+    options = (
+        click.option("--model", help="Model folder, embedded:base, or a hub id."),
+        click.option("--data", help="File of rows: JSONL, JSON, CSV, Parquet, text; or a folder."),
+        click.option("--validation", help="File of validation rows (default: split off)."),
+        click.option("--test", help="File of rows that judge (default: the validation rows)."),
+        click.option("--max-length", type=int, help="Tokens a row may have."),
+        click.option("--seed", type=int, help="Seed of everything random."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def training_options(function: F) -> F:
+    """Add the few training knobs people reach for."""
+    options = (
+        click.option("--method", type=click.Choice(["qlora", "lora", "full"]), help="What trains."),
+        click.option("--rank", type=int, help="LoRA rank."),
+        click.option("--learning-rate", type=float, help="Peak learning rate."),
+        click.option("--epochs", type=float, help="Passes over the rows."),
+        click.option("--batch-size", type=int, help="Sequences a forward pass."),
+        click.option(
+            "--resume/--fresh",
+            default=True,
+            show_default=True,
+            help="Go on from an interrupted run's checkpoint, or begin again.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def stage_recipe(
+    stage: str, recipe: Path | None, overrides: tuple[str, ...], flags: dict[str, Any]
+) -> tuple[Recipe, dict[str, str]]:
+    """Return the recipe of one stage: file, then flags, then ``--set``.
+
+    ``flags`` are named as the options are; ``--model`` and its kin go to their sections, the rest
+    to the stage's own.
+    """
+    shared = {
+        "model": "model.path",
+        "device": "model.device",
+        "data": "data.train",
+        "validation": "data.validation",
+        "test": "data.test",
+        "max_length": "data.max_length",
+        "seed": "seed",
+    }
+    dotted = {shared.get(name, f"{stage}.{name}"): value for name, value in flags.items()}
+    if recipe is None and not any(text.startswith(f"{stage}.") for text in overrides):
+        dotted.setdefault(stage, None)
+    found, origins = load_recipe(recipe, overrides, dotted)
+    if getattr(found, stage, None) is None:
+        tree = {**found.model_dump(mode="json", exclude_unset=True), stage: {}}
+        found = Recipe.model_validate(tree)
+    return found, origins
+
+
+def show_plan(recipe: Recipe, origins: dict[str, str], lines: list[str], as_json: bool) -> None:
+    """Print the resolved recipe and the plan: what ``--dry-run`` answers."""
+    click.echo(dump_recipe(recipe, origins), nl=False)
+    for line in lines:
+        click.echo(f"# {line}")
+    if as_json:
+        click.echo(
+            json.dumps({"ok": True, "plan": lines, "recipe": recipe.model_dump(mode="json")})
+        )
+
+
+def answer(result: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a command's result: text, then with ``--json`` one JSON line."""
+    if as_json:
+        click.echo(json.dumps({"ok": True, **result}, default=str))
+    else:
+        click.echo(text)
+
+
+def require(value: Any, flag: str, why: str) -> None:
+    """Raise :class:`InputError` for a flag that this call cannot do without."""
+    if not value:
+        raise InputError(f"{flag} is missing", where="command line", hint=why)
+
+
+def make_log(quiet: bool, path: Path | None = None) -> Log:
+    """Return the log of a command that has no run directory."""
+    return Log(path, quiet=quiet)

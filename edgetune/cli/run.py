@@ -1,0 +1,78 @@
+"""``edgetune run``: the main job."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import answer, common_options, show_plan
+from edgetune.errors import GateFailed
+from edgetune.log import Log
+from edgetune.recipe_file import load_recipe
+from edgetune.rundir import RunDir
+
+
+@click.command("run")
+@click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run directory.  [default: runs/<name of the recipe>]",
+)
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    show_default=True,
+    help="Go on from checkpoints of an interrupted run, or begin its unfinished stages again.",
+)
+def command(
+    recipe_path: Path,
+    out: Path | None,
+    resume: bool,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run every stage of RECIPE that is not done yet, and write the report.
+
+    Finished stages are verified and skipped; an interrupted run goes on from its last checkpoint.
+    Ends with exit code 3 when a gate of the recipe or of a lossless file fails.
+    """
+    recipe, origins = load_recipe(recipe_path, overrides)
+    run = RunDir(out or Path("runs") / recipe.name)
+    from edgetune import pipeline
+
+    if dry_run:
+        lines = []
+        for step in pipeline.plan_run(recipe, run):
+            state = "done" if step.artifact else "to run"
+            lines.append(
+                f"{step.stage.name}: {state} ({run.stage_path(step.stage.name, step.key)})"
+            )
+        show_plan(recipe, origins, lines, as_json)
+        return
+    if not resume:
+        for part in run.path.glob("*.part"):
+            shutil.rmtree(part)
+    log = Log(run.log_path, quiet=quiet)
+    artifacts = pipeline.execute(recipe, origins, run, log)
+
+    from edgetune.report import publish
+
+    report = publish(recipe, artifacts, run, log)
+    page = run.path / "report" / "report.html"
+    answer({"report": str(page), "verdict": report["verdict"]}, str(page), as_json)
+    if report["verdict"] != "pass":
+        failed = [gate for gate in report["gates"] if not gate["ok"]]
+        raise GateFailed(
+            "; ".join(f"{g['name']} is {g['value']}, the limit is {g['limit']}" for g in failed),
+            where=str(page),
+            hint="the report shows which file; lift the limit only if you mean it",
+        )
+
+
+for option in reversed(common_options()):
+    command = option(command)

@@ -1,0 +1,166 @@
+"""What the commands of single stages share: inputs from anywhere, one stage, one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgetune.artifact import ENTRY, Artifact, hash_source, load_artifact, verify_artifact
+from edgetune.cli.options import answer, make_log, require, show_plan, stage_recipe
+from edgetune.errors import GateFailed, InputError, nearest
+from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def schemes_option(function: F) -> F:
+    """Add ``--scheme``, repeated for several files."""
+    return click.option(
+        "--scheme",
+        "schemes",
+        multiple=True,
+        metavar="NAME",
+        help=f"Files to make: {', '.join(GGUF_SCHEMES)} (GGUF), {', '.join(ONNX_SCHEMES)} (ONNX).",
+    )(function)
+
+
+def run_stage(
+    name: str,
+    inputs: dict[str, Artifact],
+    options: dict[str, Any],
+    schemes: tuple[str, ...] = (),
+    silent: bool = False,
+) -> Artifact:
+    """Run one stage from command-line options, print its folder and return the artifact.
+
+    With ``--dry-run`` the resolved recipe is printed and the command ends.
+    """
+    from edgetune import pipeline
+
+    flags = dict(options)
+    out, recipe_path = flags.pop("out"), flags.pop("recipe")
+    overrides, dry_run = flags.pop("overrides"), flags.pop("dry_run")
+    as_json, quiet, resume = flags.pop("as_json"), flags.pop("quiet"), flags.pop("resume", True)
+    overrides = (*overrides, *_scheme_overrides(schemes))
+    if recipe_path is None:
+        require(flags.get("data"), "--data", "name a file of rows (or a --recipe that does)")
+        if flags.get("model") is None and inputs:
+            flags["model"] = _base_of(inputs)
+        require(flags.get("model"), "--model", "name a model folder (or a --recipe that does)")
+    recipe, origins = stage_recipe(name, recipe_path, overrides, flags)
+    if dry_run:
+        show_plan(recipe, origins, [f"{name}: would write {out or '(no --out given)'}"], as_json)
+        raise click.exceptions.Exit(0)
+    require(out, "--out", "name a new folder")
+    part = out.with_name(out.name + ".part")
+    if not resume and part.exists():
+        import shutil
+
+        shutil.rmtree(part)
+    artifact = pipeline.run_alone(name, recipe, inputs, out, make_log(quiet))
+    if not silent:
+        answer({"out": str(out), "facts": artifact.facts}, str(out), as_json)
+    return artifact
+
+
+def open_trained(path: Path | None, flag: str, options: dict[str, Any]) -> Artifact:
+    """Return what ``tune`` or ``distill`` made, or a PEFT adapter of anyone's as the same."""
+    require(path, flag, "name the folder of `edgetune tune`, or a PEFT adapter")
+    assert path is not None
+    if (path / ENTRY).exists():
+        return _whole(load_artifact(path))
+    if not (path / "adapter_config.json").exists():
+        raise InputError(
+            "neither an artifact of `edgetune tune` nor a PEFT adapter", where=str(path)
+        )
+    require(options.get("model"), "--model", "a PEFT adapter needs its base")
+    from edgetune.models.ref import ModelRef
+    from edgetune.models.source import resolve_model
+
+    base = resolve_model(options["model"])
+    facts = {
+        "model": ModelRef(base.resolve(), path.resolve()).to_json(path),
+        "compute_dtype": "float32",
+        "contract": str(base.resolve()),
+    }
+    return Artifact(path.resolve(), "adapter", "tune", hash_source(path), facts=facts)
+
+
+def open_model(options: dict[str, Any]) -> Artifact:
+    """Return what ``merge`` made, or a Hugging Face folder of anyone's as the same."""
+    require(options.get("model"), "--model", "name a model folder, or what `edgetune merge` made")
+    from edgetune.models.source import check_model_folder, resolve_model
+
+    folder = resolve_model(options["model"])
+    if (folder / ENTRY).exists():
+        artifact = _whole(load_artifact(folder))
+        options["model"] = str(folder / "model")
+        return artifact
+    check_model_folder(folder)
+    return Artifact(folder.resolve(), "model", "merge", hash_source(folder), facts={"folder": "."})
+
+
+def open_files(paths: tuple[Path, ...]) -> Artifact:
+    """Return files of anyone's as what ``export`` makes."""
+    files = []
+    for path in paths:
+        gguf = path.suffix == ".gguf"
+        if not gguf and not (path / "genai_config.json").exists():
+            raise InputError(
+                "neither a GGUF file nor a folder with genai_config.json", where=str(path)
+            )
+        parts = [path] if gguf else [p for p in path.rglob("*") if p.is_file()]
+        files.append(
+            {
+                "name": path.name,
+                "format": "gguf" if gguf else "onnx",
+                "scheme": path.stem.rpartition("-")[2],
+                "path": str(path.resolve()),
+                "bytes": sum(part.stat().st_size for part in parts),
+                "sha256": hash_source(path),
+                "lossless": False,
+            }
+        )
+    key = " ".join(str(file["sha256"]) for file in files)
+    return Artifact(Path(), "files", "export", key, facts={"files": files})
+
+
+def fail_on_gates(artifact: Artifact) -> None:
+    """Raise :class:`GateFailed` when one of the artifact's own gates did not hold."""
+    failed = [gate for gate in artifact.facts.get("gates", []) if not gate["ok"]]
+    if failed:
+        first = failed[0]
+        raise GateFailed(
+            f"{first['name']} is {first['value']}, the limit is {first['limit']}",
+            where=str(artifact.path),
+        )
+
+
+def _scheme_overrides(schemes: tuple[str, ...]) -> tuple[str, ...]:
+    if not schemes:
+        return ()
+    known = (*GGUF_SCHEMES, *ONNX_SCHEMES)
+    for scheme in schemes:
+        if scheme not in known:
+            raise InputError(f"no scheme '{scheme}'{nearest(scheme, known)}", where="--scheme")
+    gguf = ", ".join(s for s in schemes if s in GGUF_SCHEMES)
+    onnx = ", ".join(s for s in schemes if s in ONNX_SCHEMES)
+    return (f"quantize.gguf=[{gguf}]", f"quantize.onnx=[{onnx}]")
+
+
+def _base_of(inputs: dict[str, Artifact]) -> str | None:
+    for artifact in inputs.values():
+        found = artifact.facts.get("model") or artifact.facts.get("student")
+        if found:
+            return str(artifact.path / found["base"])
+    return None
+
+
+def _whole(artifact: Artifact) -> Artifact:
+    faults = verify_artifact(artifact)
+    if faults:
+        raise InputError(f"this artifact is damaged: {faults[0]}", where=str(artifact.path))
+    return artifact

@@ -1,0 +1,197 @@
+"""The command line as a person meets it: help, wrong input, exit codes; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgetune.cli import COMMANDS
+
+EDGETUNE = (sys.executable, "-m", "edgetune")
+HEAVY = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "onnxruntime")
+
+
+def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a process of its own."""
+    return subprocess.run(
+        [*EDGETUNE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
+    """Assert a clear refusal: the exit code, every word, no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("data", "show")])
+def test_help_without_torch(command: tuple[str, ...]) -> None:
+    code = (
+        "import sys; sys.argv = ['edgetune', *sys.argv[1:]]\n"
+        "from edgetune.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]\nassert not loaded, loaded"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_unknown_command_and_option() -> None:
+    refused(call("tun"), "no command 'tun'", "did you mean 'tune'")
+    refused(call("run", "--no-such"), "--no-such")
+
+
+def test_unknown_recipe_key(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("model: {path: embedded:base}\ntune: {lerning_rate: 1}\n")
+    refused(call("run", tmp_path / "r.yaml"), "tune.lerning_rate", "did you mean 'learning_rate'")
+    refused(call("run", tmp_path / "none.yaml"), "cannot read the recipe", "edgetune init")
+
+
+def test_stages_that_lack_their_input(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: {path: embedded:base}\ndata: {train: embedded:devices/test.jsonl}\n")
+    refused(call("run", path, "--set", "distill={}"), "needs the stage 'tune'")
+    path.write_text("model: {path: embedded:base}\ntune: {}\n")
+    refused(call("run", path), "no data")
+
+
+def test_missing_model_and_data(tmp_path: Path, device_rows: Path) -> None:
+    out = tmp_path / "out"
+    refused(call("tune", "--out", out), "--data is missing")
+    refused(call("tune", "--data", device_rows, "--out", out), "--model is missing")
+    refused(
+        call("tune", "--model", tmp_path / "none", "--data", device_rows, "--out", out),
+        "no such model folder",
+    )
+    refused(
+        call("tune", "--model", "embedded:base", "--data", tmp_path / "none.jsonl", "--out", out),
+        "no such data file",
+    )
+    assert not out.exists()
+
+
+def test_malformed_rows(tmp_path: Path, tiny_model: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": 3}\n')
+    common = ("tune", "--model", tiny_model, "--data", rows, "--out", tmp_path / "out")
+    refused(call(*common), "rows.jsonl:2", "completion")
+    rows.write_text("")
+    refused(call(*common), "rows.jsonl")
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 40)
+    refused(call(*common, "--max-length", "4"), "max_length")
+
+
+def test_pickled_and_broken_models(tmp_path: Path, tiny_model: Path, device_rows: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+    common = ("tune", "--model", folder, "--data", device_rows, "--out", tmp_path / "out")
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    refused(call(*common), "not a whole safetensors file", "model.safetensors")
+    weights.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    refused(call(*common), "pickled")
+    weights.write_bytes(whole)
+    (folder / "config.json").unlink()
+    refused(call(*common), "config.json")
+
+
+def test_no_cuda_when_asked_for(tmp_path: Path, tiny_model: Path, device_rows: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    common = ("tune", "--model", tiny_model, "--data", device_rows, "--out", tmp_path / "out")
+    refused(call(*common, "--device", "cuda"), "no CUDA device", "model.device")
+
+
+def test_adapter_of_another_base(tmp_path: Path, tiny_model: Path, device_rows: Path) -> None:
+    from edgetune.models.adapters import add_adapter, save_adapter
+    from edgetune.models.load import load_base
+    from edgetune.recipe import TuneSection
+    from tests.conftest import make_model
+
+    other = make_model(tmp_path / "other", layers=3)
+    model = add_adapter(load_base(other, False, "float32", "cpu"), TuneSection(rank=2), 0)
+    save_adapter(model, tmp_path / "adapter")
+    common = ("merge", "--model", tiny_model, "--data", device_rows, "--out", tmp_path / "out")
+    refused(call(*common, "--adapter", tmp_path / "adapter"), "which this base does not have")
+    refused(call(*common, "--adapter", tmp_path), "neither an artifact")
+    refused(call(*common), "--adapter is missing")
+
+
+def test_unknown_scheme_and_foreign_file(
+    tmp_path: Path, tiny_model: Path, device_rows: Path
+) -> None:
+    common = ("--model", tiny_model, "--data", device_rows, "--out", tmp_path / "out")
+    refused(call("export", *common, "--scheme", "Q4_K"), "no scheme 'Q4_K'", "Q4_K_M")
+    refused(call("bench", device_rows, *common), "neither a GGUF file")
+
+
+def test_init_dry_run_and_json(tmp_path: Path) -> None:
+    done = call("init", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "mine.yaml").exists()
+    refused(call("init", "mine.yaml", cwd=tmp_path), "not overwritten")
+    done = call("run", "mine.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout.splitlines()[-1])
+    assert [line.partition(":")[0] for line in plan["plan"]] == [
+        "tune", "merge", "quantize", "export", "bench",
+    ]  # fmt: skip
+    assert "rank: 16  # mine.yaml" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_errors_as_json() -> None:
+    done = call("run", "none.yaml", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout.splitlines()[-1])["exit_code"] == 2
+
+
+@pytest.mark.parametrize("name", ["consumer-gpu-8b", "laptop-0.5b"])
+def test_recipes_with_hub_ids_dry_run_offline(name: str) -> None:
+    done = call("run", f"configs/{name}.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "tune: to run" in done.stdout
+
+
+def test_doctor_names_every_runtime() -> None:
+    done = call("doctor", "--json")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["machine"]["cores"] >= 1
+    assert {"llama_cpp", "onnxruntime", "bitsandbytes"} <= {c["module"] for c in found["checks"]}
+    assert done.returncode == (0 if found["ok"] else 2)
+    assert "computes in" in call("doctor").stdout
+
+
+def test_root_on_the_path_does_not_shadow_the_package_kernels() -> None:
+    """`kernels/` at the root has no __init__, or transformers would import it as its own."""
+    code = "from transformers.utils import is_kernels_available as found; print(found())"
+    inside, outside = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True, text=True, cwd=cwd, check=True,
+        ).stdout
+        for cwd in (Path.cwd(), "/")
+    )  # fmt: skip
+    assert inside == outside
