@@ -26,7 +26,7 @@ class Subject:
         model: GGUF file, ONNX folder, or Hugging Face model.
         format: ``gguf``, ``onnx`` or ``hf``.
         scheme: ``Q4_K_M``, ``int4``, ``BF16``, ``NF4 + LoRA`` …
-        bytes: what its weights take on disk.
+        bytes: what its weights take on disk; an adapter folds into its base and adds none.
         sha256: of its file or files.
     """
 
@@ -75,11 +75,11 @@ def _describe_folder(ref: ModelRef, role: str, name: str) -> Subject:
     with safe_open(files[0], "np") as weights:
         dtypes = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
     scheme = "NF4" if ref.nf4 else "/".join(sorted(dtypes))
-    if ref.adapter is not None:
-        files += sorted(ref.adapter.glob("*.safetensors"))
-        scheme += " + LoRA"
-    digest = hash_file(files[0]) if len(files) == 1 else hash_source(ref.adapter or ref.base)
     size = sum(file.stat().st_size for file in files)
+    digest = hash_file(files[0]) if len(files) == 1 else hash_source(ref.base)
+    if ref.adapter is not None:
+        digest = hash_source(ref.adapter)
+        scheme += " + LoRA"
     return Subject(name, role, ref, "hf", scheme, size, digest)
 
 

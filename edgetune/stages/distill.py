@@ -22,12 +22,11 @@ from edgetune.models.student import (
     check_same_tokenizer,
     choose_layers,
     cut_depth,
-    measure_influence,
 )
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.distillation import train_student
 
-INFLUENCE_ROWS = 64
+INFLUENCE_ROWS = 32
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -110,21 +109,20 @@ def _start(
     depth = teacher.config.get_text_config().num_hidden_layers
     keep = student.layers or max(1, depth // 2)
     step = max(1, len(train) // INFLUENCE_ROWS)
-    influence = measure_influence(teacher, [row.ids for row in train[::step]][:INFLUENCE_ROWS])
-    layers = choose_layers(influence, keep)
+    layers, removed = choose_layers(teacher, train[::step][:INFLUENCE_ROWS], keep)
     folder = out / "start"
     if not (folder / "config.json").exists():
         cut_depth(teacher_ref.base, layers, folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     log.say(
-        f"student: layers {', '.join(map(str, layers))} of {depth} by block influence, "
-        f"{bytes_text(size)}"
+        f"student: layers {', '.join(map(str, layers))} of {depth}, {bytes_text(size)}; the others "
+        f"were missed least (KL {removed[-1][1]:.2f} before training)"
     )
     return folder, {
         "student_from": "depth cut",
         "layers": layers,
         "of_layers": depth,
-        "influence": [round(value, 5) for value in influence],
+        "removed": [{"layer": layer, "kl_divergence": harm} for layer, harm in removed],
     }
 
 

@@ -97,7 +97,8 @@ def test_malformed_rows(tmp_path: Path, tiny_model: Path) -> None:
     refused(call(*common), "rows.jsonl:2", "completion")
     rows.write_text("")
     refused(call(*common), "rows.jsonl")
-    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 40)
+    lines = (f'{{"prompt": "a{n}", "completion": "b"}}\n' for n in range(40))
+    rows.write_text("".join(lines))
     refused(call(*common, "--max-length", "4"), "max_length")
 
 

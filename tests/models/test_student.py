@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from edgetune.data.encode import Encoded
 from edgetune.errors import InputError
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
@@ -16,25 +17,46 @@ from edgetune.models.student import (
     choose_layers,
     cut_config,
     cut_depth,
-    measure_influence,
 )
 from tests.conftest import make_model, make_tokenizer
 
 
-def test_a_layer_that_does_nothing_has_no_influence(tmp_path: Path) -> None:
+def some_rows() -> list[Encoded]:
+    """Rows of several lengths, trained from the third token on."""
+    return [
+        Encoded([*range(3 + n, 20 + 2 * n)], [i > 1 for i in range(17 + n)], False)
+        for n in range(4)
+    ]
+
+
+def test_a_layer_that_does_nothing_goes_first(tmp_path: Path) -> None:
     model = load_model(ModelRef(make_model(tmp_path / "m", layers=4)))
     with torch.no_grad():
         model.model.layers[2].self_attn.o_proj.weight.zero_()
         model.model.layers[2].mlp.down_proj.weight.zero_()
-    influence = measure_influence(model, [list(range(3, 40))])
-    assert influence[2] == pytest.approx(0, abs=1e-6)
-    assert choose_layers(influence, 3) == [0, 1, 3]
+    kept, removed = choose_layers(model, some_rows(), 2)
+    assert removed[0] == (2, pytest.approx(0, abs=1e-6))
+    assert removed[1][1] > 1e-4
+    assert kept == sorted({0, 1, 2, 3} - {layer for layer, _ in removed})
 
 
-def test_first_layer_stays_and_too_many_are_refused() -> None:
-    assert choose_layers([0.0, 0.3, 0.2, 0.9], 2) == [0, 3]
-    with pytest.raises(InputError, match="4 layers, 5 cannot"):
-        choose_layers([0.1] * 4, 5)
+def test_what_is_measured_is_what_the_cut_does(tmp_path: Path) -> None:
+    """The KL after the last removal is that of the student that is written."""
+    base = make_model(tmp_path / "m", layers=4)
+    model, rows = load_model(ModelRef(base)), some_rows()[:1]
+    kept, removed = choose_layers(model, rows, 2)
+    cut_depth(base, kept, tmp_path / "cut")
+    ids = torch.tensor([rows[0].ids])
+    with torch.no_grad():
+        p = model(input_ids=ids).logits[0, 1:-1].log_softmax(-1)
+        q = load_model(ModelRef(tmp_path / "cut"))(input_ids=ids).logits[0, 1:-1].log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1).mean().item()
+    assert removed[-1][1] == pytest.approx(kl, rel=1e-3)
+
+
+def test_a_student_as_deep_as_its_teacher_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="2 layers; a student of 2"):
+        choose_layers(load_model(ModelRef(tiny_model)), some_rows(), 2)
 
 
 def test_cut_keeps_bytes_and_loads(tmp_path: Path) -> None:

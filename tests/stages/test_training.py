@@ -1,0 +1,115 @@
+"""tune, distill and merge in every way they can train, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgetune.artifact import Artifact
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+from edgetune.pipeline import run_alone
+from edgetune.recipe_file import check_tree
+from tests.conftest import make_model
+
+QUIET = Log(quiet=True)
+KNOBS = {"max_steps": 4, "batch_size": 8, "eval_every": 2, "save_every": 2, "learning_rate": 5e-3}
+
+
+def run(
+    stage: str, model: Path, rows: Path, out: Path, inputs: dict[str, Artifact], **section: Any
+) -> Artifact:
+    """Run one stage with a recipe of its own."""
+    tree = {
+        "seed": 1,
+        "model": {"path": str(model)},
+        "data": {"train": str(rows), "max_length": 48},
+        stage: section,
+    }
+    return run_alone(stage, check_tree(tree, "test"), inputs, out, QUIET)
+
+
+@torch.no_grad()
+def logits(ref: ModelRef) -> torch.Tensor:
+    return load_model(ref)(input_ids=torch.arange(3, 30)[None]).logits
+
+
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+def test_what_is_merged_is_what_was_tuned(
+    method: str, tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    tuned = run(
+        "tune", tiny_model, device_rows, tmp_path / "t", {},
+        method=method, packing=False, patience=2, rank=4, **KNOBS,
+    )  # fmt: skip
+    assert tuned.facts["steps"] == 4 and tuned.facts["end_token"] == "<|im_end|>"
+    curve = [json.loads(line) for line in (tuned.path / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "eval_loss"} <= {key for row in curve for key in row}
+    trained = ModelRef.from_json(tuned.facts["model"], tuned.path)
+    assert trained.nf4 == (method == "qlora")
+    merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"tune": tuned}, dtype="float32")
+    kl = {c["base"]: c["kl_divergence"] for c in merged.facts["candidates"]}
+    assert set(kl) == ({"original", "dequantized"} if method == "qlora" else {"original"})
+    assert kl[merged.facts["chosen"]] == min(kl.values()) < 1e-6
+    wanted = logits(trained)
+    torch.testing.assert_close(logits(ModelRef(merged.model_folder)), wanted, atol=2e-3, rtol=1e-3)
+    assert (wanted - logits(ModelRef(tiny_model))).abs().max() > 1e-2, "nothing was trained"
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_students_of_every_method(
+    method: str, tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    tuned = run("tune", tiny_model, device_rows, tmp_path / "t", {}, packing=True, rank=2, **KNOBS)
+    made = run(
+        "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
+        method=method, student={"layers": 1}, samples=8, rank=2, **KNOBS,
+    )  # fmt: skip
+    student = ModelRef.from_json(made.facts["student"], made.path)
+    baseline = ModelRef.from_json(made.facts["baseline"], made.path)
+    assert len(load_model(student).get_decoder().layers) == 1
+    assert not torch.equal(logits(student), logits(baseline)), "the teacher changed nothing"
+    assert made.facts["cache_bytes_per_position"] < 50
+    merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"distill": made})
+    assert merged.facts["from"] == "distill"
+    assert min(c["kl_divergence"] for c in merged.facts["candidates"]) < 1e-3
+
+
+def test_a_student_with_another_tokenizer_is_refused(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    from tests.conftest import make_tokenizer
+
+    tuned = run("tune", tiny_model, device_rows, tmp_path / "t", {}, packing=False, rank=2, **KNOBS)
+    other = make_model(tmp_path / "other")
+    make_tokenizer(other, size=300)
+    with pytest.raises(InputError, match="tokenizer differs"):
+        run(
+            "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
+            student={"path": str(other)}, **KNOBS,
+        )  # fmt: skip
+    same = make_model(tmp_path / "same", layers=1, seed=5)
+    made = run(
+        "distill", tiny_model, device_rows, tmp_path / "d2", {"tune": tuned},
+        student={"path": str(same)}, baseline=False, **KNOBS,
+    )  # fmt: skip
+    assert made.facts["baseline"] is None and made.facts["student_from"] == str(same)
+
+
+def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    long = "light kitchen " * 400
+    rows.write_text("".join(f'{{"prompt": "{long}{n}", "completion": "yes"}}\n' for n in range(30)))
+    tree = {
+        "model": {"path": str(tiny_model)},
+        "data": {"train": str(rows), "max_length": 4096},
+        "tune": {},
+    }
+    with pytest.raises(InputError, match="512 positions"):
+        run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
