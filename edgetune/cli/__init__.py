@@ -14,10 +14,20 @@ import click
 from edgetune import __version__
 from edgetune.errors import EdgetuneError, Interrupted, nearest
 
-COMMANDS = (
-    "init", "doctor", "data", "tune", "distill", "merge", "quantize", "export", "bench",
-    "report", "run",
-)  # fmt: skip
+# In the order of the work. The summaries stand here so that help imports no command.
+COMMANDS = {
+    "init": "Write a starter recipe.",
+    "doctor": "Say what this machine can do.",
+    "data": "Look at the data that a recipe names.",
+    "tune": "Fine-tune a model on rows with QLoRA.",
+    "distill": "Train a smaller student on the teacher's cached distribution.",
+    "merge": "Fold an adapter into its base, measured over both bases.",
+    "quantize": "Decide the type of every tensor.",
+    "export": "Write GGUF and ONNX files and compare each with the model.",
+    "bench": "Measure models and files, each in its own runtime.",
+    "report": "Write a run's report again.",
+    "run": "Do all of it: skip what is done, go on where it was interrupted.",
+}
 
 
 class LazyGroup(click.Group):
@@ -33,6 +43,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"edgetune.cli.{name}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -69,26 +84,26 @@ def main() -> None:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
     try:
-        cli.main(standalone_mode=False)
+        # Without standalone mode click hands a command's exit code back instead of ending.
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         _finish(error.exit_code, str(error.format_message()))
     except (click.Abort, KeyboardInterrupt):
-        _finish(130, "interrupted; the same command goes on from the last checkpoint")
+        message = "interrupted; the same command goes on from the last checkpoint"
+        click.echo(message, err=True)
+        _finish(130, message)
     except EdgetuneError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         click.echo(f"{click.style(label, fg='red', bold=True)}: {error}", err=True)
         _finish(error.exit_code, str(error))
     except BrokenPipeError:
         sys.exit(0)
-    except SystemExit:
-        raise
 
 
 def _finish(code: int, message: str) -> None:
     """End with ``code``; programs that asked for JSON get the reason as JSON."""
-    if code == 130 and "goes on" in message:
-        click.echo(message, err=True)
     if "--json" in sys.argv:
         click.echo(json.dumps({"ok": False, "exit_code": code, "error": message}))
     sys.exit(code)

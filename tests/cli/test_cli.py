@@ -56,6 +56,19 @@ def test_help_without_torch(command: tuple[str, ...]) -> None:
     assert done.stdout.startswith("Usage: ")
 
 
+def test_help_of_the_group_imports_no_command() -> None:
+    code = (
+        "import sys; sys.argv = ['edgetune', '--help']\n"
+        "from edgetune.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert not [m for m in sys.modules if m.startswith('edgetune.cli.')]\n"
+        "assert 'pydantic' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
 def test_unknown_command_and_option() -> None:
     refused(call("tun"), "no command 'tun'", "did you mean 'tune'")
     refused(call("run", "--no-such"), "--no-such")
