@@ -45,14 +45,14 @@ class Artifact:
     @property
     def model_folder(self) -> Path:
         """The Hugging Face folder in an artifact of kind ``model``."""
-        return self.path / self.facts.get("folder", "model")
+        return self.path / str(self.facts.get("folder", "model"))
 
     @property
     def contract_folder(self) -> Path:
         """Where tokenizer, chat template and golden prompts lie."""
         if self.kind == "model":
             return self.model_folder
-        return self.path / self.facts.get("contract", "contract")
+        return self.path / str(self.facts.get("contract", "contract"))
 
     def entry(self) -> dict[str, Any]:
         """Return the JSON form, with the directory's name in place of its path."""
