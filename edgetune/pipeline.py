@@ -40,7 +40,7 @@ class Stage:
 STAGES = (
     Stage("tune", "adapter", 1, ("model", "data", "tune"), ()),
     Stage("distill", "student", 1, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 1, ("data", "merge"), ("tune", "distill")),
+    Stage("merge", "model", 2, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
     Stage("export", "files", 1, ("name", "data", "quantize", "export"), ("merge", "quantize")),
     Stage(

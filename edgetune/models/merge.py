@@ -7,8 +7,10 @@ closer to what was trained.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +137,19 @@ def write_merged(
     return folded
 
 
+def name_stop_ids(folder: Path, stop_ids: Sequence[int]) -> None:
+    """Write into ``generation_config.json`` that generation ends where training's answers did.
+
+    The base's own EOS may be another token; a client that reads only this file would never stop.
+    """
+    path = folder / "generation_config.json"
+    config = read_json(path, "") if path.is_file() else {}
+    config["eos_token_id"] = list(stop_ids) if len(stop_ids) > 1 else stop_ids[0]
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def copy_description(base: Path, out: Path, dtype: str) -> None:
     """Copy everything but weights, and name the dtype in the configuration."""
-    import json
-
     for path in base.iterdir():
         if path.is_file() and path.suffix in _TEXT_FILES:
             shutil.copy(path, out / path.name)

@@ -14,7 +14,7 @@ from edgetune.data.prepare import encode_rows
 from edgetune.log import Log
 from edgetune.measure.quality import compare_runtimes
 from edgetune.models.hardware import count_threads, require_room
-from edgetune.models.merge import write_merged
+from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_runtime
@@ -68,7 +68,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     model = out / "model"
     shutil.rmtree(model, ignore_errors=True)
     folders[chosen].rename(model)
-    write_contract(encoder, rows.test, model)
+    contract = write_contract(encoder, rows.test, model)
+    name_stop_ids(model, contract["stop_ids"])
     return {
         "candidates": candidates,
         "chosen": chosen,

@@ -57,6 +57,9 @@ def test_what_is_merged_is_what_was_tuned(
     kl = {c["base"]: c["kl_divergence"] for c in merged.facts["candidates"]}
     assert set(kl) == ({"original", "dequantized"} if method == "qlora" else {"original"})
     assert kl[merged.facts["chosen"]] == min(kl.values()) < 1e-6
+    said = json.loads((merged.model_folder / "generation_config.json").read_text())
+    contract = json.loads((merged.model_folder / "contract.json").read_text())
+    assert said["eos_token_id"] in (contract["stop_ids"], *contract["stop_ids"])
     wanted = logits(trained)
     torch.testing.assert_close(logits(ModelRef(merged.model_folder)), wanted, atol=2e-3, rtol=1e-3)
     assert (wanted - logits(ModelRef(tiny_model))).abs().max() > 1e-2, "nothing was trained"

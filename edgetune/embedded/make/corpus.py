@@ -15,9 +15,9 @@ from edgetune.embedded.make import dialogues, drills, prose
 _MIX = (
     (0.03, prose.tell_story),
     (0.02, prose.write_json),
-    (0.61, dialogues.write_dialogue),
+    (0.55, dialogues.write_dialogue),
     (0.04, dialogues.write_examples),
-    (0.30, drills.write_drill),
+    (0.36, drills.write_drill),
 )
 
 

@@ -1,4 +1,5 @@
-"""Copying drills for pretraining: long answers in which every token is found in the prompt.
+"""Drills for pretraining: long answers in which every token is found in the prompt, or is a number
+or a clock time that the prompt spells.
 
 Without them the model had learnt the record schemas after 1.6 million tokens, but put random
 listed values into them: the prompts' unpredictable names drown what little copying shows.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 
-from edgetune.embedded.make import exercises
+from edgetune.embedded.make import exercises, spoken
 from edgetune.embedded.make import lexicon as lx
 
 
@@ -60,7 +61,31 @@ def _fill(rng: random.Random) -> tuple[str, str]:
     return f"{', '.join(keys)}: {frame.format(*items)}", json.dumps(record)
 
 
+def _write_digits(rng: random.Random) -> tuple[str, str]:
+    top = rng.choice((20, 100, 100, 300))
+    numbers = [rng.randint(0, top) for _ in range(rng.randint(2, 8))]
+    said = rng.choice((", ", " and ", "\n")).join(spoken.say_number(rng, n) for n in numbers)
+    ask = rng.choice(("digits: {}", "numbers: {}", "{} in digits"))
+    return ask.format(said), ", ".join(map(str, numbers))
+
+
+def _write_clocks(rng: random.Random) -> tuple[str, str]:
+    minutes = tuple(range(60)) if rng.random() < 0.2 else tuple(range(0, 60, 5))
+    times = [spoken.draw_time(rng, minutes) for _ in range(rng.randint(2, 5))]
+    said = [spoken.say_time(rng, *time) for time in times]
+    right = [spoken.format_time(*time) for time in times]
+    if rng.random() < 0.5:
+        return f"clock: {', '.join(said)}", ", ".join(right)
+    names = rng.sample(lx.NAMES, len(times))
+    verb = rng.choice(("comes", "leaves", "wakes", "eats", "calls"))
+    told = ", ".join(f"{name} {verb} at {when}" for name, when in zip(names, said, strict=True))
+    return f"hours: {told}", json.dumps(dict(zip(names, right, strict=True)))
+
+
+_DRILLS = (_repeat_list, _quote_list, _look_up, _fill, _write_digits, _write_clocks)
+
+
 def write_drill(rng: random.Random) -> str:
     """One ChatML document with one drill."""
-    user, answer = rng.choice((_repeat_list, _quote_list, _look_up, _fill))(rng)
+    user, answer = rng.choice(_DRILLS)(rng)
     return f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"

@@ -55,9 +55,7 @@ def _number(rng: random.Random) -> tuple[str, str]:
 def _clock(rng: random.Random) -> tuple[str, str]:
     time = spoken.draw_time(rng, tuple(range(60)) if rng.random() < 0.2 else tuple(range(0, 60, 5)))
     said = spoken.say_time(rng, *time)
-    ask = rng.choice(
-        ("what is {} on the clock?", "{} as clock time", "clock time for {}", "{}", "at {}")
-    )
+    ask = rng.choice(("what is {} on the clock?", "{} as clock time", "clock time for {}", "at {}"))
     return ask.format(said), spoken.format_time(*time)
 
 
