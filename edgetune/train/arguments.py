@@ -36,7 +36,7 @@ def trainer_arguments(
         "warmup_steps": section.warmup_ratio,  # below 1 it is a share of all steps
         "weight_decay": section.weight_decay,
         "max_grad_norm": section.max_grad_norm,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "gradient_checkpointing": section.gradient_checkpointing,
         "eval_strategy": "steps" if has_validation else "no",
         "eval_steps": section.eval_every,
