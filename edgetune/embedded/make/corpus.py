@@ -19,11 +19,20 @@ _MIX = (
     (0.04, dialogues.write_examples),
     (0.36, drills.write_drill),
 )
+#: The last stretch, by which the model copies well: more ways to say a record, and typos.
+_LATE_MIX = (
+    (0.02, prose.tell_story),
+    (0.01, prose.write_json),
+    (0.25, dialogues.write_dialogue),
+    (0.50, dialogues.write_report),
+    (0.04, dialogues.write_examples),
+    (0.18, drills.write_drill),
+)
 
 
-def stream_documents(seed: int) -> Iterator[str]:
-    """Endless documents; the same seed gives the same stream."""
+def stream_documents(seed: int, late: bool = False) -> Iterator[str]:
+    """Endless documents, of the last stretch if ``late``; the same seed gives the same stream."""
     rng = random.Random(seed)
-    shares, writers = zip(*_MIX, strict=True)
+    shares, writers = zip(*(_LATE_MIX if late else _MIX), strict=True)
     while True:
         yield rng.choices(writers, shares)[0](rng)

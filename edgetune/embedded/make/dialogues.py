@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from edgetune.embedded.make import exercises
+from edgetune.embedded.make import exercises, records
 
 _SYSTEMS = (
     "be brief.",
@@ -33,6 +33,15 @@ def write_dialogue(rng: random.Random) -> str:
     text = _turn("system", rng.choice(_SYSTEMS)) if rng.random() < 0.05 else ""
     for _ in range(rng.choices((1, 2, 3), (0.75, 0.15, 0.10))[0]):
         user, answer = exercises.draw_exercise(rng)
+        text += _turn("user", _vary(rng, user)) + _turn("assistant", answer)
+    return text
+
+
+def write_report(rng: random.Random) -> str:
+    """One or two turns, each a sentence as people type it and its record."""
+    text = ""
+    for _ in range(rng.choices((1, 2), (0.8, 0.2))[0]):
+        user, answer = records.draw_record_task(rng, late=True)
         text += _turn("user", _vary(rng, user)) + _turn("assistant", answer)
     return text
 

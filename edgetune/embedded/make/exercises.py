@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from edgetune.embedded.make import lexicon as lx
-from edgetune.embedded.make import prose, records, spoken
+from edgetune.embedded.make import noise, prose, records, spoken
 
 Exercise = Callable[[random.Random], tuple[str, str]]
 
@@ -106,15 +106,6 @@ def _question(rng: random.Random) -> tuple[str, str]:
     return f"{fact} {question}", answer
 
 
-def _misspell(rng: random.Random, word: str) -> str:
-    """Swap, drop or double one inner letter."""
-    at = rng.randrange(1, len(word) - 1)
-    roll = rng.random()
-    if roll < 0.33:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    return word[:at] + word[at + 1 :] if roll < 0.67 else word[:at] + word[at] + word[at:]
-
-
 def _fix_typos(rng: random.Random) -> tuple[str, str]:
     slots = prose.draw_slots(rng)
     right = rng.choice(
@@ -130,7 +121,7 @@ def _fix_typos(rng: random.Random) -> tuple[str, str]:
     words = right.split()
     long = [i for i, word in enumerate(words) if len(word) > 3 and word.isalpha()]
     for i in rng.sample(long, min(len(long), rng.randint(1, 2))):
-        words[i] = _misspell(rng, words[i])
+        words[i] = noise.misspell(rng, words[i])
     return rng.choice(("fix: {}", "correct {}", "spell it right: {}")).format(
         " ".join(words)
     ), right

@@ -15,7 +15,7 @@ import random
 import re
 from pathlib import Path
 
-from edgetune.embedded.make import lexicon
+from edgetune.embedded.make import noise
 from edgetune.embedded.make.daily_intents import DAILY
 from edgetune.embedded.make.house_intents import HOUSE
 from edgetune.embedded.make.slots import DRAWS, Slots
@@ -31,34 +31,11 @@ _ENDS = ("please", "thanks", "for me please", "thank you")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-def _add_typo(rng: random.Random, template: str) -> str:
-    """One swapped, dropped or doubled letter in one of the template's own longer words.
-
-    Slot values are still fields here, so they stay as they are; the first letter stays too, and
-    a typo that happens to make another listed word is not taken.
-    """
-    words = template.split()
-    long = [i for i, word in enumerate(words) if word.isalpha() and len(word) > 4]
-    if not long:
-        return template
-    at = rng.choice(long)
-    word, cut, roll = words[at], rng.randrange(1, len(words[at]) - 1), rng.random()
-    if roll < 0.33:
-        wrong = word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :]
-    elif roll < 0.67:
-        wrong = word[:cut] + word[cut + 1 :]
-    else:
-        wrong = word[:cut] + word[cut] + word[cut:]
-    if wrong in lexicon.all_words():
-        return template
-    return " ".join([*words[:at], wrong, *words[at + 1 :]])
-
-
 def _dress(rng: random.Random, template: str) -> str:
     """The template with polite words, a typo or a capital; most rows keep it plain."""
     imperative, text = not template.startswith("~"), template.lstrip("~")
     if rng.random() < 0.08:
-        text = _add_typo(rng, text)
+        text = noise.add_typo(rng, text)
     roll = rng.random()
     if roll < 0.35:
         ask = rng.choice(_ASKS)

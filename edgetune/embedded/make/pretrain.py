@@ -1,10 +1,12 @@
 """Pretrain the embedded model on the CPU.
 
     python -m edgetune.embedded.make.pretrain --out DIR --tokens 3000000 --compile
+    python -m edgetune.embedded.make.pretrain --out LATER --start DIR/model --compile
 
 The token stream is written once as uint16 ids to DIR/tokens.bin, so that making text never slows
 the training. DIR/checkpoint.pt is written every few minutes and picked up again when the command
 is started a second time; DIR/pretrain.jsonl is the log and DIR/model the Hugging Face folder.
+With --start, a model that is there goes on with the text of the last stretch (`corpus`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import copy
 import json
 import logging
 import math
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +67,17 @@ def build_model(layers: int = LAYERS) -> LlamaForCausalLM:
     return model
 
 
+def copied_from(first: int) -> list[int]:
+    """The layer of a model of ``first`` layers that each layer of the full depth begins as."""
+    return [index * first // LAYERS for index in range(LAYERS)]
+
+
+def pick_cut(first: int) -> list[int]:
+    """The layers of the full depth that compute what the ``first`` ones did before it grew."""
+    sources = copied_from(first)
+    return [sources.index(layer) for layer in range(first)]
+
+
 def grow_model(shallow: LlamaForCausalLM) -> LlamaForCausalLM:
     """The full-depth model that computes just what the shallow one does.
 
@@ -73,7 +87,7 @@ def grow_model(shallow: LlamaForCausalLM) -> LlamaForCausalLM:
     """
     model = build_model()
     first = len(shallow.model.layers)
-    sources = [index * first // LAYERS for index in range(LAYERS)]
+    sources = copied_from(first)
     state = shallow.state_dict()
     model.load_state_dict({k: v for k, v in state.items() if ".layers." not in k}, strict=False)
     for index, source in enumerate(sources):
@@ -85,11 +99,11 @@ def grow_model(shallow: LlamaForCausalLM) -> LlamaForCausalLM:
     return model
 
 
-def write_tokens(path: Path, tokenizer_folder: Path, tokens: int) -> None:
+def write_tokens(path: Path, tokenizer_folder: Path, tokens: int, late: bool = False) -> None:
     """Write at least `tokens` uint16 ids, documents separated by <|endoftext|> (id 0)."""
     fast = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     written = 0
-    stream = corpus.stream_documents(SEED)
+    stream = corpus.stream_documents(SEED + late, late)
     with path.with_suffix(".part").open("wb") as out:
         while written < tokens:
             batch = fast.encode_batch([next(stream) for _ in range(2000)])
@@ -180,6 +194,9 @@ def save_state(args: argparse.Namespace, model, optimizer, step: int, seconds: f
 def load_state(args: argparse.Namespace):
     """(model, optimizer, next step, seconds spent), from the checkpoint where there is one."""
     checkpoint = args.out / "checkpoint.pt"
+    if not checkpoint.exists() and args.start:
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+        return model, make_optimizer(model, args.rate), 0, 0.0
     if not checkpoint.exists():
         model = build_model(args.first_layers)
         folder = args.out / "tokenizer"
@@ -205,12 +222,15 @@ def train_model(args: argparse.Namespace) -> None:
     forward = compile_loss(model, args.compile)
     began, saved, losses = time.perf_counter() - spent, time.perf_counter(), []
     warmed = start if start else 0
+    whole = model.model.layers
+    cut = pick_cut(args.first_layers)
     with (args.out / "pretrain.jsonl").open("a") as log:
         for step in range(start, steps):
             seconds = time.perf_counter() - began
             share = seconds / (60 * args.minutes) if args.minutes else step / steps
             if share >= args.grow_at and len(model.model.layers) < LAYERS:
                 model, warmed = grow_model(model), step
+                whole = model.model.layers
                 optimizer = make_optimizer(model, args.rate)
                 forward = compile_loss(model, args.compile)
             here = slice(step * size, (step + 1) * size)
@@ -219,15 +239,21 @@ def train_model(args: argparse.Namespace) -> None:
             rate = schedule_rate(step - warmed, share, args.rate)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            # So that the model can be cut: some steps train it without most of its layers
+            # (structured LayerDrop, arXiv:1909.11556, section 3.2).
+            drop = len(whole) == LAYERS and random.Random(SEED + step).random() < args.cut
+            model.model.layers = torch.nn.ModuleList(whole[i] for i in cut) if drop else whole
             loss, *shown = forward(ids_BT, answers_BT)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append([value.item() for value in shown])
+            model.model.layers = whole
+            if not drop:
+                losses.append([value.item() for value in shown])
             done, last = step + 1, share >= 1.0 or step + 1 == steps
             seconds = time.perf_counter() - began
-            if done % 20 == 0 or last:
+            if losses and (done % 20 == 0 or last):
                 row = {"step": done, "tokens": done * size, "layers": len(model.model.layers)}
                 means = [round(sum(kind) / len(losses), 4) for kind in zip(*losses, strict=True)]
                 row |= {"loss": means[1], "answer_loss": means[0], "lr": round(rate, 7)}
@@ -246,10 +272,14 @@ def main() -> None:
     """Command line: train the tokenizer, write the tokens, train the model; each once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a model folder to go on from, at full depth")
     parser.add_argument("--tokens", type=int, default=3_000_000)
     parser.add_argument("--minutes", type=float, help="stop by the clock, at most --tokens")
     parser.add_argument("--first-layers", type=int, default=3, help="depth before it grows")
     parser.add_argument("--grow-at", type=float, default=0.65, help="share of the training")
+    parser.add_argument(
+        "--cut", type=float, default=0.0, help="share of steps with only --first-layers of them"
+    )
     parser.add_argument("--batch", type=int, default=4, help="rows of 256 tokens a step")
     parser.add_argument("--rate", type=float, default=1.6e-3)
     parser.add_argument("--threads", type=int, default=2)
@@ -263,10 +293,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     folder = args.out / "tokenizer"
     if not (folder / "tokenizer.json").exists():
-        trained = tokenizer.train_tokenizer(TOKENIZER_DOCUMENTS, TOKENIZER_SEED)
+        if args.start:
+            trained = Tokenizer.from_file(str(args.start / "tokenizer.json"))
+        else:
+            trained = tokenizer.train_tokenizer(TOKENIZER_DOCUMENTS, TOKENIZER_SEED)
         tokenizer.save_tokenizer(trained, folder)
     if not (args.out / "tokens.bin").exists():
-        write_tokens(args.out / "tokens.bin", folder, args.tokens + args.tokens // 20)
+        write_tokens(
+            args.out / "tokens.bin", folder, args.tokens + args.tokens // 20, bool(args.start)
+        )
     LOGGER.info("tokens written; training")
     train_model(args)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import random
 
+from edgetune.embedded.make import household, noise, prose, spoken
 from edgetune.embedded.make import lexicon as lx
-from edgetune.embedded.make import prose, spoken
 
 # kind: (keys in order, sentences). A key's letters name the slot drawn for it in `_draw_slot`.
 _SCHEMAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -79,6 +79,7 @@ _SCHEMAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         "you hear {station} on {number}")),
 }  # fmt: skip
 
+_LATE_SCHEMAS = _SCHEMAS | household.HOUSEHOLD
 _COPIED = {
     "pet": lx.ANIMALS, "month": lx.MONTHS, "food": lx.FOODS, "thing": lx.OBJECTS,
     "from": lx.ROOMS, "to": lx.ROOMS, "room": lx.ROOMS, "colour": lx.COLOURS, "day": lx.DAYS,
@@ -105,26 +106,31 @@ def _draw_slot(rng: random.Random, key: str) -> tuple[str, object]:
         value = prose.draw_place(rng)
     elif key in _COPIED and rng.random() < 0.85:
         value = rng.choice(_COPIED[key])
-    elif key in ("who", "name"):
+    elif key in ("who", "name", "friend"):
         value = rng.choice(lx.RELATIVES) if rng.random() < 0.1 else prose.draw_name(rng)
     else:
         value = " ".join(lx.invent_word(rng) for _ in range(rng.choice((1, 1, 2))))
     return value, value
 
 
-def _draw(rng: random.Random, kind: str) -> tuple[str, dict[str, object]]:
-    keys, sentences = _SCHEMAS[kind]
+def _draw(rng: random.Random, kind: str, late: bool = False) -> tuple[str, dict[str, object]]:
+    keys, sentences = (_LATE_SCHEMAS if late else _SCHEMAS)[kind]
     sentence = rng.choice(sentences)
+    if late:
+        sentence = noise.dress(rng, sentence)
     said, record = {"who": prose.draw_name(rng)}, {}
     for key in keys:
         said[key], record[key] = _draw_slot(rng, key)
     return sentence.format(**said), record
 
 
-def draw_record_task(rng: random.Random) -> tuple[str, str]:
-    """A sentence and its record; asked with the keys, with "json:", or bare with its kind."""
-    kind = rng.choice(sorted(_SCHEMAS))
-    sentence, record = _draw(rng, kind)
+def draw_record_task(rng: random.Random, late: bool = False) -> tuple[str, str]:
+    """A sentence and its record; asked with the keys, with "json:", or bare with its kind.
+
+    Late in the pretraining there are more kinds, and sentences with typos and polite words.
+    """
+    kind = rng.choice(sorted(_LATE_SCHEMAS if late else _SCHEMAS))
+    sentence, record = _draw(rng, kind, late)
     roll = rng.random()
     if roll < 0.45:
         return sentence, json.dumps({"about": kind} | record)
