@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
 
 
 def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedModel:
-    """Load a model folder; with ``nf4`` its linear layers in 4 bits with double quantization."""
+    """Load a model folder; with ``nf4`` its linear layers in 4 bits with double quantization.
+
+    On a CPU with room the 4-bit values are unpacked once, in place of at every use.
+    """
     check_model_folder(folder)
     torch_dtype = getattr(torch, dtype)
     config = None
@@ -92,7 +96,9 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
         )
     except (ValueError, RuntimeError, KeyError, OSError) as error:
         raise InputError(f"cannot load the model: {error}", where=str(folder)) from error
-    if nf4:
+    if nf4 and device == "cpu" and fits_unpacked(model):
+        unpack_nf4(model)
+    elif nf4:
         keep_narrow_layers_portable(model)
     else:
         model = model.to(device)
@@ -108,6 +114,45 @@ def keep_narrow_layers_portable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def fits_unpacked(model: Any) -> bool:
+    """Whether the weights would take at most a quarter of the memory as float32."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    count = sum(
+        module.in_features * module.out_features
+        for module in model.modules()
+        if hasattr(module, "in_features")
+    )
+    return bool(16 * count <= memory)
+
+
+def unpack_nf4(model: Any) -> None:
+    """Put plain layers with the dequantized values in place of the 4-bit ones.
+
+    On a CPU bitsandbytes dequantizes a weight whenever it is used, forward and backward. The
+    results are the same bit for bit; only the time and the memory differ.
+    """
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    packed = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Linear4bit)
+    ]
+    for parent, name, child in packed:
+        values = dequantize_4bit(child.weight.data, child.weight.quant_state)
+        plain = torch.nn.Linear(1, 1, bias=False)
+        plain.in_features, plain.out_features = child.in_features, child.out_features
+        plain.weight = torch.nn.Parameter(values.to(child.compute_dtype), requires_grad=False)
+        plain.bias = child.bias
+        setattr(parent, name, plain)
+    # What marks a model as quantized would now mislead those who save or wrap it.
+    model.is_loaded_in_4bit = model.is_quantized = False
+    model.hf_quantizer = None
+    del model.config.quantization_config
 
 
 def check_adapter(adapter: Path, model: Any) -> None:
