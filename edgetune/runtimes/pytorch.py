@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import greedy
 
-SEQUENCES = 64  # decoded together, at most; all of one prompt length
+SEQUENCES = 64  # decoded together, at most
 
 
 class Torch:
@@ -34,6 +35,9 @@ class Torch:
         self.ref, self.threads, self.device = ref, threads, device
         self._tokenizer: Any = load_tokenizer(ref.base)
         self._model: Any = load_model(ref, "bfloat16" if device == "cuda" else "float32", device)
+        # Prompts of several lengths are padded on the left where the model takes positions.
+        plain = self._model.get_base_model() if ref.adapter else self._model
+        self._pads = "position_ids" in inspect.signature(plain.forward).parameters
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -61,7 +65,8 @@ class Torch:
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
-        groups = greedy.equal_length_groups(prompts, SEQUENCES)
+        group = greedy.similar_length_groups if self._pads else greedy.equal_length_groups
+        groups = group(prompts, SEQUENCES)
         return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
@@ -72,16 +77,24 @@ class Torch:
         self._model = None
 
     def _start(self, prompts: greedy.Prompts) -> _Sequences:
-        return _Sequences(self._model, torch.tensor([list(p) for p in prompts], device=self.device))
+        return _Sequences(self._model, prompts, self.device)
 
 
 class _Sequences:
-    """Prompts of one length, continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
+    """Prompts continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
 
-    def __init__(self, model: Any, prompts_BT: torch.Tensor) -> None:
+    def __init__(self, model: Any, prompts: greedy.Prompts, device: str) -> None:
         self._model = model
         self._cache = DynamicCache(config=model.config.get_text_config())
-        self._feed(prompts_BT)
+        longest = max(map(len, prompts))
+        ids_BT = torch.zeros((len(prompts), longest), dtype=torch.long)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, prompt in enumerate(prompts):
+            ids_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt))
+            mask_BT[row, longest - len(prompt) :] = 1
+        # Without padding nothing is said of mask and positions: one path for every kind of model.
+        self._mask_BT = None if bool(mask_BT.all()) else mask_BT.to(device)
+        self._feed(ids_BT.to(device))
 
     def advance(self, keep: list[int]) -> None:
         if len(keep) < len(self.tokens):
@@ -89,12 +102,25 @@ class _Sequences:
                 kept = torch.tensor(keep, device=self._next_B.device)
                 self._cache.batch_select_indices(kept)
                 self._next_B = self._next_B[kept]
+                if self._mask_BT is not None:
+                    self._mask_BT = self._mask_BT[kept]
+        if self._mask_BT is not None:
+            self._mask_BT = torch.nn.functional.pad(self._mask_BT, (0, 1), value=1)
         self._feed(self._next_B[:, None])
 
     @torch.inference_mode()
     def _feed(self, ids_BT: torch.Tensor) -> None:
+        padded = {}
+        if self._mask_BT is not None:
+            positions_BT = (self._mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+            padded["attention_mask"] = self._mask_BT
+            padded["position_ids"] = positions_BT[:, -ids_BT.shape[1] :]
         output = self._model(
-            input_ids=ids_BT, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            input_ids=ids_BT,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **padded,
         )
         self._next_B = output.logits[:, -1].argmax(dim=-1)
         self.tokens: list[int] = self._next_B.tolist()
