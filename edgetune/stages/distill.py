@@ -24,6 +24,7 @@ from edgetune.models.student import (
     cut_depth,
 )
 from edgetune.recipe import DistillSection, Sections
+from edgetune.train.arguments import count_steps
 from edgetune.train.distillation import train_student
 
 INFLUENCE_ROWS = 32
@@ -46,6 +47,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     rows = load_splits(data, sections.seed, log.muted())
     train = encode_rows(encoder, rows.train, log, "train", data.on_bad_row).encoded
     validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
+    section, train = _seen_rows(section, train)
     require_room(out, sum(len(row.ids) for row in train) * 5 * section.samples, "the cache")
     teacher = load_model(teacher_ref, dtype, device)
 
@@ -87,6 +89,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "positions": sum(sum(row.trained) for row in train),
         "samples": section.samples,
     }
+
+
+def _seen_rows(
+    section: DistillSection, train: list[Encoded]
+) -> tuple[DistillSection, list[Encoded]]:
+    """Return the rows that a training of less than one pass sees: only they need a teacher."""
+    steps = count_steps(section, len(train))
+    seen = steps * section.batch_size * section.gradient_accumulation
+    if seen >= len(train):
+        return section, train
+    # Evenly from the whole file: files are often sorted.
+    chosen = [train[number * len(train) // seen] for number in range(seen)]
+    return section.model_copy(update={"max_steps": steps}), chosen
 
 
 def _start(

@@ -116,3 +116,17 @@ def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path
     }
     with pytest.raises(InputError, match="512 positions"):
         run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
+
+
+def test_less_than_a_pass_asks_the_teacher_only_for_the_rows_it_sees():
+    from edgetune.data.encode import Encoded
+    from edgetune.recipe import DistillSection
+    from edgetune.stages.distill import _seen_rows
+
+    rows = [Encoded([number], [True], False) for number in range(100)]
+    section, seen = _seen_rows(DistillSection(epochs=0.5, batch_size=8), rows)
+    assert section.max_steps == 7  # half of the 13 batches
+    assert len(seen) == 56
+    assert seen[0].ids == [0] and seen[-1].ids == [98]  # from the whole file
+    whole = DistillSection(epochs=1.0, batch_size=8)
+    assert _seen_rows(whole, rows) == (whole, rows)
