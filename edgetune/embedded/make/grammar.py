@@ -24,6 +24,8 @@ SEED = 4096
 INTENTS = HOUSE | DAILY
 SIZES = {"train": 8500, "validation": 500, "test": 1000}
 
+#: Share of the rows whose template has a typo: more where there is something to learn from it.
+_TYPOS = {"train": 0.25, "validation": 0.08, "test": 0.08}
 #: At most this share of the test answers may also be the answer of a training row.
 _SHARED_ANSWERS = 0.15
 _ASKS = ("please", "can you", "could you", "can you please", "hey", "okay", "now")
@@ -31,10 +33,10 @@ _ENDS = ("please", "thanks", "for me please", "thank you")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-def _dress(rng: random.Random, template: str) -> str:
+def _dress(rng: random.Random, template: str, typos: float) -> str:
     """The template with polite words, a typo or a capital; most rows keep it plain."""
     imperative, text = not template.startswith("~"), template.lstrip("~")
-    if rng.random() < 0.08:
+    if rng.random() < typos:
         text = noise.add_typo(rng, text)
     roll = rng.random()
     if roll < 0.35:
@@ -64,7 +66,7 @@ def draw_row(rng: random.Random, name: str, split: str) -> tuple[dict[str, str],
         said, held = draw(slots)
         fields |= said
         values |= held
-    prompt = _FIELD.sub(lambda field: fields[field[1]], _dress(rng, template))
+    prompt = _FIELD.sub(lambda field: fields[field[1]], _dress(rng, template, _TYPOS[split]))
     answer = {"call": name} | {key: values[key] for key in intent.keys}
     return {"prompt": prompt, "completion": json.dumps(answer)}, template
 
