@@ -15,6 +15,10 @@ DAILY: dict[str, Intent] = {
         get me out of bed at {time} {day}
         let the alarm ring {day} at {time}
         ~{day} i want to wake up at {time}
+        ~at {time} {day} the alarm should ring
+        ~{day} at {time} it is time to get up, set the alarm
+        ring the alarm {day} at {time}
+        ~{day} get me up at {time}
         """, """
         wake me at {time} {day}
         ~{day} i need the alarm at {time}
@@ -30,6 +34,10 @@ DAILY: dict[str, Intent] = {
         ~i need a timer of {duration}
         give me a countdown of {duration}
         let the timer run for {duration}
+        let the countdown run, {duration}
+        ~for {duration} i want a timer
+        ~{duration} on the timer
+        begin to count down from {duration}
         """, """
         start a countdown of {duration}
         give me a timer for {duration}
@@ -45,6 +53,10 @@ DAILY: dict[str, Intent] = {
         do not let me forget to {text} at {time}
         give me a reminder at {time} to {text}
         ~reminder for {time}, {text}
+        ~i must not forget to {text} at {time}, so give me a reminder
+        ~{time}, remind me to {text}
+        ~for {time} i need a reminder, {text}
+        add a reminder, at {time} i have to {text}
         """, """
         ~at {time} give me a reminder to {text}
         set a reminder for {time} to {text}
@@ -60,6 +72,10 @@ DAILY: dict[str, Intent] = {
         ~in the {room} play {playlist}
         let me hear {playlist} in the {room}
         start playing {playlist} on the {room} speaker
+        ~the speaker in the {room} should play {playlist}
+        ~i would like {playlist} on in the {room}
+        let the {room} speaker start {playlist}
+        ~in the {room} start the playlist {playlist}
         """, """
         play {playlist} on the {room} speaker
         ~in the {room} i want to hear {playlist}
@@ -75,6 +91,10 @@ DAILY: dict[str, Intent] = {
         ~{device} volume {level}
         ~i want volume {level} on the {device}
         bring the {device} to volume {level}
+        let the {device} go to volume {level}
+        ~the volume of the {device} should be {level}
+        ~on the {device} i want volume {level}
+        turn it to volume {level} on the {device}
         """, """
         change the {device} volume to {level}
         put the volume of the {device} at {level}
@@ -90,6 +110,10 @@ DAILY: dict[str, Intent] = {
         ~tv channel {channel}
         show me channel {channel} on the tv
         turn the tv to channel {channel}
+        ~on the tv i want to see channel {channel}
+        let the tv show channel {channel}
+        ~the tv should be on channel {channel}
+        find channel {channel} and put it on
         """, """
         change the tv to channel {channel}
         ~i want channel {channel} on the tv
@@ -105,6 +129,10 @@ DAILY: dict[str, Intent] = {
         ~we are out of {item}, add {count} {pack}
         note that we need {count} {pack} of {item}
         ~shopping list, {count} {pack} of {item}
+        ~on the shopping list we need {count} {pack} of {item}
+        ~we have no {item}, note {count} {pack}
+        note {count} {pack} of {item} to buy
+        ~{count} {pack} of {item} should be on the list
         """, """
         write down {count} {pack} of {item} for shopping
         ~we have to buy {count} {pack} of {item}
@@ -120,6 +148,10 @@ DAILY: dict[str, Intent] = {
         make a calendar entry for {title} {day} at {time}
         ~{day} at {time} i have {title}, put it on my calendar
         enter {title} in my calendar {day} at {time}
+        ~{title} is {day} at {time}, note it in the calendar
+        ~{day} i have {title} at {time}, put it in
+        ~at {time} {day} put {title} on my calendar
+        plan {title} for {day} at {time}
         """, """
         put {title} in my calendar at {time} {day}
         ~{day} at {time} schedule {title}
@@ -135,6 +167,10 @@ DAILY: dict[str, Intent] = {
         write to {contact} that {text}
         ~message to {contact}, {text}
         ~{contact} should know that {text}
+        give {contact} the message that {text}
+        ~{contact} needs to know that {text}
+        say to {contact} that {text}
+        ~i have a message for {contact}, {text}
         """, """
         send a text to {contact} that says {text}
         write {contact} a message saying {text}
@@ -150,6 +186,10 @@ DAILY: dict[str, Intent] = {
         ~i want to talk to {contact}
         make a phone call to {contact}
         ~get {contact} on the phone
+        ~i need to phone {contact}
+        let me speak to {contact}
+        ~{contact} is the one i want to call
+        put me on the phone with {contact}
         """, """
         ~i want to call {contact} on the phone
         start a phone call with {contact}
@@ -166,6 +206,10 @@ DAILY: dict[str, Intent] = {
         guide me to {place}
         find a route to {place}
         ~how do i get to {place}
+        ~i need the way to {place}
+        let us drive to {place}
+        ~what is the route to {place}
+        bring me to {place}
         """, """
         find the way to {place}
         start to navigate to {place}
@@ -181,6 +225,10 @@ DAILY: dict[str, Intent] = {
         ~will it be sunny {day} in {city}
         give me the weather forecast {day} for {city}
         ~weather in {city} {day}
+        ~{day} in {city}, what will the weather be
+        ~do we get rain in {city} {day}
+        ~i want to know the weather {day} in {city}
+        let me see the forecast {day} in {city}
         """, """
         ~what is the forecast {day} for {city}
         ~will it rain {day} in {city}
@@ -196,6 +244,10 @@ DAILY: dict[str, Intent] = {
         ~by {time} charge the car to {level} percent
         bring the car battery to {level} percent until {time}
         ~car battery at {level} percent by {time}
+        ~until {time} the battery of the car needs {level} percent
+        ~the car has to be at {level} percent at {time}
+        ~by {time} fill the car to {level} percent
+        see that the car is charged to {level} percent by {time}
         """, """
         charge the car battery to {level} percent until {time}
         ~by {time} i need the car at {level} percent

@@ -14,6 +14,10 @@ HOUSE: dict[str, Intent] = {
         make the light in the {room} {level} percent bright
         ~i want the {room} lamp at {level} percent
         ~brightness {level} percent for the {room} light
+        turn the {room} lamp up or down to {level} percent
+        ~the {room} lamp should shine at {level} percent
+        ~in the {room} the light should be at {level} percent
+        let the {room} light burn at {level} percent
         """, """
         put the light in the {room} at {level} percent
         set the brightness of the {room} lamp to {level} percent
@@ -29,6 +33,10 @@ HOUSE: dict[str, Intent] = {
         ~lights {state} in the {room}
         make the {room} lamp go {state}
         ~the {room} lights should be {state}
+        turn the lamp {state} in the {room}
+        ~in the {room} i want the light {state}
+        ~the lamp in the {room} has to be {state}
+        go and switch {state} all lights in the {room}
         """, """
         switch the {room} lights {state}
         turn {state} the lamp in the {room}
@@ -44,6 +52,10 @@ HOUSE: dict[str, Intent] = {
         give the {room} lamp a {color} glow
         ~i want {color} light in the {room}
         ~{color} lights in the {room}
+        let the {room} light shine in {color}
+        ~in the {room} the lamp should glow {color}
+        ~i would like the {room} lights to be {color}
+        switch the color in the {room} to {color}
         """, """
         change the color of the {room} light to {color}
         give the {room} a {color} light
@@ -60,6 +72,10 @@ HOUSE: dict[str, Intent] = {
         ~i want {degrees} degrees in the {room}
         ~the {room} should be {degrees} degrees warm
         ~thermostat {degrees} degrees in the {room}
+        turn the {room} heating to {degrees} degrees
+        ~in the {room} i need {degrees} degrees
+        ~the temperature in the {room} has to be {degrees} degrees
+        let the thermostat bring the {room} to {degrees} degrees
         """, """
         set the heating in the {room} to {degrees} degrees
         bring the {room} thermostat to {degrees}
@@ -75,6 +91,10 @@ HOUSE: dict[str, Intent] = {
         ~i want the {room} fan on {speed}
         ~{room} fan on {speed} speed
         let the {room} fan blow at {speed} speed
+        make the fan in the {room} run at {speed} speed
+        ~the {room} fan should be on {speed}
+        ~in the {room} i need the fan at {speed} speed
+        bring the speed of the fan in the {room} to {speed}
         """, """
         change the speed of the {room} fan to {speed}
         run the {room} fan at {speed} speed
@@ -90,6 +110,10 @@ HOUSE: dict[str, Intent] = {
         ~i would like to {move} the blinds in the {room}
         go and {move} the {room} shutters
         {move} all the blinds in the {room}
+        ~in the {room} i need you to {move} the shutters
+        ~it is time to {move} all the blinds in the {room}
+        go and {move} all {room} blinds
+        {move} every shutter in the {room}
         """, """
         {move} the shutters in the {room}
         ~i want to {move} the {room} blinds
@@ -105,6 +129,10 @@ HOUSE: dict[str, Intent] = {
         ~it is time to {lock} the {door}
         keep the {door} {locked}
         go and {lock} the {door}
+        ~i need you to see that the {door} is {locked}
+        look after the {door}, it should be {locked}
+        ~is the {door} {locked}, if not {lock} it
+        ~i want to know the {door} is {locked}
         """, """
         check that the {door} is {locked}
         ~i want you to {lock} the {door}
@@ -120,6 +148,10 @@ HOUSE: dict[str, Intent] = {
         ~the {room} floor is dirty
         start the vacuum in the {room}
         ~the robot should vacuum the {room}
+        ~in the {room} the floor needs the vacuum
+        tell the robot to vacuum the {room}
+        ~i want the {room} clean, start the robot
+        ~the {room} is dirty, vacuum it
         """, """
         send the robot to clean the {room}
         vacuum the floor in the {room}
@@ -135,6 +167,10 @@ HOUSE: dict[str, Intent] = {
         pull up the {camera} camera
         ~i want to see the camera at the {camera}
         put the {camera} camera on the screen
+        turn on the screen with the {camera} camera
+        ~i need to see what happens at the {camera}
+        let me look at the {camera} on the camera
+        ~on the screen i want the {camera} camera
         """, """
         pull up the camera at the {camera}
         ~let me see the {camera} on camera
@@ -150,6 +186,10 @@ HOUSE: dict[str, Intent] = {
         ~i want the {scene} scene now
         ~time for the {scene} scene
         turn on {scene} mode
+        ~the house should be in {scene} mode
+        put on the {scene} scene in the house
+        let the {scene} scene begin
+        ~scene {scene}, switch to it
         """, """
         activate the scene {scene} in the house
         switch the house to {scene} mode
@@ -165,6 +205,10 @@ HOUSE: dict[str, Intent] = {
         bake for {minutes} minutes at {oven} degrees
         ~oven {oven} degrees, {minutes} minutes
         ~for {minutes} minutes the oven should be at {oven} degrees
+        bring the oven to {oven} degrees and bake for {minutes} minutes
+        ~at {oven} degrees the oven should run for {minutes} minutes
+        turn on the oven for {minutes} minutes, {oven} degrees
+        ~i want to bake at {oven} degrees for {minutes} minutes
         """, """
         run the oven at {oven} degrees for {minutes} minutes
         ~for {minutes} minutes i need the oven at {oven} degrees
@@ -180,6 +224,10 @@ HOUSE: dict[str, Intent] = {
         start the sprinkler for {minutes} minutes in the {zone}
         ~{minutes} minutes of water for the {zone}
         let the {zone} sprinkler run for {minutes} minutes
+        ~for {minutes} minutes the sprinkler should run in the {zone}
+        give water to the {zone}, {minutes} minutes
+        start to water the {zone}, for {minutes} minutes
+        ~i want the {zone} sprinkler on for {minutes} minutes
         """, """
         run the {zone} sprinkler for {minutes} minutes
         ~the {zone} needs {minutes} minutes of water
@@ -195,6 +243,10 @@ HOUSE: dict[str, Intent] = {
         ~i want to know the {sensor} of the {room}
         give me the {sensor} of the {room}
         measure the {sensor} in the {room}
+        ~in the {room}, what is the {sensor}
+        show me the {sensor} in the {room}
+        ~what {sensor} do we have in the {room} now
+        check what the {sensor} of the {room} is
         """, """
         read the {sensor} in the {room}
         ~what is the {room} {sensor} now
