@@ -155,10 +155,14 @@ def sample_rows(
         for start in range(0, len(members), size):
             batch = members[start : start + size]
             ids_BT = torch.tensor([rows[i].ids for i in batch], device=device)
-            logits_BTV = teacher(input_ids=ids_BT, use_cache=False).logits
+            # Prompts are half of the tokens: the head runs from the first trained position on.
+            # The logits at t speak of the token at t + 1.
+            first = min(_first_trained(rows[i]) for i in batch)
+            logits_BTV = teacher(
+                input_ids=ids_BT, use_cache=False, logits_to_keep=length - first + 1
+            ).logits
             for logits_TV, index in zip(logits_BTV, batch, strict=True):
-                # The logits at t speak of the token at t + 1.
-                mask = torch.tensor(rows[index].trained[1:], device=device)
+                mask = torch.tensor(rows[index].trained[first:], device=device)
                 probabilities = logits_TV[:-1][mask].float().softmax(-1).cpu()
                 generator = torch.Generator().manual_seed(seed * SHARD_ROWS + index)
                 found[index] = _draw(probabilities, draws, generator)
@@ -172,6 +176,11 @@ def sample_rows(
         "ids": np.concatenate([ids for _, ids, _ in parts]),
         "counts": np.concatenate([counts for _, _, counts in parts]),
     }
+
+
+def _first_trained(row: Encoded) -> int:
+    """The first position whose token the one before it must say."""
+    return max(1, row.trained.index(True)) if any(row.trained) else 1
 
 
 def _draw(
