@@ -27,6 +27,7 @@ from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
 from edgetune.errors import InputError
 from edgetune.log import Log, bytes_text
+from edgetune.models.head import head_only_at
 
 SHARD_ROWS = 1024
 BATCH_TOKENS = 4096  # of a forward pass of the teacher
@@ -155,15 +156,14 @@ def sample_rows(
         for start in range(0, len(members), size):
             batch = members[start : start + size]
             ids_BT = torch.tensor([rows[i].ids for i in batch], device=device)
-            # Prompts are half of the tokens: the head runs from the first trained position on.
             # The logits at t speak of the token at t + 1.
-            first = min(_first_trained(rows[i]) for i in batch)
-            logits_BTV = teacher(
-                input_ids=ids_BT, use_cache=False, logits_to_keep=length - first + 1
-            ).logits
-            for logits_TV, index in zip(logits_BTV, batch, strict=True):
-                mask = torch.tensor(rows[index].trained[first:], device=device)
-                probabilities = logits_TV[:-1][mask].float().softmax(-1).cpu()
+            asked_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+            asked_BT[:, :-1] = torch.tensor([rows[i].trained[1:] for i in batch], device=device)
+            with head_only_at(teacher, asked_BT):
+                logits_PV = teacher(input_ids=ids_BT, use_cache=False).logits
+            logits_of_rows = logits_PV.split(asked_BT.sum(dim=1).tolist())
+            for logits_NV, index in zip(logits_of_rows, batch, strict=True):
+                probabilities = logits_NV.float().softmax(-1).cpu()
                 generator = torch.Generator().manual_seed(seed * SHARD_ROWS + index)
                 found[index] = _draw(probabilities, draws, generator)
             bar.update(length * len(batch))
@@ -176,11 +176,6 @@ def sample_rows(
         "ids": np.concatenate([ids for _, ids, _ in parts]),
         "counts": np.concatenate([counts for _, _, counts in parts]),
     }
-
-
-def _first_trained(row: Encoded) -> int:
-    """The first position whose token the one before it must say."""
-    return max(1, row.trained.index(True)) if any(row.trained) else 1
 
 
 def _draw(

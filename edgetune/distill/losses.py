@@ -21,6 +21,22 @@ def sampled_kl_sum(
     Its gradient with respect to the logits is q − p̂, whose expectation over draws is the dense
     one, q − p (arXiv 2503.16870, section 3).
     """
-    log_q_PK = logits_PV.float().log_softmax(-1).gather(1, ids_PK)
+    return _kl_sum(logits_PV.float().log_softmax(-1), ids_PK, share_PK)
+
+
+def mixed_sum(
+    logits_PV: torch.Tensor,
+    labels_P: torch.Tensor,
+    ids_PK: torch.Tensor,
+    share_PK: torch.Tensor,
+    kl_weight: float,
+) -> torch.Tensor:
+    """Return (1 − w) · cross-entropy + w · KL, each as above, from one softmax."""
+    log_q_PV = logits_PV.float().log_softmax(-1)
+    cross_entropy = F.nll_loss(log_q_PV, labels_P, reduction="sum")
+    return (1 - kl_weight) * cross_entropy + kl_weight * _kl_sum(log_q_PV, ids_PK, share_PK)
+
+
+def _kl_sum(log_q_PV: torch.Tensor, ids_PK: torch.Tensor, share_PK: torch.Tensor) -> torch.Tensor:
     entropy = torch.special.entr(share_PK).sum()  # −p̂ log p̂, 0 at 0
-    return -(share_PK * log_q_PK).sum() - entropy
+    return -(share_PK * log_q_PV.gather(1, ids_PK)).sum() - entropy

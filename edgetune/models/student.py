@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
 from edgetune.errors import InputError
+from edgetune.models.head import head_only_at
 from edgetune.models.source import read_json
 
 # `model.layers.3.mlp…` (Llama and its kin), `transformer.h.3.mlp…` (GPT-2)
@@ -90,8 +91,9 @@ def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:
 
     def log_probabilities() -> torch.Tensor:
         inputs = {"input_ids": ids_BT.to(device), "attention_mask": mask_BT.to(device)}
-        logits_BTV = model(**inputs, use_cache=False).logits
-        return logits_BTV[trained_BT.to(device)].float().log_softmax(-1)
+        with head_only_at(model, trained_BT.to(device)):
+            logits_PV = model(**inputs, use_cache=False).logits
+        return logits_PV.float().log_softmax(-1)
 
     whole_PV = log_probabilities()
 

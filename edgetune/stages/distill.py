@@ -27,7 +27,7 @@ from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
 from edgetune.train.distillation import train_student
 
-INFLUENCE_ROWS = 32
+INFLUENCE_ROWS = 16
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from transformers import Trainer, TrainingArguments
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache
-from edgetune.distill.losses import cross_entropy_sum, sampled_kl_sum
+from edgetune.distill.losses import cross_entropy_sum, mixed_sum
 from edgetune.log import Log
+from edgetune.models.head import head_only_at
 from edgetune.recipe import DistillSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
@@ -99,15 +100,25 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         labels_BT = inputs["labels"]
-        outputs = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        )
         trained_BT = labels_BT != -100
-        logits_PV, labels_P = outputs.logits[trained_BT], labels_BT[trained_BT]
-        loss = cross_entropy_sum(logits_PV, labels_P)
+        labels_P = labels_BT[trained_BT]
+        with head_only_at(model, trained_BT):
+            outputs = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                use_cache=False,
+            )
+        logits_PV = outputs.logits
         if "teacher_ids" in inputs and model.training:
-            kl = sampled_kl_sum(logits_PV, inputs["teacher_ids"], inputs["teacher_share"])
-            loss = (1 - self._kl_weight) * loss + self._kl_weight * kl
+            loss = mixed_sum(
+                logits_PV,
+                labels_P,
+                inputs["teacher_ids"],
+                inputs["teacher_share"],
+                self._kl_weight,
+            )
+        else:
+            loss = cross_entropy_sum(logits_PV, labels_P)
         count = num_items_in_batch if num_items_in_batch is not None else labels_P.numel()
         loss = loss / count
         return (loss, outputs) if return_outputs else loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edgetune.distill.losses import cross_entropy_sum, sampled_kl_sum
+from edgetune.distill.losses import cross_entropy_sum, mixed_sum, sampled_kl_sum
 
 
 def test_equals_dense_kl_when_the_sample_is_the_distribution() -> None:
@@ -39,3 +39,14 @@ def test_bfloat16_logits_are_summed_in_float32() -> None:
     labels = torch.arange(5)
     assert cross_entropy_sum(logits, labels).dtype == torch.float32
     assert sampled_kl_sum(logits, labels[:, None], torch.ones(5, 1)).dtype == torch.float32
+
+
+def test_the_mix_is_the_two_losses_weighed() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6, 17, requires_grad=True)
+    labels, ids = torch.arange(6), torch.randint(0, 17, (6, 3))
+    share = torch.rand(6, 3)
+    mixed = mixed_sum(logits, labels, ids, share, 0.8)
+    parts = 0.2 * cross_entropy_sum(logits, labels) + 0.8 * sampled_kl_sum(logits, ids, share)
+    torch.testing.assert_close(mixed, parts)
+    torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (mixed, parts)))
