@@ -38,7 +38,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 2, ("model", "data", "tune"), ()),
+    Stage("tune", "adapter", 3, ("model", "data", "tune"), ()),
     Stage("distill", "student", 3, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 2, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),

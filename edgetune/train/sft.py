@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from edgetune.data.encode import Encoded
 from edgetune.log import Log
+from edgetune.models.head import head_only_at
 from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
 from edgetune.train.sampler import SimilarLengths
+
+SMALL_LOGITS = 64 * 2**20  # bytes of a batch's logits at trained positions, in float32
 
 
 class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
@@ -29,6 +33,30 @@ class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
         # Grouped by optimizer step, so that the size of a forward pass does not change the order.
         rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return SimilarLengths(lengths, rows, self.args.seed)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        labels_BT = F.pad(inputs["labels"][:, 1:], (0, 1), value=-100)
+        trained_BT = labels_BT != -100
+        labels_P = labels_BT[trained_BT]
+        logits_bytes = 4 * labels_P.numel() * model.config.get_text_config().vocab_size
+        if return_outputs or self.args.packing or logits_bytes > SMALL_LOGITS:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # TRL never holds the logits: it goes over them in tiles, and over each tile once more in
+        # the backward pass. Where they are small that costs a tuning step on a CPU a sixth.
+        with head_only_at(model, trained_BT):
+            logits_PV = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                use_cache=False,
+            ).logits
+        count = labels_P.numel() if num_items_in_batch is None else num_items_in_batch
+        return F.cross_entropy(logits_PV.float(), labels_P, reduction="sum") / count
 
 
 def tune(
