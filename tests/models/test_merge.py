@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from edgetune.errors import InputError, Unsupported
+from edgetune.models import load
 from edgetune.models.adapters import add_adapter, save_adapter
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import through_nf4, write_merged
@@ -63,16 +64,20 @@ def test_adapter_over_nf4_fits_the_dequantized_base(tiny_model: Path, tmp_path: 
     assert near < 1e-3 < far
 
 
-def test_through_nf4_is_what_the_loader_made(tiny_model: Path) -> None:
+def test_through_nf4_is_what_the_loader_made(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bitsandbytes.functional import dequantize_4bit
     from safetensors.torch import load_file
 
     weights = load_file(tiny_model / "model.safetensors")
-    model = load_base(tiny_model, True, "float32", "cpu")
     name = "model.layers.1.mlp.down_proj"
-    loaded = model.get_submodule(name).weight
+    unpacked = load_base(tiny_model, True, "float32", "cpu").get_submodule(name).weight
+    monkeypatch.setattr(load, "fits_unpacked", lambda model: False)
+    packed = load_base(tiny_model, True, "float32", "cpu").get_submodule(name).weight
     made = through_nf4(weights[f"{name}.weight"], torch.float32)
-    assert torch.equal(made, dequantize_4bit(loaded.data, loaded.quant_state).float())
+    assert torch.equal(made, unpacked.float())
+    assert torch.equal(made, dequantize_4bit(packed.data, packed.quant_state).float())
     assert not torch.equal(made, weights[f"{name}.weight"].float())
 
 
