@@ -19,7 +19,7 @@ from edgetune.models.head import head_only_at
 from edgetune.recipe import DistillSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
-from edgetune.train.sampler import SimilarLengths
+from edgetune.train.rows import RowsMixin
 from edgetune.train.sft import keep_trainable_float32
 
 
@@ -78,19 +78,17 @@ def collate(examples: list[dict[str, Any]], pad_id: int, draws: int) -> dict[str
     }
 
 
-class DistillationTrainer(Trainer):  # type: ignore[misc]
+class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
     """Transformers' trainer with the mixed loss, summed over tokens and divided once a step."""
 
     def __init__(self, *, kl_weight: float, **settings: Any) -> None:
         super().__init__(**settings)
+        self._lengths: list[int] = settings["train_dataset"].lengths
         self._kl_weight = kl_weight
         self.model_accepts_loss_kwargs = True  # the loss divides by the whole step's tokens itself
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SimilarLengths:
-        lengths = self.train_dataset.lengths
-        # Grouped by optimizer step, so that the size of a forward pass does not change the order.
-        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return SimilarLengths(lengths, rows, self.args.seed)
+    def row_lengths(self) -> Sequence[int]:
+        return self._lengths
 
     def compute_loss(
         self,
@@ -122,14 +120,6 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         count = num_items_in_batch if num_items_in_batch is not None else labels_P.numel()
         loss = loss / count
         return (loss, outputs) if return_outputs else loss
-
-    def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[torch.Tensor, None, None]:
-        """Validation needs the loss only; plain cross-entropy, so that roles can be compared."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            return self.compute_loss(model, inputs).detach(), None, None
 
 
 def train_student(

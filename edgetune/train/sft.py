@@ -18,21 +18,16 @@ from edgetune.models.head import head_only_at
 from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
-from edgetune.train.sampler import SimilarLengths
+from edgetune.train.rows import RowsMixin
 
 SMALL_LOGITS = 64 * 2**20  # bytes of a batch's logits at trained positions, in float32
 
 
-class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer; rows that are not packed go in batches of similar length."""
+class RowsTrainer(RowsMixin, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer for rows that are not packed, with a quicker loss where logits are small."""
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.packing:
-            return super()._get_train_sampler(train_dataset)
-        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-        # Grouped by optimizer step, so that the size of a forward pass does not change the order.
-        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return SimilarLengths(lengths, rows, self.args.seed)
+    def row_lengths(self) -> Sequence[int]:
+        return [len(ids) for ids in self.train_dataset["input_ids"]]
 
     def compute_loss(
         self,
@@ -45,7 +40,7 @@ class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
         trained_BT = labels_BT != -100
         labels_P = labels_BT[trained_BT]
         logits_bytes = 4 * labels_P.numel() * model.config.get_text_config().vocab_size
-        if return_outputs or self.args.packing or logits_bytes > SMALL_LOGITS:
+        if return_outputs or self.aux_loss_enabled or logits_bytes > SMALL_LOGITS:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # TRL never holds the logits: it goes over them in tiles, and over each tile once more in
         # the backward pass. Where they are small that costs a tuning step on a CPU a sixth.
@@ -55,7 +50,7 @@ class TeacherTrainer(SFTTrainer):  # type: ignore[misc]
                 attention_mask=inputs["attention_mask"],
                 use_cache=False,
             ).logits
-        count = labels_P.numel() if num_items_in_batch is None else num_items_in_batch
+        count = max(labels_P.numel(), 1) if num_items_in_batch is None else num_items_in_batch
         return F.cross_entropy(logits_PV.float(), labels_P, reduction="sum") / count
 
 
@@ -95,7 +90,7 @@ def tune(
         eval_packing=False,
         completion_only_loss=False,  # the labels carry the mask already
     )
-    trainer = TeacherTrainer(
+    trainer = (SFTTrainer if section.packing else RowsTrainer)(
         model=model,
         args=config,
         train_dataset=train_set,
