@@ -39,7 +39,7 @@ class Stage:
 
 STAGES = (
     Stage("tune", "adapter", 3, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 3, ("model", "data", "distill"), ("tune",)),
+    Stage("distill", "student", 4, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 2, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
     Stage("export", "files", 1, ("name", "data", "quantize", "export"), ("merge", "quantize")),

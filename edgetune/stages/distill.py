@@ -13,7 +13,7 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.distill.cache import Cache, fill_cache
 from edgetune.log import Log, bytes_text
-from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.adapters import add_adapter, fold_float32, restore_adapter, save_adapter
 from edgetune.models.hardware import choose_device, choose_dtype, require_room
 from edgetune.models.load import load_base, load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
@@ -49,7 +49,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
     section, train = _seen_rows(section, train)
     require_room(out, sum(len(row.ids) for row in train) * 5 * section.samples, "the cache")
-    teacher = load_model(teacher_ref, dtype, device)
+    teacher = fold_float32(load_model(teacher_ref, dtype, device))
 
     # 2. Where the student starts: another model, or the base without its least influential layers.
     start, facts = _start(sections, teacher, teacher_ref, train, encoder, out, log)

@@ -1,0 +1,35 @@
+"""Folding an adapter changes nothing but time, and is not done where it would round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgetune.models.adapters import add_adapter, fold_float32
+from edgetune.models.load import load_base
+from edgetune.recipe import TuneSection
+
+
+@pytest.mark.parametrize(("nf4", "dtype"), [(False, "float32"), (True, "float32")])
+def test_a_folded_model_computes_the_same(tiny_model: Path, nf4: bool, dtype: str) -> None:
+    model = add_adapter(load_base(tiny_model, nf4, dtype, "cpu"), TuneSection(rank=4), seed=0)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    ids_BT = torch.randint(5, 100, (2, 9))
+    with torch.no_grad():
+        before_BTV = model(input_ids=ids_BT).logits
+        folded = fold_float32(model)
+        after_BTV = folded(input_ids=ids_BT).logits
+    assert not [name for name, _ in folded.named_parameters() if "lora_" in name]
+    torch.testing.assert_close(after_BTV, before_BTV, rtol=1e-4, atol=1e-4)
+
+
+def test_rounded_weights_are_not_folded_into(tiny_model: Path) -> None:
+    model = add_adapter(load_base(tiny_model, False, "bfloat16", "cpu"), TuneSection(rank=4), 0)
+    assert fold_float32(model) is model
+    plain = load_base(tiny_model, False, "bfloat16", "cpu")
+    assert fold_float32(plain) is plain
