@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
 from edgetune.measure.quality import exact_match
 from edgetune.measure.subject import Subject, Workload
+from edgetune.measure.workers import Workers
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
@@ -64,11 +62,12 @@ def measure_subjects(
     order = sorted(subjects, key=lambda s: s.name not in keepers.values())
     pairs = [(s, device) for s in order for device in (devices if s.format == "hf" else ("cpu",))]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    with log.progress("models", len(pairs)) as bar:
+    threads = section.threads or count_threads()
+    with log.progress("models", len(pairs)) as bar, Workers(threads) as workers:
         for subject, device in pairs:
             job = _make_job(subject, device, keepers, section, scratch)
             job["workload_sha256"] = work_hash
-            measurements = _measure(subject, job, workload, scratch)
+            measurements = _measure(subject, job, workload, scratch, workers)
             found[subject.name] += measurements
             log.event("measured", model=subject.name, measurements=measurements)
             bar.update(1, now=subject.name)
@@ -111,13 +110,13 @@ def _make_job(
 
 
 def _measure(
-    subject: Subject, job: dict[str, Any], workload: Workload, scratch: Path
+    subject: Subject, job: dict[str, Any], workload: Workload, scratch: Path, workers: Workers
 ) -> list[dict[str, Any]]:
     """Run the job, if its result is not there from before, and judge its answers."""
     path = Path(job["result"])
     result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if result.get("job") != job or (job["keep"] and not Path(job["keep"]).is_file()):
-        _run_worker(subject, job, scratch)
+        _run_worker(subject, job, scratch, workers)
         result = json.loads(path.read_text(encoding="utf-8"))
     measurements: list[dict[str, Any]] = result["measurements"]
     if not workload.expected:
@@ -135,20 +134,13 @@ def _measure(
     return [task, *measurements]
 
 
-def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path) -> None:
+def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:
     file = scratch / f"{_slug(subject.name)}.{job['device']}.job.json"
     write_atomic(file, json.dumps(job))
     said = file.with_suffix(".stderr")
-    threads = str(job["threads"])
-    with said.open("wb") as stderr:
-        code = subprocess.run(
-            [sys.executable, "-m", "edgetune.measure.worker", str(file)],
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
-            check=False,
-        ).returncode
+    # CUDA cannot be used in the fork of a process that may have asked for it.
+    run = workers.fork if subject.format == "hf" and job["device"] == "cpu" else workers.run
+    code = run(file, said)
     if code == 0:
         return
     last = "\n".join(said.read_text(errors="replace").strip().splitlines()[-STDERR_LINES:])

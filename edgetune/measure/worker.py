@@ -96,10 +96,15 @@ def _peak_vram(device: str) -> dict[str, tuple[Estimate, str]]:
     return {"peak_vram_bytes": (Estimate(peak, 1), "bytes")}
 
 
+def die_with_parent() -> None:
+    """Ask the system to kill this process when its parent ends: no worker is left behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the job file named by the one argument; return the exit code."""
-    if sys.platform == "linux":  # a bench that is killed must not leave a worker behind
-        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         result = run_job(job)

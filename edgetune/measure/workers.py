@@ -1,0 +1,127 @@
+"""Start worker processes; those that need torch without importing it anew each time.
+
+Importing torch, transformers and PEFT takes eight to twelve seconds of two slow cores, often
+longer than measuring a small model. One process imports them and loads nothing; each Hugging Face
+model is measured in a fork of it, and so still has a process, a load time and a peak memory of its
+own. GGUF and ONNX files get a fresh process, which never sees torch.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from edgetune.measure.worker import die_with_parent
+from edgetune.measure.worker import main as run_worker
+
+
+class Workers:
+    """Runs one worker at a time; the process that is forked starts when it is first needed."""
+
+    def __init__(self, threads: int) -> None:
+        self._environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        self._torch: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self._torch is not None:
+            self._torch.kill()
+            self._torch.wait()
+
+    def run(self, job: Path, said: Path) -> int:
+        """Run a fresh worker on ``job`` with its output in ``said``.
+
+        Returns:
+            its exit code; −N if signal N ended it.
+        """
+        with said.open("wb") as output:
+            return subprocess.run(
+                [sys.executable, "-m", "edgetune.measure.worker", str(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                check=False,
+            ).returncode
+
+    def fork(self, job: Path, said: Path) -> int:
+        """Do the same in a fork of the process that has imported torch."""
+        if self._torch is None:
+            with said.open("wb") as output:
+                self._torch = subprocess.Popen(
+                    [sys.executable, "-m", "edgetune.measure.workers"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
+                    text=True,
+                    env=self._environment,
+                )
+        asks, answers = self._torch.stdin, self._torch.stdout
+        assert asks is not None
+        assert answers is not None
+        try:
+            asks.write(f"{job}\n{said}\n")
+            asks.flush()
+        except BrokenPipeError:
+            return self._torch.wait()
+        line = answers.readline()
+        return int(line) if line else self._torch.wait()
+
+
+def serve(asks: IO[str], answers: IO[str]) -> None:
+    """Answer each pair of lines, job and output file, with the exit code of a fork that ran it."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks, and who kills us
+    gc.disable()  # all that is allocated by imports stays
+    import peft  # noqa: F401
+
+    import edgetune.runtimes.pytorch  # noqa: F401
+
+    gc.freeze()  # or the first collection of a child would copy every page
+    gc.enable()
+    while job := asks.readline().rstrip("\n"):
+        said = asks.readline().rstrip("\n")
+        child = os.fork()
+        if child == 0:
+            _run_and_exit(job, said)
+        _, status = os.waitpid(child, 0)
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        answers.flush()
+
+
+def _run_and_exit(job: str, said: str) -> None:
+    code = 1
+    try:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(nothing, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        code = run_worker([job])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)
