@@ -24,7 +24,7 @@ from edgetune.report.figures import (
 )
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
-    ("Gates", "Limits that must hold for the verdict to be a pass.", sections.gates),
+    ("Failed gates", "Limits that must hold for a pass, and do not.", sections.failed_gates),
     (
         "Models",
         "Every model and file, measured in the runtime that will run it, each in a process of its "
@@ -46,6 +46,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
         "What each step changed: every step is compared with the one before it.",
         sections.chain,
     ),
+    ("Gates", "Limits that must hold for the verdict to be a pass.", sections.gates),
     ("Training", "", sections.training),
     (
         "Lineage",

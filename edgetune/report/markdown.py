@@ -10,13 +10,14 @@ from edgetune.report.tables import describe, model_rows
 
 
 def render_markdown(report: dict[str, Any]) -> str:
-    """Return the page: headline, gates, models, distillation, chain, refusals, lineage, machine."""
+    """Return the page: headline, models, gates, distillation, chain, refusals, lineage, machine."""
     parts = [f"# {report['name']}: {report['verdict']}", report["headline"]["text"]]
     blocks = (
-        ("Gates", _gates(report)),
+        ("Failed gates", _gates([gate for gate in report["gates"] if not gate["ok"]])),
         ("Models", _models(report)),
         ("Distillation", _distillation(report)),
         ("From training to file", _chain(report)),
+        ("Gates", _gates(report["gates"])),
         ("Left out and fallen back", _refusals(report)),
         ("Warnings", _list(f"{w['stage']}: {w['text']}" for w in report.get("warnings", []))),
         ("Lineage", _lineage(report)),
@@ -26,7 +27,7 @@ def render_markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _gates(report: dict[str, Any]) -> str:
+def _gates(gates: Sequence[dict[str, Any]]) -> str:
     rows = [
         (
             str(gate["name"]),
@@ -34,7 +35,7 @@ def _gates(report: dict[str, Any]) -> str:
             "not measured" if gate["value"] is None else f"{gate['value']:.4g}",
             "holds" if gate["ok"] else "**fails**",
         )
-        for gate in report["gates"]
+        for gate in gates
     ]
     return _table(("Gate", "Limit", "Value", "Verdict"), rows)
 

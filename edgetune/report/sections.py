@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -19,10 +20,19 @@ _SHAPES = {
 }
 
 
+def failed_gates(report: dict[str, Any]) -> str:
+    """The limits that were broken: what a reader has to know before any figure."""
+    return _gate_table([gate for gate in report["gates"] if not gate["ok"]])
+
+
 def gates(report: dict[str, Any]) -> str:
     """Each limit with the value it was held against."""
+    return _gate_table(report["gates"])
+
+
+def _gate_table(gates: Sequence[dict[str, Any]]) -> str:
     rows = []
-    for gate in report["gates"]:
+    for gate in gates:
         value = "not measured" if gate["value"] is None else small(gate["value"])
         mark = '<span class="ok">holds</span>' if gate["ok"] else '<span class="no">fails</span>'
         rows.append(("", [escape(str(gate["name"])), tick(gate["limit"]), value, mark]))

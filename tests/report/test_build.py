@@ -53,6 +53,18 @@ def test_failed_gate_fails_the_verdict(sample: SampleRun) -> None:
     assert "Q4_K_M gguf" in stream.getvalue()
 
 
+def test_failed_gates_come_before_the_models(sample: SampleRun, tmp_path: Path) -> None:
+    write_report(sample.report(), tmp_path / "whole")
+    sample.artifacts["export"].facts["gates"][0]["ok"] = False
+    write_report(sample.report(), tmp_path / "failed")
+    for name, title in (("report.md", "## {}\n"), ("report.html", "<h2>{}</h2>")):
+        whole = (tmp_path / "whole" / name).read_text()
+        failed = (tmp_path / "failed" / name).read_text()
+        assert title.format("Failed gates") not in whole
+        assert whole.index(title.format("Models")) < whole.index(title.format("Gates"))
+        assert failed.index(title.format("Failed gates")) < failed.index(title.format("Models"))
+
+
 def test_runs_that_stop_early_have_a_report(sample: SampleRun, tmp_path: Path) -> None:
     sample.artifacts = {"tune": sample.artifacts["tune"]}
     report = sample.report()
