@@ -19,7 +19,7 @@ from edgetune.models.hardware import choose_device, choose_dtype, require_room
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
-from edgetune.recipe import Sections
+from edgetune.recipe import Sections, TuneSection
 from edgetune.train.sft import tune
 
 
@@ -80,17 +80,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     )
 
     # 6. The best weights if validation was watched, else the last.
-    if outcome.best and not whole:
-        restore_adapter(model, outcome.best)
-    folder = out / ("model" if whole else "adapter")
-    if whole:
-        model = type(model).from_pretrained(outcome.best) if outcome.best else model
-        model.save_pretrained(str(folder))
-        tokenizer.save_pretrained(str(folder))
-        ref = ModelRef(folder)
-    else:
-        save_adapter(model, folder)
-        ref = ModelRef(base, folder, nf4=section.method == "qlora")
+    ref = _save(model, tokenizer, base, section, outcome.best, out)
 
     # 7. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.test, out / "contract")
@@ -109,3 +99,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "tokens": prepared.facts,
         "data": rows.facts,
     }
+
+
+def _save(
+    model: Any, tokenizer: Any, base: Path, section: TuneSection, best: Path | None, out: Path
+) -> ModelRef:
+    """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
+    if section.method == "full":
+        folder = out / "model"
+        model = type(model).from_pretrained(best) if best else model
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        return ModelRef(folder)
+    if best:
+        restore_adapter(model, best)
+    save_adapter(model, out / "adapter")
+    return ModelRef(base, out / "adapter", nf4=section.method == "qlora")
