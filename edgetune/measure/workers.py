@@ -91,9 +91,8 @@ def serve(asks: IO[str], answers: IO[str]) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks, and who kills us
     gc.disable()  # all that is allocated by imports stays
-    import peft  # noqa: F401
-
-    import edgetune.runtimes.pytorch  # noqa: F401
+    import edgetune.models.adapters  # PEFT
+    import edgetune.runtimes.pytorch  # noqa: F401 - torch and transformers
 
     gc.freeze()  # or the first collection of a child would copy every page
     gc.enable()
