@@ -13,11 +13,12 @@ import numpy as np
 
 from edgetune.artifact import hash_source, write_atomic
 from edgetune.errors import Unsupported
-from edgetune.export.check import LOSSLESS_KL
-from edgetune.export.gguf import GgufHeader, convert_gguf, read_gguf, write_gguf
+from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
 from edgetune.export.onnx import build_graph, rewrite_weights
 from edgetune.log import Log
 from edgetune.quantize.plan import Plan
+from edgetune.runtimes.gguf_header import open_gguf
+from edgetune.verify.subject import LOSSLESS_KL
 
 SCRATCH = "scratch"
 
@@ -55,7 +56,7 @@ def write_ggufs(
         _finish(plain, out, lambda part: convert_gguf(model, part, header))
     except Unsupported as error:
         return written.refuse("gguf", plan.gguf, error)
-    source = read_gguf(plain)
+    source = open_gguf(plain)
     with log.progress("GGUF", len(plan.gguf)) as bar:
         for scheme, types in plan.gguf.items():
             path = out / "gguf" / f"{header.name}-{scheme}.gguf"

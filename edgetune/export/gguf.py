@@ -23,12 +23,16 @@ from typing import Any
 import gguf
 import numpy as np
 
+from edgetune.artifact import hash_file
+from edgetune.data.contract import NAME as CONTRACT
+from edgetune.data.contract import read_contract
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.export import gguf_vocab
 from edgetune.quantize.ggml import file_type, quantize_tensor
+from edgetune.runtimes.gguf_header import GgufFile
 
 # Keys a writer sets itself.
-_OWN_KEYS = ("GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture")
+_OWN_KEYS = ("general.architecture",)  # what the writer writes by itself
 
 
 @dataclass(frozen=True)
@@ -50,19 +54,21 @@ class GgufHeader:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class GgufSource:
-    """A file's header and mapped tensors: read once, as parsing a vocabulary takes seconds.
-
-    Attributes:
-        architecture: llama.cpp's name of it.
-        keys: (key, value, type, type of an array's values) as GGUFWriter takes them.
-        tensors: with ``name`` and ``data``, mapped into memory.
-    """
-
-    architecture: str
-    keys: list[tuple[str, Any, gguf.GGUFValueType, gguf.GGUFValueType | None]]
-    tensors: list[gguf.ReaderTensor]
+def header_of(model: Path, name: str) -> GgufHeader:
+    """Return what the contract in ``model`` wants a GGUF file to say."""
+    if not (model / CONTRACT).is_file():
+        return GgufHeader(name)
+    contract = read_contract(model)
+    end, *others = contract["stop_ids"]
+    hashes = {
+        "edgetune.contract.sha256": hash_file(model / CONTRACT),
+        "edgetune.chat_template.sha256": contract["chat_template_sha256"],
+    }
+    # A client that puts BOS before a text must not, where training's prompts have none.
+    begin = json.loads((model / "config.json").read_text(encoding="utf-8")).get("bos_token_id")
+    begins = all(golden["ids"][:1] == [begin] for golden in contract["golden"])
+    other = others[0] if others else None
+    return GgufHeader(name, end, other, None if begins else False, hashes)
 
 
 def check_gguf_support(folder: Path) -> list[str]:
@@ -98,7 +104,8 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
     with _quiet_converter() as complaints:
         try:
             kind = _make_converter(config["architectures"][0], header)
-            converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=header.name)
+            name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
+            converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
             converter.prepare_tensors()
             converter.prepare_metadata(vocab_only=False)
             writer = converter.gguf_writer
@@ -117,20 +124,8 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
             ) from error
 
 
-def read_gguf(path: Path) -> GgufSource:
-    """Read the header of a GGUF file and map its tensors."""
-    reader = gguf.GGUFReader(path)
-    keys = [
-        (key, entry.contents(), entry.types[0], entry.types[-1] if entry.types[1:] else None)
-        for key, entry in reader.fields.items()
-        if key not in _OWN_KEYS
-    ]
-    architecture = str(reader.fields["general.architecture"].contents())
-    return GgufSource(architecture, keys, reader.tensors)
-
-
 def write_gguf(
-    source: GgufSource,
+    source: GgufFile,
     target: Path,
     scheme: str,
     types: Mapping[str, str],
@@ -143,27 +138,27 @@ def write_gguf(
     """
     weights = importance or {}
     with _quiet_converter():
-        writer = gguf.GGUFWriter(target, source.architecture)
-        for key, value, kind, inner in source.keys:
-            writer.add_key_value(key, value, kind, sub_type=inner)
+        writer = gguf.GGUFWriter(target, source.keys["general.architecture"])
+        for key, value in source.keys.items():
+            if key not in _OWN_KEYS:
+                kind, inner = source.types[key]
+                sub_type = None if inner is None else gguf.GGUFValueType(inner)
+                writer.add_key_value(key, value, gguf.GGUFValueType(kind), sub_type=sub_type)
         writer.add_file_type(int(file_type(scheme)))
-        for tensor in source.tensors:
-            if tensor.name not in types:
-                raise InputError("the plan has no type for this tensor", where=tensor.name)
-            type_ = gguf.GGMLQuantizationType[types[tensor.name]]
-            shape = gguf.quant_shape_to_byte_shape(tensor.data.shape, type_)
+        for name, tensor in source.tensors.items():
+            if name not in types:
+                raise InputError("the plan has no type for this tensor", where=name)
+            type_ = gguf.GGMLQuantizationType[types[name]]
+            shape = gguf.quant_shape_to_byte_shape(tensor.shape, type_)
             writer.add_tensor_info(
-                tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=type_
+                name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=type_
             )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for tensor in source.tensors:
-            values = np.ascontiguousarray(tensor.data, np.float32)
-            found = weights.get(tensor.name)
-            writer.write_tensor_data(
-                quantize_tensor(values, types[tensor.name], found, tensor.name)
-            )
+        for name in source.tensors:
+            values = quantize_tensor(source.read(name), types[name], weights.get(name), name)
+            writer.write_tensor_data(values)
         writer.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,24 @@ def find_vocabulary_faults(folder: Path) -> list[str]:
     if missing:
         return [f"byte fallback without {len(missing)} of the 256 byte tokens"]
     return []
+
+
+def fit_name(name: str, tokenizer: dict[str, Any]) -> str:
+    """Return ``name`` such that llama.cpp tokenizes as this tokenizer does.
+
+    llama.cpp goes by the model's name (src/llama-vocab.cpp): where "phi-3" or "phi3" is in it,
+    spaces behind a special token belong to that token, and loading fails without the tokens that
+    Phi-3 has. So Phi-3's tokenizer gets a name that says so, and another one gets none.
+    """
+    added = {token["content"]: token for token in tokenizer.get("added_tokens", [])}
+    known = "<|endoftext|>" in added or "<|endoftext|>" in tokenizer.get("model", {}).get(
+        "vocab", {}
+    )
+    of_phi = known and bool(added.get("</s>", {}).get("rstrip"))
+    named = re.search("phi-?3", name, re.IGNORECASE)
+    if of_phi and not named:
+        return f"{name} (Phi-3)"
+    return name if of_phi else re.sub("(phi)-?(3)", r"\1 \2", name, flags=re.IGNORECASE)
 
 
 def read_sentencepiece(folder: Path, size: int) -> SentencePiece:

@@ -137,6 +137,10 @@ class LlamaCpp:
         text = c.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
         return (text or b"").decode("utf-8", "replace")
 
+    def stop_ids(self) -> list[int]:
+        # The keys of the file, and what llama.cpp knows by its text (<|im_end|>, <|eot_id|>, …).
+        return [i for i in range(self._vocab_size) if c.llama_vocab_is_eog(self._vocab, i)]
+
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         self._prepare(1, len(ids), exact=True)
         tokens = np.asarray(ids, np.int32)

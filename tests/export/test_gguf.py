@@ -11,18 +11,18 @@ import pytest
 from gguf import GGUFReader, TokenType
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.check import PROBES
 from edgetune.export.gguf import (
     GgufHeader,
     check_gguf_support,
     convert_gguf,
     find_architecture,
-    read_gguf,
     write_gguf,
 )
-from edgetune.export.gguf_vocab import GPT2_REGEX, name_pre_tokenizer, read_sentencepiece
+from edgetune.export.gguf_vocab import GPT2_REGEX, fit_name, name_pre_tokenizer, read_sentencepiece
 from edgetune.models.load import load_tokenizer
 from edgetune.runtimes import open_runtime
+from edgetune.runtimes.gguf_header import open_gguf
+from edgetune.verify.probes import TEXTS as PROBES
 from tests.conftest import make_model
 
 HEADER = GgufHeader("tiny", end_id=0, other_end_id=2, add_bos=False, extra={"edgetune.x": "y"})
@@ -113,8 +113,8 @@ def test_refuses_nan_by_the_tensors_name(tmp_path: Path) -> None:
     weights["model.layers.0.mlp.up_proj.weight"][3, 4] = float("nan")
     save_file(weights, model / "model.safetensors", {"format": "pt"})
     convert_gguf(model, tmp_path / "F32.gguf", HEADER)
-    source = read_gguf(tmp_path / "F32.gguf")
-    types = {tensor.name: "F16" for tensor in source.tensors}
+    source = open_gguf(tmp_path / "F32.gguf")
+    types = dict.fromkeys(source.tensors, "F16")
     with pytest.raises(InputError, match="1 of 8192 weights are NaN") as error:
         write_gguf(source, tmp_path / "F16.gguf", "F16", types)
     assert "blk.0.ffn_up.weight" in str(error.value)
@@ -122,7 +122,7 @@ def test_refuses_nan_by_the_tensors_name(tmp_path: Path) -> None:
 
 def test_a_tensor_without_a_type_is_an_error(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no type for this tensor"):
-        write_gguf(read_gguf(file), tmp_path / "x.gguf", "F16", {})
+        write_gguf(open_gguf(file), tmp_path / "x.gguf", "F16", {})
 
 
 @pytest.mark.parametrize(
@@ -201,3 +201,18 @@ def test_stories260k_tokenizes_every_story_alike(assets: Path, tmp_path: Path) -
 def test_babyllama_is_refused_before_any_work(assets: Path) -> None:
     (fault,) = check_gguf_support(assets / "models/babyllama-tok105")
     assert "without byte fallback" in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "of_phi", "said"),
+    [
+        ("notes", False, "notes"),
+        ("my-phi3-notes", False, "my-phi 3-notes"),
+        ("Phi-3-mini", False, "Phi 3-mini"),
+        ("notes", True, "notes (Phi-3)"),
+        ("my-phi3-notes", True, "my-phi3-notes"),
+    ],
+)
+def test_the_name_does_not_make_another_tokenizer(name: str, of_phi: bool, said: str) -> None:
+    added = [{"content": "</s>", "rstrip": of_phi}, {"content": "<|endoftext|>"}]
+    assert fit_name(name, {"added_tokens": added, "model": {"vocab": {}}}) == said

@@ -10,9 +10,10 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.gguf import GgufHeader, convert_gguf, read_gguf, write_gguf
+from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
 from edgetune.quantize.ggml import quantize_tensor, row_bytes, run_quantizer, stock_types
 from edgetune.recipe import GGUF_SCHEMES
+from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 
 
@@ -60,7 +61,7 @@ def test_writes_what_llama_cpp_writes(
     importance = importance_of(path) if weighed else None
     run_quantizer(path, tmp_path / "llama.gguf", scheme, importance)
     mix = stock_types(path, scheme, importance)
-    write_gguf(read_gguf(path), tmp_path / "own.gguf", scheme, mix.types, importance)
+    write_gguf(open_gguf(path), tmp_path / "own.gguf", scheme, mix.types, importance)
     assert contents(tmp_path / "own.gguf") == contents(tmp_path / "llama.gguf")
     assert metadata(tmp_path / "own.gguf") == metadata(tmp_path / "llama.gguf")
 
