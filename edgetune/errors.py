@@ -6,7 +6,8 @@ They are raised where the faulty value is used and caught once, in ``edgetune.cl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class EdgetuneError(Exception):
@@ -44,9 +45,18 @@ class Unsupported(InputError):
 
 
 class GateFailed(EdgetuneError):
-    """A measured value crossed a limit that the recipe or the product promises."""
+    """A measured value crossed a limit that the recipe or the product promises.
+
+    ``result`` is what the command found out all the same, for those who asked for JSON.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", result: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.result = dict(result or {})
 
 
 class Interrupted(EdgetuneError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetune.data.rows import Message
 from edgetune.errors import InputError
+from edgetune.runtimes.template import render_template
 
 PROBE = "edgetune-probe"  # an answer that no template writes by itself
 
@@ -59,12 +60,12 @@ def render(
     """
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
+        return render_template(
+            tokenizer.chat_template, turns, tokenizer.special_tokens_map, where, open_answer
         )
-    except Exception as error:  # templates raise what they like, through Jinja
+    except InputError as error:
         raise InputError(
-            f"the chat template refuses this conversation: {error}",
+            f"the chat template refuses this conversation: {error.what}",
             where=where,
             hint="data.template: plain does without the tokenizer's template",
         ) from error

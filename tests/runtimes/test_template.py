@@ -46,3 +46,26 @@ def test_refuses(template: str | None, fault: str) -> None:
     with pytest.raises(InputError, match=fault) as error:
         render_template(template, MESSAGES, {}, "model.gguf")
     assert "model.gguf" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "too long",
+        ),
+        ("{{ 'a' * 9000000000 }}", "memory"),
+        ("{{ '%9000000000d' | format(1) }}", "memory|fails"),
+        ("{{ 'a' * 90000000 }}", "characters"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "range"),
+        ("{{ messages.__class__.__base__.__subclasses__() }}", "unsafe|access"),
+        ("{{ cycler.__init__.__globals__ }}", "unsafe|access"),
+        ("{% include '/etc/passwd' %}", "loader"),
+        ("{{ messages.append(1) }}", "immutable|unsafe|safely"),
+    ],
+)
+def test_a_hostile_template_ends_soon(template: str, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        render_template(template, MESSAGES, {}, "model.gguf")
+    assert render_template("{{ messages[0].role }}", MESSAGES, {}, "x") == "user", "not mended"
