@@ -42,7 +42,9 @@ def make_tokenizer(folder: Path, size: int = 400) -> None:
     fast.save_pretrained(folder)
 
 
-def make_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0) -> Path:
+def make_model(
+    folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0, tied: bool = True
+) -> Path:
     """Save a random Llama with its tokenizer as a Hugging Face folder."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -61,7 +63,7 @@ def make_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
         num_key_value_heads=2,
         head_dim=hidden // 4,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,

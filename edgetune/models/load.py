@@ -91,7 +91,6 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
             quantization_config=config,
             device_map={"": device} if nf4 else None,
             trust_remote_code=False,
-            attn_implementation="sdpa",
             use_safetensors=True,
         )
     except (ValueError, RuntimeError, KeyError, OSError) as error:

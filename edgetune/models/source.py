@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from edgetune.errors import InputError
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_MAX_HEADER = 50_000_000  # bytes; a header takes about 150 a tensor
+_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
+    "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "C64": 64,
+}  # fmt: skip
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -77,16 +83,25 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
 
 
 def check_safetensors(file: Path) -> None:
-    """Refuse a file whose header does not describe exactly the bytes that follow it."""
+    """Refuse a file whose header does not describe exactly the bytes that follow it.
+
+    Raises:
+        InputError: it names the tensor, or the byte.
+    """
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > min(size - 8, 100_000_000):
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
+                raise ValueError(f"a header of {length} bytes at byte 0, in a file of {size}")
+            header = parse_json(stream.read(length).decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no JSON object")
+        header.pop("__metadata__", None)
+        end = 0
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            end = _check_entry(name, entry, end)
+        expected = 8 + length + end
         if expected != size:
             raise ValueError(f"the header describes {expected} bytes, the file has {size}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -95,10 +110,46 @@ def check_safetensors(file: Path) -> None:
         ) from error
 
 
+def _check_entry(name: str, entry: dict[str, Any], begin: int) -> int:
+    """Return where a tensor ends that must begin at ``begin``, as the format wants it."""
+    first, end = entry["data_offsets"]
+    shape, bits = entry["shape"], _BITS.get(entry["dtype"])
+    said = f"tensor '{name[:64]}'"
+    if bits is None:
+        raise ValueError(f"{said} has the unknown type {entry['dtype']!r}")
+    if not all(isinstance(one, int) and one >= 0 for one in [first, end, *shape]):
+        raise ValueError(f"{said} has the shape {shape} at {first}:{end}")
+    if first != begin or (end - first) * 8 != math.prod(shape) * bits:
+        raise ValueError(
+            f"{said}, {entry['dtype']} of shape {shape}, lies at bytes {first} to {end} of the "
+            f"data; it should begin at {begin} and have {math.prod(shape) * bits // 8} bytes"
+        )
+    return int(end)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; a key that stands twice is an error, as parsers part ways on it.
+
+    Raises:
+        ValueError: no JSON, or a key twice.
+        RecursionError: nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_refuse_twins)
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twin[:64]!r} stands there twice")
+    return found
+
+
 def read_json(path: Path, hint: str) -> dict[str, Any]:
     """Read a JSON object, or say what is wrong with the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError("no such file", where=str(path), hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:

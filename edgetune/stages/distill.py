@@ -15,6 +15,7 @@ from edgetune.distill.cache import Cache, fill_cache
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, fold_float32, restore_adapter, save_adapter
 from edgetune.models.hardware import choose_device, choose_dtype, require_room
+from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
@@ -155,6 +156,7 @@ def _save(
         if best:
             restore_adapter(model, best)
         save_adapter(model, folder)
+        stamp_adapter(folder, start)
         return ModelRef(start, folder, nf4=section.method == "qlora")
     if best:
         model = type(model).from_pretrained(best)

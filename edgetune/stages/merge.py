@@ -49,11 +49,12 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     if trained.nf4 and section.base != "original":
         bases = ["dequantized"] if section.base == "dequantized" else ["original", "dequantized"]
     folders = {base: out / "scratch" / base for base in bases}
+    adapters = [trained.adapter] if trained.adapter else []
     folded: list[str] = []
     for base, folder in folders.items():
         shutil.rmtree(folder, ignore_errors=True)
         nf4_dtype = parent.facts["compute_dtype"] if base == "dequantized" else None
-        folded = write_merged(trained.base, trained.adapter, folder, section.dtype, nf4_dtype)
+        folded = write_merged(trained.base, adapters, folder, section.dtype, nf4_dtype)
 
     # 3. How far each is from what was trained.
     candidates = _measure(trained, parent.facts["compute_dtype"], folders, judged)

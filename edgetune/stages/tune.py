@@ -16,6 +16,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.end_token import choose_end_token
 from edgetune.models.hardware import choose_device, choose_dtype, require_room
+from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
@@ -114,4 +115,5 @@ def _save(
     if best:
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
+    stamp_adapter(out / "adapter", base)
     return ModelRef(base, out / "adapter", nf4=section.method == "qlora")

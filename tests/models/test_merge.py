@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from edgetune.errors import InputError, Unsupported
 from edgetune.models import load
 from edgetune.models.adapters import add_adapter, save_adapter
+from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import through_nf4, write_merged
 from edgetune.models.ref import ModelRef
@@ -40,7 +42,7 @@ def logits(ref: ModelRef) -> torch.Tensor:
 
 def test_folded_equals_base_with_adapter(tiny_model: Path, tmp_path: Path) -> None:
     adapter = random_adapter(tiny_model, tmp_path / "adapter")
-    folded = write_merged(tiny_model, adapter, tmp_path / "merged", "float32")
+    folded = write_merged(tiny_model, [adapter], tmp_path / "merged", "float32")
     wanted = logits(ModelRef(tiny_model, adapter))
     torch.testing.assert_close(logits(ModelRef(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
     assert len(folded) == 2 * 7
@@ -49,15 +51,15 @@ def test_folded_equals_base_with_adapter(tiny_model: Path, tmp_path: Path) -> No
 
 def test_rslora_scale(tiny_model: Path, tmp_path: Path) -> None:
     adapter = random_adapter(tiny_model, tmp_path / "adapter", use_rslora=True)
-    write_merged(tiny_model, adapter, tmp_path / "merged", "float32")
+    write_merged(tiny_model, [adapter], tmp_path / "merged", "float32")
     wanted = logits(ModelRef(tiny_model, adapter))
     torch.testing.assert_close(logits(ModelRef(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_adapter_over_nf4_fits_the_dequantized_base(tiny_model: Path, tmp_path: Path) -> None:
     adapter = random_adapter(tiny_model, tmp_path / "adapter", nf4=True)
-    write_merged(tiny_model, adapter, tmp_path / "original", "float32")
-    write_merged(tiny_model, adapter, tmp_path / "dequantized", "float32", nf4_dtype="float32")
+    write_merged(tiny_model, [adapter], tmp_path / "original", "float32")
+    write_merged(tiny_model, [adapter], tmp_path / "dequantized", "float32", nf4_dtype="float32")
     trained = logits(ModelRef(tiny_model, adapter, nf4=True))
     near = (logits(ModelRef(tmp_path / "dequantized")) - trained).abs().max()
     far = (logits(ModelRef(tmp_path / "original")) - trained).abs().max()
@@ -85,7 +87,7 @@ def test_adapter_of_another_base_is_refused(tiny_model: Path, tmp_path: Path) ->
     deeper = make_model(tmp_path / "deeper", layers=3)
     adapter = random_adapter(deeper, tmp_path / "adapter")
     with pytest.raises(InputError, match="which this base does not have"):
-        write_merged(tiny_model, adapter, tmp_path / "merged", "float32")
+        write_merged(tiny_model, [adapter], tmp_path / "merged", "float32")
     with pytest.raises(InputError, match="which this base does not have"):
         load_model(ModelRef(tiny_model, adapter))
     wider = make_model(tmp_path / "wider", hidden=96)
@@ -94,7 +96,108 @@ def test_adapter_of_another_base_is_refused(tiny_model: Path, tmp_path: Path) ->
         load_model(ModelRef(tiny_model, adapter))
 
 
-def test_dora_is_refused_by_name(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = random_adapter(tiny_model, tmp_path / "adapter", use_dora=True)
-    with pytest.raises(Unsupported, match="use_dora"):
-        write_merged(tiny_model, adapter, tmp_path / "merged", "float32")
+def peft_adapter(base: Path, folder: Path, **config: object) -> Path:
+    """An adapter as PEFT makes it of ``config``, every trained tensor moved from where it began."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"], **config}
+    model = get_peft_model(load_base(base, False, "float32", "cpu"), LoraConfig(**settings))
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"use_dora": True},
+        {"use_rslora": True, "r": 8},
+        {"alpha_pattern": {"model.layers.0.self_attn.q_proj": 32}},
+        {"rank_pattern": {"model.layers.1.mlp.down_proj": 2}},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_variants_fold_as_peft_computes_them(
+    config: dict[str, object], tiny_model: Path, tmp_path: Path
+) -> None:
+    adapter = peft_adapter(tiny_model, tmp_path / "adapter", **config)
+    write_merged(tiny_model, [adapter], tmp_path / "merged", "float32")
+    wanted = logits(ModelRef(tiny_model, adapter))
+    torch.testing.assert_close(logits(ModelRef(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
+    assert (wanted - logits(ModelRef(tiny_model))).abs().max() > 0.1, "the adapter did nothing"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+    ],
+    ids=["embedding", "head", "trained whole"],
+)
+def test_embeddings_and_head(config: dict[str, object], tmp_path: Path) -> None:
+    untied = make_model(tmp_path / "untied", tied=False)
+    adapter = peft_adapter(untied, tmp_path / "adapter", **config)
+    write_merged(untied, [adapter], tmp_path / "merged", "float32")
+    wanted = logits(ModelRef(untied, adapter))
+    torch.testing.assert_close(logits(ModelRef(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
+    tied = make_model(tmp_path / "tied")
+    adapter = peft_adapter(tied, tmp_path / "adapter-tied", **config)
+    with pytest.raises(Unsupported, match="ties to its other end"):
+        write_merged(tied, [adapter], tmp_path / "refused", "float32")
+
+
+def test_adapters_fold_in_the_order_they_were_trained(tiny_model: Path, tmp_path: Path) -> None:
+    first = peft_adapter(tiny_model, tmp_path / "first")
+    stamp_adapter(first, tiny_model)
+    write_merged(tiny_model, [first], tmp_path / "once", "float32")
+    second = peft_adapter(tmp_path / "once", tmp_path / "second", use_rslora=True)
+    stamp_adapter(second, tmp_path / "once")
+    write_merged(tiny_model, [first, second], tmp_path / "both", "float32")
+    wanted = logits(ModelRef(tmp_path / "once", second))
+    torch.testing.assert_close(logits(ModelRef(tmp_path / "both")), wanted, atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="in the order they were trained"):
+        write_merged(tiny_model, [second], tmp_path / "wrong", "float32")
+    with pytest.raises(InputError, match="folded into these weights already"):
+        write_merged(tmp_path / "once", [first], tmp_path / "twice", "float32")
+    other = make_model(tmp_path / "other", seed=5)
+    with pytest.raises(InputError, match="trained on another base"):
+        write_merged(other, [first], tmp_path / "foreign", "float32")
+
+
+def test_merging_into_four_bits_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter")
+    quantized = tmp_path / "quantized"
+    shutil.copytree(tiny_model, quantized)
+    config = json.loads((quantized / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (quantized / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Unsupported, match="bitsandbytes already"):
+        write_merged(quantized, [adapter], tmp_path / "merged", "float32")
+
+
+def test_shards_are_written_tensor_by_tensor(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    sharded = tmp_path / "sharded"
+    load_base(tiny_model, False, "float32", "cpu").save_pretrained(sharded, max_shard_size="60KB")
+    for file in tiny_model.glob("tokenizer*"):
+        shutil.copy(file, sharded / file.name)
+    assert len(list(sharded.glob("*.safetensors"))) > 3
+    adapter = random_adapter(tiny_model, tmp_path / "adapter")
+    write_merged(sharded, [adapter], tmp_path / "merged", "bfloat16")
+    write_merged(tiny_model, [adapter], tmp_path / "whole", "bfloat16")
+    tensors = load_file(tmp_path / "whole/model.safetensors")
+    found = {
+        name: tensor
+        for file in (tmp_path / "merged").glob("*.safetensors")
+        for name, tensor in load_file(file).items()
+    }
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    ref = ModelRef(tmp_path / "merged")
+    torch.testing.assert_close(logits(ref), logits(ModelRef(tmp_path / "whole")))
