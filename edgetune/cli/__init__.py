@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import warnings
-from types import FrameType
+from collections.abc import Mapping
+from types import FrameType, MappingProxyType
+from typing import Any
 
 import click
 
@@ -25,6 +27,7 @@ COMMANDS = {
     "merge": "Fold an adapter into its base, measured over both bases.",
     "quantize": "Decide the type of every tensor.",
     "export": "Write GGUF and ONNX files and compare each with the model.",
+    "verify": "Say whether one model is the other, and if not, why.",
     "bench": "Measure models and files, each in its own runtime.",
     "report": "Write a run's report again.",
     "run": "Do all of it: skip what is done, go on where it was interrupted.",
@@ -104,13 +107,14 @@ def main() -> None:
     except EdgetuneError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         click.echo(f"{click.style(label, fg='red', bold=True)}: {error}", err=True)
-        _finish(error.exit_code, str(error))
+        _finish(error.exit_code, str(error), getattr(error, "result", {}))
     except BrokenPipeError:
         sys.exit(0)
 
 
-def _finish(code: int, message: str) -> None:
-    """End with ``code``; programs that asked for JSON get the reason as JSON."""
+def _finish(code: int, message: str, result: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """End with ``code``; programs that asked for JSON get the reason as JSON, after the result."""
     if "--json" in sys.argv:
-        click.echo(json.dumps({"ok": False, "exit_code": code, "error": message}))
+        said = {**result, "ok": False, "exit_code": code, "error": message}
+        click.echo(json.dumps(said, default=str))
     sys.exit(code)

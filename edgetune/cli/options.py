@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgetune.errors import InputError
+from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.recipe import Recipe
 from edgetune.recipe_file import dump_recipe, load_recipe
@@ -121,11 +121,26 @@ def show_plan(recipe: Recipe, origins: dict[str, str], lines: list[str], as_json
 
 
 def answer(result: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print a command's result: text, then with ``--json`` one JSON line."""
+    """Print a command's result: text, or with ``--json`` one JSON line."""
     if as_json:
         click.echo(json.dumps({"ok": True, **result}, default=str))
     else:
         click.echo(text)
+
+
+def judge(result: dict[str, Any], text: str, as_json: bool, failure: GateFailed | None) -> None:
+    """Print a command's result; where a gate failed, end with it.
+
+    Raises:
+        GateFailed: ``failure``, the result with it.
+    """
+    if failure is None:
+        answer(result, text, as_json)
+        return
+    failure.result = result
+    if not as_json:
+        click.echo(text)
+    raise failure
 
 
 def require(value: Any, flag: str, why: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import answer
+from edgetune.cli.options import judge
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.recipe_file import load_recipe
@@ -30,6 +30,6 @@ def command(run_path: Path, as_json: bool, quiet: bool) -> None:
         raise InputError("no finished stage here", where=str(run_path), hint="`edgetune run` first")
     report = publish(recipe, artifacts, run, Log(run.log_path, quiet=quiet))
     page = run_path / "report" / "report.html"
-    answer({"report": str(page), "verdict": report["verdict"]}, str(page), as_json)
-    if report["verdict"] != "pass":
-        raise GateFailed("a gate of this run failed", where=str(page))
+    failed = report["verdict"] != "pass"
+    failure = GateFailed("a gate of this run failed", where=str(page)) if failed else None
+    judge({"report": str(page), "verdict": report["verdict"]}, str(page), as_json, failure)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import answer, common_options, show_plan
+from edgetune.cli.options import common_options, judge, show_plan
 from edgetune.errors import GateFailed
 from edgetune.log import Log
 from edgetune.recipe_file import load_recipe
@@ -64,14 +64,15 @@ def command(
 
     report = publish(recipe, artifacts, run, log)
     page = run.path / "report" / "report.html"
-    answer({"report": str(page), "verdict": report["verdict"]}, str(page), as_json)
+    failure = None
     if report["verdict"] != "pass":
         failed = [gate for gate in report["gates"] if not gate["ok"]]
-        raise GateFailed(
+        failure = GateFailed(
             "; ".join(f"{g['name']} is {g['value']}, the limit is {g['limit']}" for g in failed),
             where=str(page),
             hint="the report shows which file; lift the limit only if you mean it",
         )
+    judge({"report": str(page), "verdict": report["verdict"]}, str(page), as_json, failure)
 
 
 for option in reversed(common_options()):

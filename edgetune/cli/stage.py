@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from edgetune.artifact import ENTRY, Artifact, hash_source, load_artifact, verify_artifact
-from edgetune.cli.options import answer, make_log, require, show_plan, stage_recipe
+from edgetune.cli.options import judge, make_log, require, show_plan, stage_recipe
 from edgetune.errors import GateFailed, InputError, nearest
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES
 
@@ -62,7 +62,8 @@ def run_stage(
         shutil.rmtree(part)
     artifact = pipeline.run_alone(name, recipe, inputs, out, make_log(quiet))
     if not silent:
-        answer({"out": str(out), "facts": artifact.facts}, str(out), as_json)
+        result = {"out": str(out), "facts": artifact.facts}
+        judge(result, str(out), as_json, failed_gate(artifact))
     return artifact
 
 
@@ -128,15 +129,16 @@ def open_files(paths: tuple[Path, ...]) -> Artifact:
     return Artifact(Path(), "files", "export", key, facts={"files": files})
 
 
-def fail_on_gates(artifact: Artifact) -> None:
-    """Raise :class:`GateFailed` when one of the artifact's own gates did not hold."""
+def failed_gate(artifact: Artifact) -> GateFailed | None:
+    """Return the first of the artifact's own gates that did not hold."""
     failed = [gate for gate in artifact.facts.get("gates", []) if not gate["ok"]]
-    if failed:
-        first = failed[0]
-        raise GateFailed(
-            f"{first['name']} is {first['value']}, the limit is {first['limit']}",
-            where=str(artifact.path),
-        )
+    if not failed:
+        return None
+    first = failed[0]
+    return GateFailed(
+        f"{first['name']} is {first['value']}, the limit is {first['limit']}",
+        where=str(artifact.path),
+    )
 
 
 def _scheme_overrides(schemes: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +12,8 @@ from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.runtimes import Runtime
-
-LOSSLESS_KL = {"F32": 1e-5, "fp32": 1e-5, "F16": 1e-3, "BF16": 1e-3, "fp16": 1e-3}
-# Where tokenizers part ways; special tokens of the model itself are added to these.
-PROBES = (
-    "",
-    "Hello world",
-    " leading and trailing ",
-    "a  b   c    d\t\te\n\n\nf \n g\r\nh",
-    "1 22 333 4444 55555 3.14159 1,000,000 0x1F 2026-11-20",
-    "it's I'm you'LL we've he'd 'tis O'Neil",
-    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇭 ☕",
-    "東京都に住んでいます。 你好，世界！ 안녕하세요",
-    "שלום עולם مرحبا بالعالم ١٢٣",
-    "naïve café Zoë Ångström ﬁ ½ ²",
-    "e\u0301 n\u0303 a\u0308\u0323 \u1100\u1161",
-    "def f(x):\n    return {'a': [1, 2], \"b\": x ** 2}  # done\n",
-    '{"call": "light.set", "room": "kitchen", "level": 40}',
-    "<not_a_token> <|also_not|> </p> [INST] <<SYS>>",
-    "\x01\x02\x7f\u200b\u200d\ufeff\u00ad\u2028",
-    "ΑΒΓ абв ĐđŁł İı ǅ",
-    "word" * 60 + " " + "x" * 300,
-    "The quick brown fox jumps over the lazy dog. " * 30,
-)
+from edgetune.verify import probes
+from edgetune.verify.subject import LOSSLESS_KL
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ def make_reference(
 ) -> Reference:
     """Ask the merged model what the files will be asked."""
     tokenizer: Any = encoder.tokenizer
-    probes, left_out = _fit_probes(tokenizer, [row.text or row.answer for row in rows])
+    texts, left_out = _fit_probes(tokenizer, [row.text or row.answer for row in rows])
     chats = [
         ([{"role": m.role, "content": m.content} for m in encoder.messages(row)[:-1]], row)
         for row in rows
@@ -74,7 +53,7 @@ def make_reference(
     path = scratch / "merged.npy"
     score_rows(merged, compared, keep=path)
     return Reference(
-        [(text, list(tokenizer(text, add_special_tokens=False).input_ids)) for text in probes],
+        [(text, list(tokenizer(text, add_special_tokens=False).input_ids)) for text in texts],
         [(messages, encoder.prompt(row)) for messages, row in chats],
         compared,
         ReferenceLogProbs(path),
@@ -83,22 +62,12 @@ def make_reference(
 
 
 def _fit_probes(tokenizer: Any, texts: list[str]) -> tuple[list[str], int]:
-    """Return the probes for this tokenizer, and how many were left out.
-
-    llama.cpp does not normalize: where the tokenizer does (Qwen's does, to NFC), text that it would
-    change is left out. Nor does it tell the start of the text from that of a stretch behind a
-    special token: where the tokenizer does, every probe begins with one, as prompts do.
-    """
+    """Return the probes for this tokenizer, and how many were left out."""
     specials = [str(token) for token in tokenizer.all_special_tokens]
-    probes = [*PROBES, "".join(specials), *(f"before{token}after {token} x" for token in specials)]
-    probes += texts
-    backend = tokenizer.backend_tokenizer
-    kept = probes
-    if "NFC" in str(backend.normalizer):
-        kept = [text for text in probes if unicodedata.normalize("NFC", text) == text]
-    if 'prepend_scheme="first"' in str(backend.pre_tokenizer) and specials:
-        kept = [(tokenizer.bos_token or specials[0]) + text for text in kept]
-    return kept, len(probes) - len(kept)
+    asked = [*probes.TEXTS, "".join(specials), *(f"before{one}after {one} x" for one in specials)]
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    first = [tokenizer.bos_token or specials[0]] if specials else []
+    return probes.fit_texts([*asked, *texts], state, first)
 
 
 def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:

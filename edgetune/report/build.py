@@ -52,7 +52,7 @@ def build_report(
         "models": models,
         "distillation": judge_distillation(models) if "distill" in facts else None,
         "merge": facts.get("merge"),
-        "chain": [{"name": file["name"], **_checks(file)} for file in files],
+        "chain": _chain(files),
         "refused": export.get("refused", []),
         "fallbacks": [
             {"file": file["name"], **one} for file in files for one in file.get("fallbacks", [])
@@ -105,6 +105,24 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
             }
         )
     return entries
+
+
+def _chain(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each file's link: what it was made of, and the KL divergence that this step adds."""
+    links = []
+    for file in files:
+        link = {"name": file["name"], "made_of": "merged", **_checks(file)}
+        lossless = next(
+            (f for f in files if f.get("lossless") and f.get("format") == file.get("format")), file
+        )
+        if lossless is not file and "kl_divergence" in link and "checks" in lossless:
+            link["made_of"] = lossless["name"]
+            before = lossless["checks"]["kl_divergence"]
+            link["kl_divergence_added"] = link["kl_divergence"] - before
+        else:
+            link["kl_divergence_added"] = link.get("kl_divergence")
+        links.append(link)
+    return links
 
 
 def _checks(file: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def _chain(report: dict[str, Any]) -> str:
     merge = report.get("merge") or {}
     rows = [
         (
-            f"merged over the {one['base']} base",
+            f"base + adapter → merged over the {one['base']} base",
+            small(one["kl_divergence"]),
             small(one["kl_divergence"]),
             percent(one["top1_agreement"], 2),
             "kept" if one["base"] == merge.get("chosen") else "not kept",
@@ -78,7 +79,8 @@ def _chain(report: dict[str, Any]) -> str:
     ]
     rows += [
         (
-            str(one["name"]),
+            f"{one.get('made_of', 'merged')} → {one['name']}",
+            small(one.get("kl_divergence_added")),
             small(one["kl_divergence"]),
             percent(one.get("top1_agreement"), 2),
             "token ids equal" if one.get("token_ids_equal") else "**token ids differ**",
@@ -86,7 +88,7 @@ def _chain(report: dict[str, Any]) -> str:
         for one in report.get("chain", [])
         if "kl_divergence" in one
     ]
-    return _table(("Step", "KL divergence", "Same top token", ""), rows)
+    return _table(("Link", "KL it adds", "KL in all", "Same top token", ""), rows)
 
 
 def _refusals(report: dict[str, Any]) -> str:

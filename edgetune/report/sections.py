@@ -98,12 +98,19 @@ def chain(report: dict[str, Any]) -> str:
         name += "<small>against base + adapter, as trained</small>"
         verdict = '<span class="ok">kept</span>' if kept else "not kept"
         rows.append(
-            ("", [name, small(one["kl_divergence"]), percent(one["top1_agreement"], 2), verdict])
-        )
+            (
+                "",
+                [
+                    name, small(one["kl_divergence"]), small(one["kl_divergence"]),
+                    percent(one["top1_agreement"], 2), verdict,
+                ],
+            )
+        )  # fmt: skip
     for file in report.get("chain", []):
         if "kl_divergence" not in file:
             continue
-        name = f"<b>{escape(file['name'])}</b><small>against the merged model</small>"
+        made_of = escape(file.get("made_of", "merged"))
+        name = f"<b>{made_of} → {escape(file['name'])}</b>"
         equal = file.get("token_ids_equal")
         texts = f" on {file['texts']} texts" if file.get("texts") else ""
         ids = (
@@ -112,9 +119,15 @@ def chain(report: dict[str, Any]) -> str:
             else f'<span class="no">differ</span>{texts}'
         )
         rows.append(
-            ("", [name, small(file["kl_divergence"]), percent(file.get("top1_agreement"), 2), ids])
-        )
-    titles = ("Step", "KL divergence", "Same top token", "Token ids, or choice")
+            (
+                "",
+                [
+                    name, small(file.get("kl_divergence_added")), small(file["kl_divergence"]),
+                    percent(file.get("top1_agreement"), 2), ids,
+                ],
+            )
+        )  # fmt: skip
+    titles = ("Link", "KL it adds", "KL in all", "Same top token", "Token ids, or choice")
     return html_table(titles, rows) if rows else ""
 
 

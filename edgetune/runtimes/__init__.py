@@ -44,6 +44,9 @@ class Runtime(Protocol):
             InputError: the file carries no chat template, or the template refuses the messages.
         """
 
+    def stop_ids(self) -> list[int]:
+        """Return the ids at which a client of this file ends an answer; empty if it names none."""
+
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Return float32 ``[T, V]``: row t scores the token after ``ids[: t + 1]``."""
 

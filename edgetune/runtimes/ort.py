@@ -51,6 +51,12 @@ class OnnxRuntime:
         source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
         return render_template(source, messages, special, str(self.folder))
 
+    def stop_ids(self) -> list[int]:
+        found = _read_json(self.folder / GENAI_CONFIG).get("model", {}).get("eos_token_id")
+        if found is None:
+            return []
+        return [int(one) for one in found] if isinstance(found, list) else [int(found)]
+
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         logits_BTV, _ = self._run(np.array([list(ids)], np.int64), self._past_of(1), 0)
         scores: np.ndarray = logits_BTV[0].astype(np.float32, copy=False)

@@ -6,15 +6,15 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from edgetune.errors import InputError, Unsupported
+from edgetune.errors import Unsupported
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import greedy
+from edgetune.runtimes.template import render_template
 
 SEQUENCES = 64  # decoded together, at most
 
@@ -43,17 +43,15 @@ class Torch:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def render(self, messages: list[dict[str, str]]) -> str:
-        if not self._tokenizer.chat_template:
-            raise InputError("the tokenizer has no chat template", where=str(self.ref.base))
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except jinja2.TemplateError as error:
-            raise InputError(
-                f"the chat template fails: {error}", where=str(self.ref.base)
-            ) from error
-        return str(text)
+        source = self._tokenizer.chat_template
+        special = self._tokenizer.special_tokens_map
+        return render_template(source, messages, special, str(self.ref.base))
+
+    def stop_ids(self) -> list[int]:
+        found = self._model.generation_config.eos_token_id
+        if found is None:
+            return []
+        return [int(one) for one in found] if isinstance(found, list) else [int(found)]
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         with torch.inference_mode():

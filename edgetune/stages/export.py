@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact, hash_file
-from edgetune.data.contract import NAME as CONTRACT
-from edgetune.data.contract import encoder_of, read_contract
+from edgetune.artifact import Artifact
+from edgetune.data.contract import encoder_of
 from edgetune.data.load import load_splits
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.check import check_file, make_gates, make_reference
 from edgetune.export.files import write_ggufs, write_onnx
-from edgetune.export.gguf import GgufHeader, check_gguf_support
+from edgetune.export.gguf import check_gguf_support, header_of
 from edgetune.export.onnx import check_onnx_support
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
@@ -45,7 +43,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     files: list[dict[str, Any]] = []
     stopped = {refusal["format"] for refusal in refused}
     if plan.gguf and "gguf" not in stopped:
-        header = _make_header(model, sections.name)
+        header = header_of(model, sections.name)
         written = write_ggufs(model, header, plan, importance, out, log)
         files, refused = files + written.files, refused + written.refused
     if plan.onnx and "onnx" not in stopped:
@@ -96,23 +94,6 @@ def _refuse(model: Path, section: Any) -> list[dict[str, str]]:
         if schemes and (faults := check(model))
         for scheme in schemes
     ]
-
-
-def _make_header(model: Path, name: str) -> GgufHeader:
-    """Return what the contract wants a GGUF file to say."""
-    if not (model / CONTRACT).is_file():
-        return GgufHeader(name)
-    contract = read_contract(model)
-    end, *others = contract["stop_ids"]
-    hashes = {
-        "edgetune.contract.sha256": hash_file(model / CONTRACT),
-        "edgetune.chat_template.sha256": contract["chat_template_sha256"],
-    }
-    # A client that puts BOS before a text must not, where training's prompts have none.
-    begin = json.loads((model / "config.json").read_text(encoding="utf-8")).get("bos_token_id")
-    begins = all(golden["ids"][:1] == [begin] for golden in contract["golden"])
-    other = others[0] if others else None
-    return GgufHeader(name, end, other, None if begins else False, hashes)
 
 
 def _summary(file: dict[str, Any]) -> str:

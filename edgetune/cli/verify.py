@@ -1,0 +1,143 @@
+"""``edgetune verify``: is one model the other, and if not, what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgetune.cli.options import judge, make_log
+from edgetune.errors import GateFailed, InputError
+
+if TYPE_CHECKING:
+    from edgetune.verify.chain import Link
+    from edgetune.verify.findings import Comparison
+
+
+@click.command("verify")
+@click.argument("models", nargs=-1, required=True, metavar="A B")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Rows to judge on (default: built-in prose and the first model's own answers).",
+)
+@click.option(
+    "--tokens", type=click.IntRange(16), default=4096, show_default=True, help="At most so many."
+)
+@click.option(
+    "--bisect", is_flag=True, help="Walk a run's folder, or a chain of models, link by link."
+)
+@click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON line.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing on stderr but errors.")
+def command(
+    models: tuple[str, ...],
+    data: Path | None,
+    tokens: int,
+    bisect: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compare model B with model A: tokenizer, template, stopping, weights, in this order.
+
+    A and B are Hugging Face folders, DIR+ADAPTER, GGUF files, ONNX folders or artifacts of a run,
+    made by anyone. With --bisect give a run's folder, or three and more models in their order: the
+    first guilty link is named.
+
+    Exit code 3: B is not A.
+    """
+    if bisect:
+        _bisect(models, data, tokens, as_json, quiet)
+        return
+    if len(models) != 2:
+        raise InputError(
+            f"{len(models)} models given, not 2", where="command line", hint="edgetune verify A B"
+        )
+    from edgetune.verify.pair import verify_pair
+    from edgetune.verify.subject import find_subject
+
+    a, b = (find_subject(spec) for spec in models)
+    found = verify_pair(a, b, _question(data, tokens), make_log(quiet))
+    failure = None if found.ok else GateFailed(f"B is not A: {found.guilty}", where=models[1])
+    judge(found.to_json(), table(found), as_json, failure)
+
+
+def _bisect(
+    models: tuple[str, ...], data: Path | None, tokens: int, as_json: bool, quiet: bool
+) -> None:
+    from edgetune.verify.chain import find_steps, first_guilty, paths_to_steps, walk
+
+    steps = find_steps(Path(models[0])) if len(models) == 1 else paths_to_steps(models)
+    links = walk(steps, _question(data, tokens), make_log(quiet))
+    guilty = first_guilty(links)
+    result: dict[str, Any] = {
+        "verdict": "fail" if guilty else "pass",
+        "guilty_link": guilty.name if guilty else None,
+        "guilty": guilty.comparison.guilty if guilty else None,
+        "links": [link.to_json() for link in links],
+    }
+    failure = None
+    if guilty:
+        what = f"the first guilty link is '{guilty.name}': {guilty.comparison.guilty}"
+        failure = GateFailed(what, where=models[0])
+    judge(result, chain_table(links), as_json, failure)
+
+
+def _question(data: Path | None, tokens: int) -> Any:
+    from edgetune.verify.compare import Question
+
+    if data is None:
+        return Question((), tokens)
+    from edgetune.data.load import load_rows
+    from edgetune.log import Log
+    from edgetune.models.source import resolve_data
+    from edgetune.recipe import DataSection
+
+    section = DataSection(train=str(data))
+    loaded = load_rows(resolve_data(str(data)), section, Log(None, quiet=True), "data")
+    return Question(tuple(loaded.rows), tokens)
+
+
+_MARKS = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("–", "yellow")}
+
+
+def table(found: Comparison) -> str:
+    """Return the verdict for a person: a line a check, then what is at fault."""
+    lines = [
+        f"A  {found.a['spec']}  ({found.a['format']}, {found.a['scheme']})",
+        f"B  {found.b['spec']}  ({found.b['format']}, {found.b['scheme']})",
+        "",
+    ]
+    for check in found.checks:
+        text, colour = _MARKS[check.ok]
+        lines.append(f"{check.name:<10} {click.style(f'{text:<4}', fg=colour)}  {check.what}")
+    for fault in found.faults:
+        lines += [
+            "",
+            click.style(f"{fault.kind}: {fault.name.replace('_', ' ')}", fg="red", bold=True),
+            f"  {fault.what}",
+            f"  at {fault.where}",
+            f"  → {fault.advice}",
+        ]
+    verdict = click.style("pass", fg="green", bold=True)
+    if not found.ok:
+        verdict = click.style(f"fail: {found.guilty}", fg="red", bold=True)
+    return "\n".join([*lines, "", f"verdict    {verdict} ({found.kind} pair)"])
+
+
+def chain_table(links: list[Link]) -> str:
+    """Return a line a link, and the first guilty one in full."""
+    width = max(len(link.name) for link in links)
+    lines = []
+    guilty = None
+    for link in links:
+        figures = link.comparison.find("weights").figures
+        kl = f"{figures['kl_mean']:.2e}" if "kl_mean" in figures else "–"
+        text, colour = _MARKS[link.comparison.ok]
+        said = "" if link.comparison.ok else str(link.comparison.guilty)
+        lines.append(f"{link.name:<{width}}  KL {kl:<9} {click.style(text, fg=colour)} {said}")
+        if guilty is None and not link.comparison.ok:
+            guilty = link
+    if guilty is not None:
+        lines += ["", f"first guilty link: {guilty.name}", "", table(guilty.comparison)]
+    return "\n".join(lines)

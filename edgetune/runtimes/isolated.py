@@ -1,0 +1,125 @@
+"""A runtime in a process of its own, for files from anyone.
+
+llama.cpp and ONNX Runtime are C++ that trusts what it reads: a file may pass every check of its
+header and still abort the process, or ask for more memory than there is. Here only the child dies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune import errors
+from edgetune.errors import EdgetuneError, InputError
+from edgetune.runtimes.frames import read_frame, write_frame
+
+#: What a load may take: a hostile file of a megabyte must not hold a machine for minutes.
+LOAD_SECONDS, BYTES_PER_SECOND = 8.0, 20e6
+MEMORY_BYTES, MEMORY_PER_BYTE = 900 << 20, 16
+
+
+class Isolated:
+    """Any model file behind :class:`edgetune.runtimes.Runtime`, loaded by a child process."""
+
+    def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
+        self.path, self.threads, self.device = path, threads, device
+        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        size = sum(one.stat().st_size for one in files)
+        seconds = threads * (LOAD_SECONDS + size / BYTES_PER_SECOND)
+        memory = MEMORY_BYTES + MEMORY_PER_BYTE * size
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            [sys.executable, "-m", "edgetune.runtimes.isolated_child", str(path), str(threads),
+             device, str(seconds), str(memory)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            # Each arena of glibc's allocator reserves addresses, which the limit would count; an
+            # assertion of ggml that fails would call a debugger.
+            env={**os.environ, "MALLOC_ARENA_MAX": "1", "GGML_NO_BACKTRACE": "1"},
+        )  # fmt: skip
+        try:
+            self.name: str = self._receive()[0]["name"]
+        except BaseException:
+            self.close()
+            raise
+
+    def tokenize(self, text: str) -> list[int]:
+        return self._ask("tokenize", text)
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        return self._ask("render", messages)
+
+    def stop_ids(self) -> list[int]:
+        return self._ask("stop_ids")
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        return self._ask("logits", list(ids))
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
+    ) -> list[list[int]]:
+        return self._ask("generate", [list(one) for one in prompts], max_new_tokens, list(stop_ids))
+
+    def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        """Yield the tokens after the last one is there: times are not to be taken here."""
+        yield from self._ask("generate", [list(prompt)], max_new_tokens, [])[0]
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._said.close()
+        self._process = None
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        if self._process is None:
+            raise EdgetuneError("this runtime is closed", where=str(self.path))
+        assert self._process.stdin is not None
+        try:
+            write_frame(self._process.stdin, {"method": method, "arguments": arguments})
+        except BrokenPipeError:
+            raise self._death() from None
+        head, array = self._receive()
+        return array if array is not None else head["value"]
+
+    def _receive(self) -> tuple[dict[str, Any], np.ndarray | None]:
+        assert self._process is not None and self._process.stdout is not None
+        frame = read_frame(self._process.stdout)
+        if frame is None:
+            raise self._death()
+        head, array = frame
+        if "error" in head:
+            kind = getattr(errors, head["error"], EdgetuneError)
+            raise kind(head["what"], where=head["where"], hint=head["hint"])
+        return head, array
+
+    def _death(self) -> InputError:
+        """Say what ended the child; its last words are the C code's own."""
+        assert self._process is not None
+        code = self._process.wait()
+        how = f"with exit code {code}"
+        if code == -signal.SIGPROF:
+            how = "when its time was up"
+        elif code < 0:
+            how = f"by {signal.Signals(-code).name}"
+        self._said.seek(0)
+        words = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        asserted = [word for word in words if "GGML_ASSERT" in word]
+        last = f": {(asserted or words)[-1].strip()[:200]}" if words else ""
+        return InputError(
+            f"the process that ran this model was ended {how}{last}",
+            where=str(self.path),
+            hint="the file is broken, or made for another version of its runtime; export it again",
+        )

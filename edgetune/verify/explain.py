@@ -1,0 +1,407 @@
+"""Read the files of two models and name what is wrong with the second.
+
+The first model is converted once more, by this house's own converters, into the second's container:
+then names, shapes and metadata can be compared one by one, and every difference has a tensor's or a
+key's name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.models.merge import write_merged
+from edgetune.models.ref import ModelRef
+from edgetune.models.source import read_json
+from edgetune.runtimes import GENAI_CONFIG
+from edgetune.verify.containers import (
+    find_config_faults,
+    find_gguf_faults,
+    find_template_faults,
+    find_tokenizer_faults,
+)
+from edgetune.verify.damage import SLACK, Damage, find_damage, own_rounding
+from edgetune.verify.findings import CHECKS, Check, Fault
+from edgetune.verify.fold import find_fold_fault, measure_folds
+from edgetune.verify.onnx_file import open_onnx
+from edgetune.verify.sides import read_template
+from edgetune.verify.subject import Subject, declared_ends, find_graph
+from edgetune.verify.tensors import FolderTensors, GgufTensors, OnnxTensors, Tensors
+
+#: Converting a larger model for the sake of looking waits until a check has failed.
+LOOK_BYTES = 4e9
+_ADVICE = {
+    "missing": "convert the model again",
+    "zeroed": "convert the model again from whole weights",
+    "transposed": "convert the model again; its converter confuses [in, out] with [out, in]",
+    "rows_not_permuted": "convert with a converter that knows this architecture's rotary order",
+    "scaled": "convert the model again; look for a scale that is applied twice",
+    "quantized_twice": "quantize from the 16-bit model, not from a quantized file",
+    "wrong_precision": "quantize again with one scheme for the whole file",
+    "shape": "convert the model again",
+    "differs": "convert the model again; if it stays, the file was made of other weights",
+}
+_HEADS = ("output.weight", "lm_head.weight")
+_EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight", "transformer.wte.weight")
+
+
+def find_faults(a: Subject, b: Subject, checks: Sequence[Check], scratch: Path) -> list[Fault]:
+    """Return the causes that can be named, in the order of the checks.
+
+    Tokenizer, template and stopping are explained where their check does not hold. The weights are
+    looked at also where it does, because rounding can hide a small fault in a lossy file.
+
+    Args:
+        a: the model that should be the other.
+        b: the one on trial.
+        checks: what was measured.
+        scratch: folder for conversions; the caller removes it.
+    """
+    broken = {check.name for check in checks if check.ok is not True}
+    if a.format != "hf" and b.format == "hf":
+        a, b = b, a  # a folder can be converted, a file cannot be turned back
+    exact = a.format == "hf" or a.lossless  # what a lossy file should hold cannot be known
+    if not broken and (_size(a) > LOOK_BYTES or not exact):
+        return []
+    look: Callable[[Subject, Subject, Path], dict[str, list[Fault]]] = {
+        "gguf": _look_at_gguf, "hf": _look_at_folder, "onnx": _look_at_onnx,
+    }[b.format]  # fmt: skip
+    try:
+        found = look(a, b, scratch)
+    except Unsupported:
+        return []  # without a conversion of our own there is nothing to hold the file against
+    return [
+        fault for name in CHECKS for fault in found.get(name, []) if name in broken
+        or (name == "weights" and fault.name != "metadata_changed")
+    ]  # fmt: skip
+
+
+def _size(subject: Subject) -> int:
+    if subject.folder.is_file():
+        return subject.folder.stat().st_size
+    return sum(file.stat().st_size for file in subject.folder.glob("*.safetensors"))
+
+
+def _look_at_gguf(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault]]:
+    file = GgufTensors(b.folder)
+    if a.format == "gguf":
+        other = GgufTensors(a.folder)
+        found = find_gguf_faults(other.keys, file.keys, b.spec)
+        if a.lossless:
+            expected = _expected_types(b, a.folder) if a.scheme == "F32" else None
+            found["weights"] += _weight_faults(b, other, file, expected)
+        return found
+    if a.format != "hf":
+        return {}
+    base, merged = _plain_folders(a, scratch)
+    wanted = [_as_gguf(folder, scratch) for folder in merged]
+    before = [_as_gguf(folder, scratch) for folder in base]
+    found = find_gguf_faults(wanted[0][1].keys, file.keys, b.spec)
+    folds = [
+        measure_folds(plain[1], whole[1], file) for plain, whole in zip(before, wanted, strict=True)
+    ]
+    fold = find_fold_fault(folds, b.spec)
+    if fold is not None:
+        found["weights"].insert(0, fold)
+        return found
+    best = wanted[_best(folds)]
+    found["weights"] += _weight_faults(b, best[1], file, _expected_types(b, best[0]))
+    return found
+
+
+def _look_at_folder(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault]]:
+    found: dict[str, list[Fault]] = defaultdict(list)
+    source = a.contract or a.folder
+    found["tokenizer"] = find_tokenizer_faults(
+        _read(source / "tokenizer.json"), _read(b.folder / "tokenizer.json"),
+        f"{b.spec}/tokenizer.json",
+    )  # fmt: skip
+    found["template"] = find_template_faults(read_template(source), read_template(b.folder), b.spec)
+    found["stopping"] = _end_faults(a, b)
+    found["weights"] = find_config_faults(
+        _flat(_read(a.folder / "config.json")), _flat(_read(b.folder / "config.json")),
+        f"{b.spec}/config.json",
+    )  # fmt: skip
+    base, merged = _plain_folders(a, scratch)
+    file = FolderTensors(b.folder)
+    pairs = [(FolderTensors(x), FolderTensors(y)) for x, y in zip(base, merged, strict=True)]
+    folds = [measure_folds(x, y, file) for x, y in pairs]
+    fold = find_fold_fault(folds, b.spec)
+    if fold is not None:
+        found["weights"].insert(0, fold)
+    else:
+        found["weights"] += _weight_faults(b, pairs[_best(folds)][1], file, None)
+    return found
+
+
+def _look_at_onnx(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault]]:
+    if a.format == "gguf":
+        return {}
+    file = _open_onnx(b.folder)
+    config = _read(b.folder / GENAI_CONFIG).get("model", {})
+    if a.format == "onnx":
+        wanted_folder, folds, best = a.folder, [], _open_onnx(a.folder)
+        fold = None
+    else:
+        base, merged = _plain_folders(a, scratch)
+        wanted = [_as_onnx(folder, scratch) for folder in merged]
+        before = [_as_onnx(folder, scratch) for folder in base]
+        folds = [measure_folds(x[1], y[1], file) for x, y in zip(before, wanted, strict=True)]
+        fold = find_fold_fault(folds, b.spec)
+        wanted_folder, best = wanted[_best(folds)]
+    found: dict[str, list[Fault]] = defaultdict(list)
+    right = _read(wanted_folder / GENAI_CONFIG).get("model", {})
+    found["tokenizer"] = find_tokenizer_faults(
+        _read(wanted_folder / "tokenizer.json"), _read(b.folder / "tokenizer.json"),
+        f"{b.spec}/tokenizer.json",
+    )  # fmt: skip
+    found["template"] = find_template_faults(
+        read_template(wanted_folder), read_template(b.folder), b.spec
+    )
+    found["stopping"] = _end_faults(a, b)
+    found["weights"] = find_config_faults(
+        right.get("decoder", {}), config.get("decoder", {}), f"{b.spec}/{GENAI_CONFIG}"
+    )
+    found["weights"] += _attribute_faults(wanted_folder, b)
+    if fold is not None:
+        found["weights"].insert(0, fold)
+    else:
+        found["weights"] += _weight_faults(b, best, file, None)
+    return found
+
+
+def _plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
+    """Return folders without and with the adapter: over the original base, and over NF4 if so."""
+    ref = a.target
+    assert isinstance(ref, ModelRef)
+    if ref.adapter is None and not ref.nf4 and a.contract in (None, ref.base):
+        return [ref.base], [ref.base]
+    base, merged = [], []
+    for name, dtype in (("original", None), ("dequantized", "float32")):
+        if dtype and not ref.nf4:
+            continue
+        for adapter, kept in ((None, base), (ref.adapter, merged)):
+            folder = scratch / f"{name}-{'merged' if adapter else 'base'}"
+            if adapter is None and dtype:
+                kept.append(_dequantized(ref, folder))
+            else:
+                write_merged(ref.base, [adapter] if adapter else [], folder, "float32", dtype)
+                kept.append(folder)
+            _copy_contract(a, folder)
+    return base, merged
+
+
+def _dequantized(ref: ModelRef, folder: Path) -> Path:
+    """Write the base with the weights that the adapter tunes as NF4 left them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from edgetune.models.merge import Adapter, through_nf4
+
+    write_merged(ref.base, [], folder, "float32")
+    tuned = Adapter(ref.adapter).modules if ref.adapter else set()
+    for shard in sorted(folder.glob("*.safetensors")):
+        original = load_file(ref.base / shard.name)
+        tensors = {
+            name: through_nf4(original[name], torch.float32)
+            if name.removesuffix(".weight") in tuned
+            else value
+            for name, value in load_file(shard).items()
+        }
+        save_file(tensors, shard, metadata={"format": "pt"})
+    return folder
+
+
+def _copy_contract(a: Subject, folder: Path) -> None:
+    if a.contract is not None and a.contract != a.folder:
+        for file in a.contract.iterdir():
+            if file.is_file():
+                shutil.copy(file, folder / file.name)
+
+
+def _as_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
+    from edgetune.export.gguf import convert_gguf, header_of
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / f"{_tag(folder)}.gguf"
+    if not path.exists():
+        convert_gguf(folder, path, header_of(folder, "reference"))
+    return path, GgufTensors(path)
+
+
+def _as_onnx(folder: Path, scratch: Path) -> tuple[Path, OnnxTensors]:
+    from edgetune.export.onnx import build_graph
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    target = scratch / f"{_tag(folder)}-onnx"
+    if not target.exists():
+        build_graph(folder, target, scratch / "builder")
+    return target, _open_onnx(target)
+
+
+def _tag(folder: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+
+
+def _open_onnx(folder: Path) -> OnnxTensors:
+    path = find_graph(folder)
+    open_onnx(path)
+    return OnnxTensors(folder, path.name)
+
+
+def _best(folds: Sequence[list[Any]]) -> int:
+    """Return which base the weights were folded over: the one that leaves least unexplained."""
+    rests = [sum(fold.rest for fold in each) for each in folds]
+    return rests.index(min(rests)) if rests else 0
+
+
+def _expected_types(b: Subject, reference: Path) -> Callable[[str], str] | None:
+    """Return the type that the file's scheme gives each tensor, or none for an unknown scheme."""
+    from edgetune.quantize.ggml import stock_types
+
+    if b.scheme == "F32":
+        return lambda name: "F32"
+    try:
+        types = stock_types(reference, b.scheme).types
+    except (EdgetuneError, KeyError):
+        return None
+    lowest = min((_bits(one) for one in types.values()), default=0.0)
+    # Mixes differ between makers; a tensor below everything that the scheme uses is a mistake.
+    floor = next((one for one in types.values() if _bits(one) == lowest), "F32")
+    if b.scheme in ("F16", "BF16", "Q8_0"):
+        return lambda name: types.get(name, floor)
+    return lambda name: floor
+
+
+def _bits(kind: str) -> float:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    count, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    return 8.0 * size / count
+
+
+def _weight_faults(
+    b: Subject, wanted: Tensors, found: Tensors, expected: Callable[[str], str] | None
+) -> list[Fault]:
+    damages = find_damage(wanted, found, expected, _rotary_heads(b, found))
+    damages += _untied_head(wanted, found)
+    by_fault: dict[str, list[Damage]] = defaultdict(list)
+    for damage in damages:
+        by_fault[damage.fault].append(damage)
+    order = [*_ADVICE, "head_untied"]
+    faults = []
+    for name in sorted(by_fault, key=order.index):
+        each = by_fault[name]
+        more = f" (and {len(each) - 1} more tensors)" if len(each) > 1 else ""
+        advice = _ADVICE.get(name, "write the head from the embedding, or none at all")
+        slug = (
+            name
+            if name in ("quantized_twice", "wrong_precision", "head_untied")
+            else (f"tensor_{name}" if name not in ("rows_not_permuted",) else name)
+        )
+        where = f"{b.spec}: {each[0].tensor}"
+        faults.append(Fault("weights", slug, each[0].what + more, where, advice))
+    return faults
+
+
+def _untied_head(wanted: Tensors, found: Tensors) -> list[Damage]:
+    """A head of its own, where the model has none, must at least equal the embedding."""
+    import numpy as np
+
+    head = next((n for n in _HEADS if n in found.entries and n not in wanted.entries), None)
+    source = next((n for n in _EMBEDDINGS if n in wanted.entries), None)
+    if head is None or source is None or found.entries[head].shape != wanted.entries[source].shape:
+        return []
+    values = wanted.read(source)
+    error = float(np.linalg.norm(found.read(head) - values) / (np.linalg.norm(values) or 1.0))
+    if error <= SLACK * own_rounding(values, found.entries[head].type) + 1e-7:
+        return []
+    what = f"the file has a head of its own, {error:.1%} away from the embedding it is tied to"
+    return [Damage(head, "head_untied", what)]
+
+
+def _rotary_heads(b: Subject, found: Tensors) -> dict[str, int]:
+    """Return the number of heads of each query and key weight."""
+    if isinstance(found, GgufTensors):
+        architecture = found.keys.get("general.architecture")
+        queries = found.keys.get(f"{architecture}.attention.head_count")
+        keys = found.keys.get(f"{architecture}.attention.head_count_kv", queries)
+        names = {".attn_q.weight": queries, ".attn_k.weight": keys}
+    else:
+        config = _flat(_read(b.folder / "config.json")) if b.format == "hf" else {}
+        queries = config.get("num_attention_heads")
+        keys = config.get("num_key_value_heads", queries)
+        names = {".q_proj.weight": queries, ".k_proj.weight": keys}
+    return {
+        name: int(count)
+        for name, entry in found.entries.items()
+        for ending, count in names.items()
+        if name.endswith(ending) and isinstance(count, int) and entry.shape[0] % (2 * count) == 0
+    }
+
+
+def _end_faults(a: Subject, b: Subject) -> list[Fault]:
+    wanted = {one for ids in declared_ends(a).values() for one in ids}
+    found = declared_ends(b)
+    named = {one for ids in found.values() for one in ids}
+    if not wanted or wanted == named:
+        return []
+    where = ", ".join(found) or b.spec
+    if not named:
+        what = f"no file names an end token; it is {sorted(wanted)}"
+        advice = "name it in generation_config.json or genai_config.json: eos_token_id"
+        return [Fault("stopping", "end_token_missing", what, b.spec, advice)]
+    what = f"the end tokens are {sorted(named)}, not {sorted(wanted)}"
+    return [Fault("stopping", "end_token_changed", what, where, f"set them to {sorted(wanted)}")]
+
+
+def _attribute_faults(wanted: Path, b: Subject) -> list[Fault]:
+    """Compare the numbers that a graph's operators carry: heads, epsilons, rotary settings."""
+    right, given = _attributes(wanted), _attributes(b.folder)
+    faults = []
+    for name in right.keys() & given.keys():
+        other = {
+            key: (right[name][key], given[name][key])
+            for key in right[name].keys() & given[name].keys()
+            if right[name][key] != given[name][key]
+        }
+        for key, (a_value, b_value) in sorted(other.items()):
+            what = f"{key} of {name} is {b_value}, not {a_value}"
+            where = f"{b.spec}: {name}"
+            faults.append(Fault("weights", "metadata_changed", what, where, "export it again"))
+    return faults[:1]
+
+
+def _attributes(folder: Path) -> dict[str, dict[str, float]]:
+    import onnx
+
+    graph = open_onnx(find_graph(folder)).graph
+    kept = ("epsilon", "num_heads", "kv_num_heads", "scale", "local_window_size", "softcap")
+    return {
+        node.name: {
+            one.name: round(one.f, 12) if one.type == onnx.AttributeProto.FLOAT else float(one.i)
+            for one in node.attribute
+            if one.name in kept
+        }
+        for node in graph.node
+        if any(one.name in kept for one in node.attribute)
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, "") if path.is_file() else {}
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the rotary settings that transformers 5 nests, unnested."""
+    flat = {**config, **(config.get("text_config") or {})}
+    rope = flat.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        flat.setdefault("rope_theta", rope["rope_theta"])
+    return flat

@@ -1,0 +1,186 @@
+"""The weights of a model as named float32 arrays, read one at a time, whatever the container."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor's shape, outermost dimension first, and how it is stored (``F32``, ``Q4_K``, …)."""
+
+    shape: tuple[int, ...]
+    type: str
+
+
+class Tensors(Protocol):
+    """A container's weights."""
+
+    entries: dict[str, Entry]
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one tensor in float32."""
+
+
+_FLOATS = {1: "F32", 10: "F16", 16: "BF16"}  # onnx.TensorProto.DataType
+_FLOAT, _UINT8 = 1, 2
+_EMBEDDING = "model.embed_tokens.weight"
+
+
+class FolderTensors:
+    """Safetensors of a Hugging Face folder. A tied head is listed under its own name once only."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self._where: dict[str, Path] = {}
+        self.entries: dict[str, Entry] = {}
+        for shard in sorted(folder.glob("*.safetensors")):
+            with safe_open(shard, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - safe_open is no dict
+                    part = file.get_slice(name)
+                    self._where[name] = shard
+                    self.entries[name] = Entry(tuple(part.get_shape()), str(part.get_dtype()))
+
+    def read(self, name: str) -> np.ndarray:
+        from safetensors import safe_open
+
+        with safe_open(self._where[name], "pt") as file:
+            values: np.ndarray = file.get_tensor(name).float().numpy()
+        return values
+
+
+class GgufTensors:
+    """Tensors of a GGUF file, dequantized as llama.cpp does."""
+
+    def __init__(self, path: Path) -> None:
+        from edgetune.runtimes.gguf_header import open_gguf
+
+        self._file = open_gguf(path)
+        self.keys = self._file.keys
+        self.entries = {
+            name: Entry(tensor.shape, tensor.type) for name, tensor in self._file.tensors.items()
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        return self._file.read(name)
+
+
+class OnnxTensors:
+    """Weights of an ONNX graph: matrices by the name of their MatMul node, ``[in, out]``.
+
+    Blocks of MatMulNBits are dequantized; float16 behind a Cast, and a tied head behind a
+    Transpose, are read through it. What no MatMul reads goes by its initializer's name.
+    """
+
+    def __init__(self, folder: Path, file: str) -> None:
+        import onnx
+
+        self._graph = onnx.load(folder / file).graph
+        self._found = {one.name: one for one in self._graph.initializer}
+        self._made = {out: node for node in self._graph.node for out in node.output}
+        self._nodes: dict[str, Any] = {}
+        self.entries: dict[str, Entry] = {}
+        read: set[str] = set()
+        self._table = self._find_table()
+        for node in self._graph.node:
+            if node.op_type == "MatMulNBits":
+                settings = {one.name: one.i for one in node.attribute}
+                entry = Entry((settings["K"], settings["N"]), f"int{settings['bits']}")
+            elif node.op_type == "MatMul" and (found := self._stored(node.input[1])):
+                dims, kind, flipped = found
+                entry = Entry(dims[::-1] if flipped else dims, kind)
+            else:
+                continue
+            name = node.name.removesuffix("_Q4").removesuffix("_Q8")
+            self._nodes[name], self.entries[name] = node, entry
+            read |= set(node.input[1:])
+        if self._table and self._table[0] not in read:  # else it is the head's
+            dims = self._found[self._table[0]].dims
+            self.entries[_EMBEDDING] = Entry((dims[0], math.prod(dims[1:])), "int8")
+            read |= set(self._table)
+        for name, one in self._found.items():
+            if name not in read and one.data_type in _FLOATS:
+                self.entries[name] = Entry(tuple(one.dims), _FLOATS[one.data_type])
+
+    def read(self, name: str) -> np.ndarray:
+        from onnx import numpy_helper
+
+        node = self._nodes.get(name)
+        if node is None and name == _EMBEDDING and self._table:
+            codes, scales = (numpy_helper.to_array(self._found[part]) for part in self._table)
+            rows = codes.reshape(*scales.shape, -1).astype(np.float32) - 128
+            return np.asarray(rows * scales[..., None]).reshape(codes.shape[0], -1)
+        if node is None:
+            return np.asarray(numpy_helper.to_array(self._found[name])).astype(np.float32)
+        if node.op_type == "MatMul":
+            return self._values(node.input[1])
+        settings = {one.name: one.i for one in node.attribute}
+        parts = [numpy_helper.to_array(self._found[part]) for part in node.input[1:] if part]
+        return unpack_blocks(parts, settings)
+
+    def _find_table(self) -> tuple[str, str] | None:
+        """Return codes and scales of an embedding in 8-bit blocks, as ``onnx_blocks`` writes it."""
+        looked_up = {
+            self._found[node.input[0]].data_type: node.input[0]
+            for node in self._graph.node
+            if node.op_type == "Gather" and node.input[1] == "input_ids"
+            and node.input[0] in self._found
+        }  # fmt: skip
+        if not {_UINT8, _FLOAT} <= looked_up.keys():
+            return None
+        return looked_up[_UINT8], looked_up[_FLOAT]
+
+    def _stored(self, name: str) -> tuple[tuple[int, ...], str, bool] | None:
+        if name in self._found:
+            one = self._found[name]
+            return tuple(one.dims), _FLOATS.get(one.data_type, str(one.data_type)), False
+        node = self._made.get(name)
+        if node is None or node.op_type not in ("Cast", "Transpose"):
+            return None
+        found = self._stored(node.input[0])
+        if found is None:
+            return None
+        return found[0], found[1], found[2] ^ (node.op_type == "Transpose")
+
+    def _values(self, name: str) -> np.ndarray:
+        from onnx import numpy_helper
+
+        if name in self._found:
+            return np.asarray(numpy_helper.to_array(self._found[name])).astype(np.float32)
+        node = self._made[name]
+        values = self._values(node.input[0])
+        return values.T if node.op_type == "Transpose" else values
+
+
+def unpack_blocks(parts: list[np.ndarray], settings: dict[str, int]) -> np.ndarray:
+    """Return the float32 ``[K, N]`` weight of a MatMulNBits node.
+
+    The layout is that of ONNX Runtime's contrib operators: weights ``[N, blocks, bytes]``, low
+    nibble first, scales ``[N * blocks]``, zero points packed likewise or 2^(bits-1).
+    """
+    bits, size = settings["bits"], settings["block_size"]
+    columns, rows = settings["K"], settings["N"]
+    packed, scales = parts[0].reshape(rows, -1), parts[1].astype(np.float32).reshape(rows, -1)
+    blocks = scales.shape[1]
+    values = _unpack(packed.reshape(rows, blocks, -1), bits, size)
+    zeros = np.full((rows, blocks), 1 << (bits - 1), np.float32)
+    if len(parts) > 2:
+        zeros = _unpack(parts[2].reshape(rows, 1, -1), bits, blocks)[:, 0, :blocks]
+    weight = (values - zeros[..., None]) * scales[..., None]
+    return np.ascontiguousarray(weight.reshape(rows, -1)[:, :columns].T)
+
+
+def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    packed = packed.astype(np.uint8)
+    if bits == 8:
+        return packed[..., :count].astype(np.float32)
+    per = 8 // bits
+    mask = (1 << bits) - 1
+    parts = [(packed >> (bits * k)) & mask for k in range(per)]
+    return np.stack(parts, -1).reshape(*packed.shape[:-1], -1)[..., :count].astype(np.float32)

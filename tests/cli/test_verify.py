@@ -1,0 +1,132 @@
+"""`edgetune verify` as a user meets it: verdicts, exit codes, JSON, wrong input."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from edgetune.cli import main
+from edgetune.runtimes.gguf_header import open_gguf
+from tests.verify.planted import Chain, make_chain, rewrite
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return make_chain("llama", tmp_path_factory.mktemp("chain"))
+
+
+@dataclass(frozen=True)
+class Done:
+    exit_code: int
+    stdout: str
+    output: str
+
+
+def invoke(*arguments: object) -> Done:
+    """Run the command in this process, which has torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["edgetune", "verify", *map(str, arguments)]
+    with (
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    return Done(int(end.value.code or 0), out.getvalue(), out.getvalue() + err.getvalue())
+
+
+def test_same_model_passes(chain: Chain) -> None:
+    done = invoke(chain.merged, chain.plain, "--tokens", 256)
+    assert done.exit_code == 0, done.output
+    assert "lossless" in done.output
+    assert "verdict    pass" in done.output
+
+
+def test_other_model_fails_and_names_the_cause(chain: Chain) -> None:
+    done = invoke(chain.trained, chain.base, "--tokens", 256)
+    assert done.exit_code == 3
+    assert "adapter not applied" in done.output
+
+
+def test_json_is_one_line(chain: Chain) -> None:
+    done = invoke(chain.merged, chain.small, "--json", "--quiet", "--tokens", 256)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["verdict"] == "pass"
+    assert found["class"] == "lossy"
+    names = [check["name"] for check in found["checks"]]
+    assert names == ["tokenizer", "template", "stopping", "weights"]
+    figures = found["checks"][3]["figures"]
+    assert {"kl_mean", "kl_p50", "kl_p99", "kl_max", "perplexity_ratio_ci95"} <= figures.keys()
+
+
+def test_rows_of_the_user_are_judged(chain: Chain, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "turn on the light", "completion": "ok, done"}\n' * 3)
+    done = invoke(chain.merged, chain.plain, "--data", rows, "--json")
+    assert done.exit_code == 0, done.output
+    weights = json.loads(done.stdout.splitlines()[-1])["checks"][3]["figures"]
+    assert weights["texts"] == 3
+
+
+def test_bisect_names_the_first_guilty_link(chain: Chain, tmp_path: Path) -> None:
+    spoiled = rewrite(chain.small, tmp_path / "x.gguf", {"tokenizer.ggml.eos_token_id": 5})
+    done = invoke(
+        "--bisect", chain.trained, chain.merged, chain.plain, spoiled, "--json", "--tokens", 256
+    )
+    assert done.exit_code == 3
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["guilty_link"] == "F32.gguf → x.gguf"
+    assert found["guilty"] == "stopping"
+    assert [link["verdict"] for link in found["links"]] == ["pass", "pass", "fail"]
+
+
+def test_wrong_input_is_explained(chain: Chain, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    (tmp_path / "broken.gguf").write_bytes(chain.plain.read_bytes()[:5000])
+    cases = (
+        ((chain.merged,), "1 models given, not 2"),
+        ((chain.merged, tmp_path / "nothing"), "no such model folder"),
+        ((chain.merged, tmp_path / "x.txt"), "not a model file that edgetune knows"),
+        ((chain.merged, tmp_path / "broken.gguf"), "a broken GGUF file"),
+        ((f"{chain.base}+{tmp_path}", chain.merged), "no adapter here"),
+        (("--bisect", tmp_path), "no artifact of a run here"),
+    )
+    for arguments, said in cases:
+        done = invoke(*arguments)
+        assert done.exit_code == 2, (arguments, done.output)
+        assert said in done.output
+        assert "Traceback" not in done.output
+
+
+@pytest.mark.assets
+def test_an_independent_file_passes_and_one_without_scores_fails(
+    assets: Path, tmp_path: Path
+) -> None:
+    folder = assets / "models/stories260K"
+    golden = folder / "golden.gguf"
+    assert invoke(folder, golden).exit_code == 0
+    count = len(open_gguf(golden).keys["tokenizer.ggml.scores"])
+    flat = {"tokenizer.ggml.scores": [-1000.0] * count}
+    done = invoke(folder, rewrite(golden, tmp_path / "flat.gguf", flat), "--json")
+    assert done.exit_code == 3
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["guilty"] == "tokenizer"
+    assert found["faults"][0]["name"] == "scores_lost"
+
+
+def test_a_file_that_its_runtime_dies_of_is_explained(chain: Chain, tmp_path: Path) -> None:
+    keys = {"llama.attention.head_count": 3, "llama.attention.head_count_kv": 3}
+    broken = rewrite(chain.plain, tmp_path / "x.gguf", keys)
+    done = invoke(chain.merged, broken, "--json")
+    assert done.exit_code == 3, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["guilty"] == "weights"
+    assert "head_count" in found["faults"][0]["what"]
