@@ -40,9 +40,9 @@ class Stage:
 STAGES = (
     Stage("tune", "adapter", 3, ("model", "data", "tune"), ()),
     Stage("distill", "student", 4, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 2, ("data", "merge"), ("tune", "distill")),
+    Stage("merge", "model", 3, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
-    Stage("export", "files", 1, ("name", "data", "quantize", "export"), ("merge", "quantize")),
+    Stage("export", "files", 2, ("name", "data", "quantize", "export"), ("merge", "quantize")),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
