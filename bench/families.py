@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from tests.twins import FAMILIES, make_twin  # noqa: E402 - the root is known no
 WIDTH = 256  # hidden size: the smallest at which K-quants apply
 GGUF = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
 ONNX = ("fp32", "int8", "int4")
+TOKENS = 512  # judged a link; a vocabulary of 150,000 makes 600 MB of them
 RESULTS = ROOT / "bench" / "results" / "families.jsonl"
 PAGE = ROOT / "docs" / "verified.md"
 
@@ -71,7 +71,7 @@ def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
     if done.returncode == 2:
         row["refused"]["all"] = done.stderr.strip().splitlines()[-2:]
         return row
-    links = walk(find_steps(run), Question((), 2048), Log(None, quiet=True))
+    links = walk(find_steps(run), Question((), TOKENS), Log(None, quiet=True))
     for link in links:
         pair = link.comparison
         weights = pair.find("weights").figures
@@ -123,6 +123,16 @@ def _cell(row: dict[str, Any], name: str, reasons: list[str]) -> str:
     return f"refused ({reasons.index(why) + 1})"
 
 
+def keep(row: dict[str, Any]) -> None:
+    """Append a row to the results, and write the page of every family's newest row."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps({**row, "cores": os.cpu_count()}) + "\n")
+    found = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    newest = {each["family"]: each for each in found}
+    PAGE.write_text(write_page([newest[n] for n in FAMILIES if n in newest]), encoding="utf-8")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,12 +146,8 @@ def main() -> None:
             row = run_family(name, Path(folder), 2 if args.quick else 12)
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)
-    if not args.quick and not args.family:
-        RESULTS.parent.mkdir(exist_ok=True)
-        machine = {"machine": platform.machine(), "cores": os.cpu_count()}
-        with RESULTS.open("a") as file:
-            file.writelines(json.dumps({**row, **machine}) + "\n" for row in rows)
-        PAGE.write_text(write_page(rows), encoding="utf-8")
+        if not args.quick:
+            keep(row)
     if args.json:
         verdicts = [one["verdict"] for row in rows for one in row["cells"].values()]
         print(json.dumps({"cells": len(verdicts), "failed": verdicts.count("fail")}))

@@ -44,7 +44,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "qwen3": Family(
         "Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 32, "tie_word_embeddings": True},
-        "qwen2.5:qwen",
+        "qwen",
     ),
     "smollm3": Family(
         "SmolLM3Config", "SmolLM3ForCausalLM",
