@@ -209,6 +209,8 @@ def work(kind: str, seed: int, folder: Path, corpus: Path) -> None:
     """Take seeds from stdin, one a line; answer each with one line of JSON."""
     from edgetune.errors import EdgetuneError
 
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
     name, mutate, read = KINDS[kind]
     raw = (corpus / name).read_bytes()
     head = len(raw) // 20 if kind == "gguf" else 8192
@@ -222,7 +224,8 @@ def work(kind: str, seed: int, folder: Path, corpus: Path) -> None:
             answer = "refused" if error.where else f"FAULT no place named: {error.what}"
         except BaseException as error:  # a Rust panic is no Exception
             answer = f"FAULT {type(error).__name__}: {str(error)[:200]}"
-        print(json.dumps(answer), flush=True)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 class Worker:
@@ -247,12 +250,12 @@ class Worker:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{seed}\n".encode())
         self.process.stdin.flush()
-        began, peak = time.monotonic(), 0
+        began, peak, line = time.monotonic(), 0, b""
         while True:
-            line = self.process.stdout.readline()
+            line += self.process.stdout.read() or b""
             spent = time.monotonic() - began
             peak = max(peak, resident(self.process.pid) - self.base)
-            if line:
+            if line.endswith(b"\n"):
                 return str(json.loads(line)), spent, peak
             if self.process.poll() is not None:
                 return f"FAULT the process died with {self.process.returncode}", spent, peak
