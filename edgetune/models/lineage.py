@@ -58,11 +58,21 @@ def lineage_of(folder: Path) -> str:
 
 
 def stamp_adapter(folder: Path, base: Path) -> None:
-    """Write into an adapter the lineage of the weights it was trained on."""
-    from safetensors.torch import load_file, save_file
+    """Write into an adapter the lineage of the weights it was trained on.
 
+    The header is written here, because safetensors puts metadata in an order that changes from
+    process to process, and the same training has to give the same bytes.
+    """
     path = folder / "adapter_model.safetensors"
-    save_file(load_file(path), path, metadata={"format": "pt", KEY: lineage_of(base)})
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["__metadata__"] = {**header.get("__metadata__", {}), KEY: lineage_of(base)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    part = path.with_name(path.name + ".part")  # the old file may be mapped into memory
+    part.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+    part.replace(path)
 
 
 def check_lineage(adapter: Path, lineage: str) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.models import load
 from edgetune.models.adapters import add_adapter, save_adapter
-from edgetune.models.lineage import stamp_adapter
+from edgetune.models.lineage import lineage_of, read_stamp, stamp_adapter
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import through_nf4, write_merged
 from edgetune.models.ref import ModelRef
@@ -201,3 +202,18 @@ def test_shards_are_written_tensor_by_tensor(tiny_model: Path, tmp_path: Path) -
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     ref = ModelRef(tmp_path / "merged")
     torch.testing.assert_close(logits(ref), logits(ModelRef(tmp_path / "whole")))
+
+
+def test_a_stamp_gives_the_same_bytes_every_time(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    before = load_file(file)
+    stamp_adapter(adapter, tiny_model)
+    with file.open("rb") as raw:
+        header = raw.read(int.from_bytes(raw.read(8), "little"))
+    # Not from a set or a map whose order changes from process to process.
+    assert header.startswith(b'{"__metadata__":{"format":"pt","edgetune.lineage":"')
+    assert read_stamp(adapter) == lineage_of(tiny_model)
+    after = load_file(file)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
