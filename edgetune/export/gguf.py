@@ -31,7 +31,6 @@ from edgetune.export import gguf_vocab
 from edgetune.quantize.ggml import file_type, quantize_tensor
 from edgetune.runtimes.gguf_header import GgufFile
 
-# Keys a writer sets itself.
 _OWN_KEYS = ("general.architecture",)  # what the writer writes by itself
 
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.lineage import KEY, check_lineage, fingerprint, lineage_of
-from edgetune.models.source import read_json
+from edgetune.models.source import check_safetensors, read_json
 
 _PREFIX = "base_model.model."
 _UNSUPPORTED = ("alora_invocation_tokens", "trainable_token_indices", "layer_replication")
@@ -39,6 +39,7 @@ class Adapter:
     W + scale · B A to a learnt length (arXiv 2402.09353, equation 5).
 
     Raises:
+        InputError: a broken file.
         Unsupported: a variant that these do not describe.
     """
 
@@ -54,7 +55,9 @@ class Adapter:
             )
         self._parts: dict[str, dict[str, torch.Tensor]] = {}
         self._whole: dict[str, torch.Tensor] = {}
-        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        weights = folder / "adapter_model.safetensors"
+        check_safetensors(weights)
+        with safe_open(weights, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no dict
                 self._take(name.removeprefix(_PREFIX), file.get_tensor(name).float())
 
@@ -174,9 +177,10 @@ def write_merged(
     for shard in sorted(base.glob("*.safetensors")):
         write_shard(shard, out / shard.name, fold, target, {"format": "pt", KEY: lineage})
     if missing:
+        first = sorted(missing)[0]
         raise InputError(
-            f"the adapter tunes '{sorted(missing)[0]}', which this base does not have",
-            where=str(adapters[0]),
+            f"the adapter tunes '{first}', which this base does not have",
+            where=next(str(lora.folder) for lora in loras if first in lora.touched),
             hint="use the base the adapter was trained on",
         )
     copy_description(base, out, dtype)
@@ -231,9 +235,9 @@ def write_shard(
     The format: 8 bytes of header length, a JSON header, the tensors without a gap
     (https://github.com/huggingface/safetensors#format).
     """
-    header, at = {"__metadata__": metadata}, 0
+    at = 0
     entries = sorted(_entries(source, dtype), key=lambda one: (-one[2].itemsize, one[0]))
-    table: dict[str, Any] = dict(header)
+    table: dict[str, Any] = {"__metadata__": metadata}
     for name, shape, kind in entries:
         size = math.prod(shape) * kind.itemsize
         table[name] = {"dtype": _NAMES[kind], "shape": shape, "data_offsets": [at, at + size]}

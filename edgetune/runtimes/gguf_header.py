@@ -1,7 +1,7 @@
 """A GGUF file's header read in Python, so that a broken file never reaches C.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3, little endian). The
-package ``gguf`` has a reader too; it takes lengths on trust, and 10 s for a large vocabulary.
+package ``gguf`` has a reader too; it takes lengths on trust, and thirty times as long.
 """
 
 from __future__ import annotations

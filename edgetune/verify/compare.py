@@ -15,7 +15,7 @@ from edgetune.verify.weights import Judged, Weights, compare_greedy, compare_log
 
 SHOWN = 3  # differences quoted of each kind
 ANSWER_TOKENS = 96  # a greedy answer that has not ended by then has not ended
-#: KL in nats that a scheme usually costs at most; docs/verified.md and the models it names.
+#: KL in nats that a scheme usually costs at most: chosen above what the quickstart's files show.
 USUAL_KL = {
     "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 3e-2, "Q5_K_S": 4e-2, "Q4_K_M": 0.1, "Q4_K_S": 0.12,
     "Q4_0": 0.2, "IQ4_NL": 0.15, "IQ4_XS": 0.15, "Q3_K_M": 0.4, "Q2_K": 1.0,

@@ -55,7 +55,7 @@ def find_damage(
             continue
         got = found.entries[name]
         lower = expected_type(name) if expected_type else None
-        if lower is not None and _bits(got.type) < 0.9 * _bits(lower):
+        if lower is not None and bits_of(got.type) < 0.9 * bits_of(lower):
             what = f"stored as {got.type}, where the file's scheme has {lower}"
             damages.append(Damage(name, "wrong_precision", what))
             continue
@@ -71,7 +71,8 @@ def find_damage(
     return damages
 
 
-def _bits(kind: str) -> float:
+def bits_of(kind: str) -> float:
+    """Return the bits a weight takes in a type; 32 for one that ggml does not have."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if kind.startswith("int"):
@@ -157,14 +158,14 @@ def find_lattice(values: np.ndarray, kind: str, allowed: float) -> str | None:
     next to nothing. Values that a coarser type leaves alone were rounded to it before.
     """
     for lattice in LATTICES:
-        if _bits(lattice) >= _bits(kind):
+        if bits_of(lattice) >= bits_of(kind):
             break
         again = round_trip(values, lattice)
         if again is None:
             continue
         norm = float(np.linalg.norm(values)) or 1.0
         moved = float(np.linalg.norm(again - values)) / norm
-        usual = {"Q2_K": 0.3, "Q3_K": 0.15}.get(lattice, 0.5 ** (_bits(lattice) - 1.2))
+        usual = {"Q2_K": 0.3, "Q3_K": 0.15}.get(lattice, 0.5 ** (bits_of(lattice) - 1.2))
         if moved < 0.3 * usual and moved < 3 * max(allowed, 1e-3):
             return lattice
     return None

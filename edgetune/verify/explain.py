@@ -24,7 +24,7 @@ from edgetune.verify.containers import (
     find_template_faults,
     find_tokenizer_faults,
 )
-from edgetune.verify.damage import SLACK, Damage, find_damage, own_rounding
+from edgetune.verify.damage import SLACK, Damage, bits_of, find_damage, own_rounding
 from edgetune.verify.findings import CHECKS, Check, Fault
 from edgetune.verify.fold import find_fold_fault, measure_folds
 from edgetune.verify.onnx_file import open_onnx
@@ -271,19 +271,12 @@ def _expected_types(b: Subject, reference: Path) -> Callable[[str], str] | None:
         types = stock_types(reference, b.scheme).types
     except (EdgetuneError, KeyError):
         return None
-    lowest = min((_bits(one) for one in types.values()), default=0.0)
+    lowest = min((bits_of(one) for one in types.values()), default=0.0)
     # Mixes differ between makers; a tensor below everything that the scheme uses is a mistake.
-    floor = next((one for one in types.values() if _bits(one) == lowest), "F32")
+    floor = next((one for one in types.values() if bits_of(one) == lowest), "F32")
     if b.scheme in ("F16", "BF16", "Q8_0"):
         return lambda name: types.get(name, floor)
     return lambda name: floor
-
-
-def _bits(kind: str) -> float:
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    count, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    return 8.0 * size / count
 
 
 def _weight_faults(

@@ -39,7 +39,9 @@ def verify_pair(a: Subject, b: Subject, question: Question, log: Log) -> Compari
         with open_sides(a, b) as (first, second):
             checks = run_checks(first, second, question, log)
     except EdgetuneError as error:
-        if str(b.folder) not in error.where:
+        # A file of b may lie in a's folder, and the other way round: the longer path is meant.
+        told = [one for one in (a, b) if str(one.folder) in error.where]
+        if not told or max(told, key=lambda one: len(str(one.folder))) is not b:
             raise
         crash, checks = error, _unrunnable(error)
     with tempfile.TemporaryDirectory(prefix="edgetune-verify-") as scratch:

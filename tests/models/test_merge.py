@@ -217,3 +217,11 @@ def test_a_stamp_gives_the_same_bytes_every_time(tiny_model: Path, tmp_path: Pat
     after = load_file(file)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_cut_off_adapter_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors.*not a whole"):
+        write_merged(tiny_model, [adapter], tmp_path / "merged", "float32")
