@@ -11,10 +11,16 @@ from edgetune.verify import probes
 from edgetune.verify.findings import Check
 from edgetune.verify.sides import Side, attempt
 from edgetune.verify.subject import LOSSLESS_KL, declared_ends
-from edgetune.verify.weights import Judged, Weights, compare_greedy, compare_logits, judge_texts
+from edgetune.verify.weights import (
+    Answers,
+    Judged,
+    Weights,
+    compare_greedy,
+    compare_logits,
+    judge_texts,
+)
 
 SHOWN = 3  # differences quoted of each kind
-ANSWER_TOKENS = 96  # a greedy answer that has not ended by then has not ended
 #: KL in nats that a scheme usually costs at most: chosen above what the quickstart's files show.
 USUAL_KL = {
     "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 3e-2, "Q5_K_S": 4e-2, "Q4_K_M": 0.1, "Q4_K_S": 0.12,
@@ -108,7 +114,7 @@ def _first_difference(a: str, b: str) -> dict[str, Any]:
     return {"at": at, "a": a[at : at + 24], "b": b[at : at + 24]}
 
 
-def check_stopping(a: Side, b: Side, prompts: Sequence[list[int]]) -> Check:
+def check_stopping(a: Side, b: Side, answers: Answers) -> Check:
     """Compare the ids that end an answer, then whether greedy answers end."""
     missing = [one for one in a.ends if one not in b.ends]
     # What a runtime adds of its own accord (llama.cpp knows the usual end tokens by their text) is
@@ -121,16 +127,15 @@ def check_stopping(a: Side, b: Side, prompts: Sequence[list[int]]) -> Check:
     }  # fmt: skip
     if not a.ends and not b.ends:
         return Check("stopping", None, "neither names an end token", figures)
-    ended_a, ended_b = 0, 0
-    if prompts:
-        for_a, for_b = (side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (a, b))
-        ended_a = sum(len(answer) < ANSWER_TOKENS for answer in for_a)
-        ended_b = sum(len(answer) < ANSWER_TOKENS for answer in for_b)
-        figures |= {"answers": len(prompts), "ended_a": ended_a, "ended_b": ended_b}
-    answers = f"{ended_a} and {ended_b} of {len(prompts)} greedy answers ended" if prompts else ""
+    said_answers = ""
+    if answers.prompts:
+        ended_a, ended_b = answers.ended()
+        count = len(answers.prompts)
+        figures |= {"answers": count, "ended_a": ended_a, "ended_b": ended_b}
+        said_answers = f"{ended_a} and {ended_b} of {count} greedy answers ended"
     # Not every container has room for what else a generation configuration lists.
     if set(missing) & set(a.main_ends):
-        said = f"the second does not stop at {missing}, where the first does; {answers}"
+        said = f"the second does not stop at {missing}, where the first does; {said_answers}"
         return Check("stopping", False, said.removesuffix("; "), figures)
     if a.ends and not named:
         said = f"the second names no end token of its own; it should name {a.ends}"
@@ -141,14 +146,14 @@ def check_stopping(a: Side, b: Side, prompts: Sequence[list[int]]) -> Check:
     what = f"both stop at {[one for one in a.ends if one not in missing]}"
     if missing:
         what += f", only the first at {missing}"
-    return Check("stopping", True, f"{what}; {answers}".removesuffix("; "), figures)
+    return Check("stopping", True, f"{what}; {said_answers}".removesuffix("; "), figures)
 
 
-def check_weights(a: Side, b: Side, question: Question, prompts: Sequence[list[int]]) -> Check:
+def check_weights(a: Side, b: Side, question: Question, answers: Answers) -> Check:
     """Compare distributions, teacher-forced on the same ids, and the first greedy difference."""
-    rows = judge_texts(a, question.rows, prompts, question.tokens)
+    rows = judge_texts(a, question.rows, answers, question.tokens)
     found = compare_logits(a, b, rows)
-    figures: dict[str, Any] = {**found.to_json(), **compare_greedy(a, b, prompts)}
+    figures: dict[str, Any] = {**found.to_json(), **compare_greedy(a, b, answers)}
     limit, usual, name = limits(a, b)
     figures |= {"limit": limit, "usual": usual, "scheme": name}
     return _judge(found, rows, limit, usual, name, figures)

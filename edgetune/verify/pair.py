@@ -22,6 +22,7 @@ from edgetune.verify.explain import find_faults
 from edgetune.verify.findings import CHECKS, Check, Comparison
 from edgetune.verify.sides import Side, attempt, open_sides
 from edgetune.verify.subject import Subject
+from edgetune.verify.weights import Answers, ask
 
 PROMPTS = 8  # greedy answers a side
 ROW_TEXTS = 24  # of the user's rows, added to the tokenizer's probes
@@ -67,10 +68,11 @@ def run_checks(a: Side, b: Side, question: Question, log: Log) -> list[Check]:
         template = check_template(a, b, conversations)
         prompts = _prompts(a, question.rows)
         bar.update(1, now="stopping")
-        stopping = check_stopping(a, b, prompts if tokenizer.ok else [])
+        answers = ask(a, b, prompts) if _same_vocabulary(a, b) else Answers()
+        stopping = check_stopping(a, b, answers if tokenizer.ok else Answers())
         bar.update(1, now="weights")
         if _same_vocabulary(a, b):
-            weights = check_weights(a, b, question, prompts)
+            weights = check_weights(a, b, question, answers)
         else:
             weights = compare_texts(a, b, question)
         bar.update(1, now="done")

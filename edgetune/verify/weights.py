@@ -16,8 +16,7 @@ from edgetune.verify import probes
 from edgetune.verify.sides import Side, attempt
 
 CHUNK_SCORES = 4_000_000  # logits turned into probabilities at a time: 32 MB in float64
-GREEDY_TOKENS = 32
-OWN_TOKENS = 64  # of each answer by which a model without data is judged
+ANSWER_TOKENS = 64  # a greedy answer that has not ended by then has not ended
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,34 @@ class Judged:
     """Ids of one text; every position but the first is judged."""
 
     ids: list[int]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What each model goes on to say, greedily, until one of its own end ids.
+
+    Attributes:
+        prompts: ids of each prompt.
+        of_a: ids of the first model's answer to each, without the end id.
+        of_b: those of the second.
+    """
+
+    prompts: Sequence[list[int]] = ()
+    of_a: Sequence[list[int]] = ()
+    of_b: Sequence[list[int]] = ()
+
+    def ended(self) -> tuple[int, int]:
+        """Return how many answers of each came to an end."""
+        ended = [sum(len(one) < ANSWER_TOKENS for one in each) for each in (self.of_a, self.of_b)]
+        return ended[0], ended[1]
+
+
+def ask(a: Side, b: Side, prompts: Sequence[list[int]]) -> Answers:
+    """Have both models answer the prompts, each in its runtime."""
+    if not prompts:
+        return Answers()
+    of_a, of_b = (side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (a, b))
+    return Answers(prompts, of_a, of_b)
 
 
 @dataclass(frozen=True)
@@ -61,9 +88,7 @@ class Weights:
         }  # fmt: skip
 
 
-def judge_texts(
-    a: Side, rows: Sequence[Row], prompts: Sequence[list[int]], tokens: int
-) -> list[Judged]:
+def judge_texts(a: Side, rows: Sequence[Row], answers: Answers, tokens: int) -> list[Judged]:
     """Return the ids to judge, at most ``tokens`` of them.
 
     The user's rows, rendered and tokenized as the first model does; without rows the built-in
@@ -80,9 +105,8 @@ def judge_texts(
     else:
         # A probe that the model's vocabulary cannot spell says nothing of its weights.
         found += [ids for text in probes.PROSE if (ids := attempt(a.tokenize, text)[0])]
-        if prompts:
-            answers = a.runtime.generate(list(prompts), OWN_TOKENS, a.ends)
-            found += [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        own = zip(answers.prompts, answers.of_a, strict=True)
+        found += [[*prompt, *answer] for prompt, answer in own]
     judged, left = [], tokens
     for ids in found:
         if left < 2:
@@ -146,22 +170,28 @@ def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
     )
 
 
-def compare_greedy(a: Side, b: Side, prompts: Sequence[list[int]]) -> dict[str, Any]:
+def compare_greedy(a: Side, b: Side, answers: Answers) -> dict[str, Any]:
     """Return where greedy answers first part: the earliest position, and how many never do."""
-    if not prompts:
+    if not answers.prompts:
         return {"greedy_prompts": 0}
-    pairs = zip(
-        a.runtime.generate(list(prompts), GREEDY_TOKENS, []),
-        b.runtime.generate(list(prompts), GREEDY_TOKENS, []),
-        strict=True,
-    )
-    first = [
-        next((t for t, (x, y) in enumerate(zip(one, two, strict=False)) if x != y), None)
-        for one, two in pairs
-    ]
+    pairs = zip(answers.of_a, answers.of_b, strict=True)
+    first = [_parting(_cut(one, b.ends), _cut(two, a.ends)) for one, two in pairs]
     parted = [at for at in first if at is not None]
     return {
         "greedy_prompts": len(first),
         "greedy_equal": len(first) - len(parted),
         "first_differing_greedy_token": min(parted, default=None),
     }
+
+
+def _cut(answer: Sequence[int], ends: Sequence[int]) -> Sequence[int]:
+    """Return the answer up to the other model's end: where one stops is not a matter of weights."""
+    return answer[: next((at for at, token in enumerate(answer) if token in ends), None)]
+
+
+def _parting(one: Sequence[int], two: Sequence[int]) -> int | None:
+    """Return the first position at which one answer says or ends what the other does not."""
+    for at, (x, y) in enumerate(zip(one, two, strict=False)):
+        if x != y:
+            return at
+    return None if len(one) == len(two) else min(len(one), len(two))
