@@ -67,27 +67,37 @@ def run_stage(
     return artifact
 
 
-def open_trained(path: Path | None, flag: str, options: dict[str, Any]) -> Artifact:
-    """Return what ``tune`` or ``distill`` made, or a PEFT adapter of anyone's as the same."""
+def open_trained(
+    path: Path | None, flag: str, options: dict[str, Any], earlier: tuple[Path, ...] = ()
+) -> Artifact:
+    """Return what ``tune`` or ``distill`` made, or a PEFT adapter of anyone's as the same.
+
+    Args:
+        path: what was given.
+        flag: by which option.
+        options: of the command line; ``model`` is the base of a PEFT adapter.
+        earlier: adapters that the base had folded in when this one was trained, first to last.
+    """
     require(path, flag, "name the folder of `edgetune tune`, or a PEFT adapter")
     assert path is not None
-    if (path / ENTRY).exists():
+    if (path / ENTRY).exists() and not earlier:
         return _whole(load_artifact(path))
-    if not (path / "adapter_config.json").exists():
-        raise InputError(
-            "neither an artifact of `edgetune tune` nor a PEFT adapter", where=str(path)
-        )
-    require(options.get("model"), "--model", "a PEFT adapter needs its base")
     from edgetune.models.ref import ModelRef
-    from edgetune.models.source import resolve_model
+    from edgetune.models.source import resolve_adapter, resolve_model
+
+    folders = [resolve_adapter(one) for one in (*earlier, path)]
+    require(options.get("model"), "--model", "a PEFT adapter needs its base")
 
     base = resolve_model(options["model"])
+    *below, top = [folder.resolve() for folder in folders]
     facts = {
-        "model": ModelRef(base.resolve(), path.resolve()).to_json(path),
+        "model": ModelRef(base.resolve(), top).to_json(path),
+        "earlier": [str(folder) for folder in below],
         "compute_dtype": "float32",
         "contract": str(base.resolve()),
     }
-    return Artifact(path.resolve(), "adapter", "tune", hash_source(path), facts=facts)
+    key = " ".join(hash_source(folder) for folder in folders)
+    return Artifact(path.resolve(), "adapter", "tune", key, facts=facts)
 
 
 def open_model(options: dict[str, Any]) -> Artifact:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgetune import embedded
+from edgetune.artifact import ENTRY, load_artifact
 from edgetune.errors import InputError
+from edgetune.models.ref import ModelRef
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -44,6 +46,25 @@ def resolve_data(path: str) -> Path:
     found = _embedded(path) if path.startswith("embedded:") else Path(path)
     if not found.exists():
         raise InputError("no such data file", where=path)
+    return found
+
+
+def resolve_adapter(folder: Path) -> Path:
+    """Return the PEFT folder of an adapter: itself, or the one inside a tune artifact.
+
+    Raises:
+        InputError: nothing of the kind.
+    """
+    found = folder
+    if (folder / ENTRY).is_file():
+        model = load_artifact(folder).facts.get("model")
+        found = (ModelRef.from_json(model, folder).adapter if model else None) or folder
+    if not (found / "adapter_config.json").is_file():
+        raise InputError(
+            "no adapter here: neither an artifact of `edgetune tune` nor a PEFT folder",
+            where=str(folder),
+            hint="a PEFT folder holds adapter_config.json and adapter_model.safetensors",
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         parent.facts["student" if parent.stage == "distill" else "model"], parent.path
     )
     weights = sum(path.stat().st_size for path in trained.base.glob("*.safetensors"))
-    require_room(out, 3 * weights, "merging over two bases")
+    earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
+    require_room(out, (5 if earlier else 3) * weights, "merging over two bases")
+    if earlier:  # what the adapter was trained on: float32, so that nothing is rounded twice
+        below = out / "scratch" / "below"
+        shutil.rmtree(below, ignore_errors=True)
+        write_merged(trained.base, earlier, below, "float32")
+        trained = replace(trained, base=below)
     encoder = encoder_of(parent.contract_folder, data)
     rows = load_splits(data, sections.seed, log.muted())
     judged = encode_rows(
@@ -77,6 +84,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "folded": len(folded),
         "dtype": section.dtype,
         "from": parent.stage,
+        "adapters": len(earlier) + len(adapters),
     }
 
 

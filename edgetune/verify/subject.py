@@ -13,7 +13,12 @@ from edgetune.data.contract import NAME as CONTRACT
 from edgetune.errors import InputError
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import check_model_folder, read_json, resolve_model
+from edgetune.models.source import (
+    check_model_folder,
+    read_json,
+    resolve_adapter,
+    resolve_model,
+)
 from edgetune.runtimes import GENAI_CONFIG, Runtime, open_runtime
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.isolated import Isolated
@@ -79,7 +84,7 @@ def find_subject(spec: str) -> Subject:
     path = Path(spec)
     base, plus, adapter = spec.rpartition("+")
     if plus and not path.exists():
-        return _hugging_face(spec, ModelRef(resolve_model(base), _adapter_folder(adapter)))
+        return _hugging_face(spec, ModelRef(resolve_model(base), resolve_adapter(Path(adapter))))
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError(
@@ -91,16 +96,6 @@ def find_subject(spec: str) -> Subject:
     if (path / GENAI_CONFIG).is_file():
         return _onnx(spec, path)
     return _hugging_face(spec, ModelRef(resolve_model(spec)))
-
-
-def _adapter_folder(text: str) -> Path:
-    folder = Path(text)
-    if (folder / ENTRY).is_file():
-        ref = ModelRef.from_json(load_artifact(folder).facts.get("model", {}), folder)
-        folder = ref.adapter or folder
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError("no adapter here", where=text, hint="a PEFT folder: adapter_config.json")
-    return folder
 
 
 def _artifact(spec: str, path: Path) -> Subject:

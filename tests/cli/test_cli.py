@@ -154,6 +154,36 @@ def test_adapter_of_another_base(tmp_path: Path, tiny_model: Path, device_rows: 
     refused(call(*common), "--adapter is missing")
 
 
+def test_merge_of_one_adapter_on_another(
+    tmp_path: Path, tiny_model: Path, device_rows: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    from edgetune.models.lineage import stamp_adapter
+    from edgetune.models.merge import write_merged
+    from tests.twins import make_adapter
+
+    sft, once = make_adapter(tiny_model, tmp_path / "sft"), tmp_path / "once"
+    stamp_adapter(sft, tiny_model)
+    write_merged(tiny_model, [sft], once, "float32")
+    dpo, twice = make_adapter(once, tmp_path / "dpo", seed=2), tmp_path / "twice"
+    stamp_adapter(dpo, once)
+    write_merged(once, [dpo], twice, "float32")
+    common = ("merge", "--model", tiny_model, "--data", device_rows, "--set", "merge.dtype=float32")
+    out = ("--out", tmp_path / "out", "--json")
+    done = call(*common, "--adapter", sft, "--adapter", dpo, *out)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["facts"]["adapters"] == 2
+    made, wanted = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "out" / "model", twice)
+    )
+    assert all(made[name].equal(wanted[name]) for name in wanted)
+    refused(
+        call(*common, "--adapter", dpo, "--adapter", sft, "--out", tmp_path / "other"),
+        "in the order they were trained",
+    )
+
+
 def test_unknown_scheme_and_foreign_file(
     tmp_path: Path, tiny_model: Path, device_rows: Path
 ) -> None:
