@@ -83,16 +83,17 @@ class Adapter:
         """Names of the base's tensors that it changes."""
         return {f"{module}.weight" for module in self._parts} | set(self._whole)
 
-    def delta(self, module: str) -> torch.Tensor:
-        """Return scale · B A, float32, in the layout of the base's weight."""
+    def factors(self, module: str) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Return scale, L and R: scale · L R is the update, in the layout of the base's weight."""
         parts = self._parts[module]
-        if "embedding_A" in parts:
-            return (
-                self._scale(module, parts["embedding_A"])
-                * (parts["embedding_B"] @ parts["embedding_A"]).T
-            )
-        update = self._scale(module, parts["A"]) * (parts["B"] @ parts["A"])
-        return update.T if self.config.get("fan_in_fan_out") else update
+        embedding = "embedding_A" in parts
+        a, b = (
+            parts["embedding_A" if embedding else "A"],
+            parts["embedding_B" if embedding else "B"],
+        )
+        scale = self._scale(module, a)
+        turned = embedding or self.config.get("fan_in_fan_out")
+        return (scale, a.T, b.T) if turned else (scale, b, a)
 
     def _scale(self, module: str, a: torch.Tensor) -> float:
         rank = a.shape[0]
@@ -104,7 +105,8 @@ class Adapter:
         if name in self._whole:
             return self._whole[name]
         module = name.removesuffix(".weight")
-        folded = weight + self.delta(module)
+        scale, left, right = self.factors(module)
+        folded = torch.addmm(weight, left, right, alpha=scale)  # one new tensor, not three
         length = self._parts[module].get("magnitude_vector")
         if length is None:
             return folded

@@ -69,7 +69,8 @@ def _fold(chain: Chain, out: Path, times: Callable[[str, int], float]) -> Path:
         for index, module in enumerate(names):
             key = f"{module}.weight"
             if key in tensors:
-                tensors[key] = tensors[key] + times(module, index) * lora.delta(module)
+                scale, left, right = lora.factors(module)
+                tensors[key] = tensors[key] + times(module, index) * scale * (left @ right)
         save_file(tensors, shard, metadata={"format": "pt"})
     return out
 
