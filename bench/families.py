@@ -90,13 +90,13 @@ def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
 
 def write_page(rows: Sequence[dict[str, Any]]) -> str:
     """Return docs/verified.md."""
-    files = [f"{one}.gguf" for one in GGUF] + [f"onnx-{one}" for one in ONNX]
+    files = [f"{one}.gguf" for one in GGUF] + [f"{one}.onnx" for one in ONNX]
     lines = [
         "# Verified families", "",
-        "Tiny twins (two layers, hidden size 256, each family's own oddities) tuned a few steps,",
-        "merged, exported to every format and verified: `python bench/families.py`. A cell holds",
-        "the verdict and the mean KL in nats that the link adds: *merged* against base + adapter,",
-        "F32 and fp32 against merged, the others against those.", "",
+        "Tiny twins (two layers, SmolLM3 four; hidden size 256, each family's own oddities) tuned",
+        "a few steps, merged, exported to every format and verified: `python bench/families.py`.",
+        "A cell holds the verdict and the mean KL in nats that the link adds: *merged* against",
+        "base + adapter, F32 and fp32 against merged, the others against those.", "",
         "| family | " + " | ".join(["merged", *files]) + " |",
         "|" + " --- |" * (len(files) + 2),
     ]  # fmt: skip
@@ -115,9 +115,7 @@ def _cell(row: dict[str, Any], name: str, reasons: list[str]) -> str:
     if found:
         kl = "" if found["kl_mean"] is None else f" {found['kl_mean']:.1e}"
         return f"{found['verdict']}{kl}"
-    scheme, _, kind = name.rpartition(".")
-    key = f"{scheme}.{kind}" if scheme else f"{name.removeprefix('onnx-')}.onnx"
-    why = row["refused"].get(key) or " ".join(row["refused"].get("all", ["not made"]))
+    why = row["refused"].get(name) or " ".join(row["refused"].get("all", ["not made"]))
     if why not in reasons:
         reasons.append(why)
     return f"refused ({reasons.index(why) + 1})"

@@ -48,9 +48,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "smollm3": Family(
         "SmolLM3Config", "SmolLM3ForCausalLM",
-        {"no_rope_layers": [1, 0], "tie_word_embeddings": True}, "bpe",
+        {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0], "tie_word_embeddings": True},
+        "bpe",
     ),
-    "phi3": Family("Phi3Config", "Phi3ForCausalLM", {"sliding_window": None}, "phi-3-mini:phi"),
+    "phi3": Family(
+        "Phi3Config", "Phi3ForCausalLM",
+        {"sliding_window": None, "original_max_position_embeddings": 512}, "phi-3-mini:phi",
+    ),
     "gemma2": Family(
         "Gemma2Config", "Gemma2ForCausalLM",
         {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 64}, "spm",

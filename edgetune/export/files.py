@@ -13,10 +13,11 @@ import numpy as np
 
 from edgetune.artifact import hash_source, write_atomic
 from edgetune.errors import Unsupported
-from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.export.onnx import build_graph, rewrite_weights
+from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, write_gguf
+from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
 from edgetune.log import Log
 from edgetune.quantize.plan import Plan
+from edgetune.recipe import QuantizeSection
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.verify.subject import LOSSLESS_KL
 
@@ -39,6 +40,23 @@ class Written:
         """Note why files cannot be, and return itself: the run goes on with the rest."""
         self.refused += [{"format": kind, "scheme": each, "why": error.what} for each in schemes]
         return self
+
+
+def find_refusals(model: Path, section: QuantizeSection) -> list[dict[str, str]]:
+    """Return ``{"format", "scheme", "why"}`` for every file that is asked for and cannot be.
+
+    Reads configuration and tokenizer only, so it can be asked of a base before it is tuned.
+    """
+    asked = (
+        ("gguf", section.gguf, check_gguf_support),
+        ("onnx", section.onnx, check_onnx_support),
+    )
+    return [
+        {"format": kind, "scheme": scheme, "why": "; ".join(faults)}
+        for kind, schemes, check in asked
+        if schemes and (faults := check(model))
+        for scheme in schemes
+    ]
 
 
 def write_ggufs(

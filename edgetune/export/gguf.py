@@ -87,6 +87,12 @@ def check_gguf_support(folder: Path) -> list[str]:
             "llama.cpp has no pre-tokenizer that splits text as tokenizer.json does: "
             + json.dumps(tokenizer["pre_tokenizer"], ensure_ascii=False)
         )
+    rotates = config.get("no_rope_layers")  # 0 for the layers without
+    if rotates and any(bool(one) != bool((at + 1) % 4) for at, one in enumerate(rotates)):
+        faults.append(
+            f"no_rope_layers is {rotates}; llama.cpp leaves rotary positions out of every fourth "
+            "layer alone"
+        )
     return faults
 
 
@@ -172,7 +178,8 @@ def find_architecture(folder: Path) -> tuple[str, int, bool] | None:
     if architecture not in conversion.TEXT_MODEL_MAP:
         return None
     name = gguf.MODEL_ARCH_NAMES[conversion.get_model_class(architecture).model_arch]
-    return name, int(config["num_hidden_layers"]), bool(config.get("tie_word_embeddings"))
+    blocks = int(config.get("num_hidden_layers") or config["n_layer"])  # GPT-2's own name
+    return name, blocks, bool(config.get("tie_word_embeddings"))
 
 
 def _make_converter(architecture: str, header: GgufHeader) -> type[Any]:

@@ -11,9 +11,8 @@ from edgetune.data.load import load_splits
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.check import check_file, make_gates, make_reference
-from edgetune.export.files import write_ggufs, write_onnx
-from edgetune.export.gguf import check_gguf_support, header_of
-from edgetune.export.onnx import check_onnx_support
+from edgetune.export.files import find_refusals, write_ggufs, write_onnx
+from edgetune.export.gguf import header_of
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.quantize.imatrix import read_imatrix
@@ -33,7 +32,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     plan = read_plan(planned)
     imatrix = planned / "imatrix.gguf"
     importance = read_imatrix(imatrix) if imatrix.is_file() else {}
-    refused = _refuse(model, sections.quantize)
+    refused = find_refusals(model, sections.quantize)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
@@ -80,20 +79,6 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     for file in files:
         log.say(_summary(file))
     return {"files": files, "refused": refused, "gates": gates}
-
-
-def _refuse(model: Path, section: Any) -> list[dict[str, str]]:
-    """Return ``{"format", "scheme", "why"}`` for every file that was asked for and cannot be."""
-    asked = (
-        ("gguf", section.gguf, check_gguf_support),
-        ("onnx", section.onnx, check_onnx_support),
-    )
-    return [
-        {"format": kind, "scheme": scheme, "why": "; ".join(faults)}
-        for kind, schemes, check in asked
-        if schemes and (faults := check(model))
-        for scheme in schemes
-    ]
 
 
 def _summary(file: dict[str, Any]) -> str:

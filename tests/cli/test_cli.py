@@ -88,6 +88,23 @@ def test_stages_that_lack_their_input(tmp_path: Path) -> None:
     refused(call("run", path), "no data")
 
 
+def test_files_that_cannot_be_are_named_before_any_work(
+    tmp_path: Path, tiny_model: Path, device_rows: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["NobodyLM"]}))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{path: {model}}}\ndata: {{train: {device_rows}}}\n"
+        "tune: {max_steps: 1}\nmerge: {}\nquantize: {}\nexport: {}\n"
+    )
+    out = tmp_path / "run"
+    refused(call("run", recipe, "--out", out), "none of the files asked for", "NobodyLM")
+    assert not out.exists() or not list(out.glob("tune-*"))
+
+
 def test_missing_model_and_data(tmp_path: Path, device_rows: Path) -> None:
     out = tmp_path / "out"
     refused(call("tune", "--out", out), "--data is missing")

@@ -103,6 +103,12 @@ def test_refuses_an_unknown_architecture(tiny_model: Path, tmp_path: Path) -> No
     config["architectures"] = ["NobodyForCausalLM"]
     (tmp_path / "model/config.json").write_text(json.dumps(config))
     assert "NobodyForCausalLM" in check_gguf_support(tmp_path / "model")[0]
+    path = tmp_path / "model" / "config.json"
+    config |= {"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 1, 1, 0, 1]}
+    path.write_text(json.dumps(config))
+    assert check_gguf_support(tmp_path / "model") == []
+    path.write_text(json.dumps({**config, "no_rope_layers": [1, 0]}))
+    assert "every fourth layer" in check_gguf_support(tmp_path / "model")[0]
 
 
 def test_refuses_nan_by_the_tensors_name(tmp_path: Path) -> None:

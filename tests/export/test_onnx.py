@@ -12,7 +12,7 @@ import pytest
 from gguf.quants import dequantize
 
 from edgetune.errors import Unsupported
-from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
+from edgetune.export.onnx import FAILING, build_graph, check_onnx_support, rewrite_weights
 from edgetune.export.onnx_blocks import unpack_blocks
 from edgetune.quantize.ggml import quantize_tensor
 from edgetune.quantize.plan import ONNX_SETTINGS
@@ -137,6 +137,16 @@ def test_refuses_by_name(tiny_model: Path, tmp_path: Path) -> None:
     faults = check_onnx_support(tmp_path / "model")
     assert "NobodyForCausalLM" in faults[0]
     assert "head size 8" in faults[1]
+
+
+def test_families_that_the_builder_fails_on_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    for architecture in FAILING:
+        path.write_text(json.dumps({**config, "architectures": [architecture]}))
+        (fault,) = check_onnx_support(tmp_path / "model")
+        assert fault.startswith(architecture)
 
 
 def test_a_failing_builder_is_unsupported_and_silent(
