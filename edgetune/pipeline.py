@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, commit_part, hash_source, make_key, open_part, write_atomic
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
 from edgetune.models.source import is_hub_id, resolve_data, resolve_model
 from edgetune.recipe import Recipe, Sections
@@ -39,8 +39,8 @@ class Stage:
 
 STAGES = (
     Stage("tune", "adapter", 3, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 4, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 3, ("data", "merge"), ("tune", "distill")),
+    Stage("distill", "student", 5, ("model", "data", "distill"), ("tune",)),
+    Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
     Stage("export", "files", 2, ("name", "data", "quantize", "export"), ("merge", "quantize")),
     Stage(
@@ -78,6 +78,8 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.data is None:
         raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
     for name, needs in _NEEDS.items():
+        if name == "distill" and recipe.distill and recipe.distill.teacher:
+            continue
         if getattr(recipe, name) is not None and not any(getattr(recipe, n) for n in needs):
             wanted = " or ".join(f"'{need}'" for need in needs)
             raise InputError(
@@ -103,9 +105,14 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
         name = getattr(data, part)
         if name is not None:
             found[part] = hash_source(resolve_data(name))
-    student = recipe.distill.student.path if recipe.distill else None
-    if student is not None and not is_hub_id(student):
-        found["student"] = hash_source(resolve_model(student))
+    if recipe.distill is not None:
+        named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
+        for part, path in named.items():
+            if path is not None and not is_hub_id(path):
+                file = Path(path)
+                found[part] = hash_source(file if file.is_file() else resolve_model(path))
+        if recipe.distill.prompts is not None:
+            found["prompts"] = hash_source(resolve_data(recipe.distill.prompts))
     return found
 
 
@@ -127,9 +134,32 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     return planned
 
 
+def check_files(recipe: Recipe, log: Log) -> None:
+    """Say before any work which files the recipe's model cannot become.
+
+    Raises:
+        Unsupported: none of them can be.
+    """
+    shipped = recipe.distill.student.path if recipe.distill else None
+    path = shipped or recipe.model.path
+    if recipe.quantize is None or recipe.export is None or is_hub_id(path):
+        return
+    from edgetune.export.files import find_refusals
+
+    refusals = find_refusals(resolve_model(path), recipe.quantize)
+    reasons = {refusal["format"]: refusal["why"] for refusal in refusals}
+    for kind, why in reasons.items():
+        log.warn(f"no {kind.upper()} files can be made of this model: {why}")
+    if len(refusals) == len(recipe.quantize.gguf) + len(recipe.quantize.onnx) > 0:
+        raise Unsupported(
+            "none of the files asked for can be made: " + "; ".join(reasons.values()), where=path
+        )
+
+
 def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> dict[str, Artifact]:
     """Run what is not done and return every artifact by stage."""
     planned = plan_run(recipe, run)
+    check_files(recipe, log)
     run.path.mkdir(parents=True, exist_ok=True)
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
     done: dict[str, Artifact] = {}
@@ -182,6 +212,10 @@ def run_alone(
 
 def _sources_of(stage: Stage, sources: dict[str, str]) -> dict[str, str]:
     """The hashes of the files that a stage itself opens."""
-    used = {"data": ("train", "validation", "test"), "model": ("model",), "distill": ("student",)}
+    used = {
+        "data": ("train", "validation", "test"),
+        "model": ("model",),
+        "distill": ("student", "teacher", "prompts"),
+    }
     names = [name for section in stage.sections for name in used.get(section, ())]
     return {name: sources[name] for name in names if name in sources}

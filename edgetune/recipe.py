@@ -72,10 +72,6 @@ class DataSection(Section):
 class Training(Section):
     """Knobs that every kind of training has."""
 
-    method: Literal["qlora", "lora", "full"] = Field(
-        "qlora",
-        description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",
-    )
     rank: Count = Field(16, description="LoRA rank")
     alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
     dropout: Fraction = Field(0.0, description="LoRA dropout")
@@ -98,6 +94,10 @@ class Training(Section):
 class TuneSection(Training):
     """Fine-tune the base: the result is the teacher."""
 
+    method: Literal["qlora", "lora", "full"] = Field(
+        "qlora",
+        description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",
+    )
     packing: bool = Field(True, description="fill sequences of data.max_length with several rows")
     pack_length: Count | None = Field(
         None, description="tokens a packed sequence; absent: max_length"
@@ -115,18 +115,54 @@ class Student(Section):
 
 
 class DistillSection(Training):
-    """Train a smaller student on the teacher's cached distribution."""
+    """Train a smaller student on what the teacher says."""
 
-    method: Literal["qlora", "lora", "full"] = Field(
+    method: Literal["cached", "online", "sequence"] = Field(
+        "cached",
+        description="cached: the teacher's distribution, kept once; online: the teacher stays in "
+        "memory; sequence: the teacher writes the answers",
+    )
+    train: Literal["full", "lora", "qlora"] = Field(
         "full", description="how the student is trained"
+    )
+    teacher: str | None = Field(
+        None, description="a model folder or GGUF file that teaches in place of the tuned model"
+    )
+    prompts: str | None = Field(
+        None,
+        description="file of rows whose answers the teacher writes; the student learns them too",
     )
     learning_rate: Positive = Field(1e-3, description="peak of the cosine schedule")
     student: Student = Field(default_factory=Student)
+    kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="weight of the teacher's part; cross-entropy to the answer has the rest"
+    )
+    kl_warmup: Fraction = Field(
+        0.0, description="share of the steps over which kl_weight grows from 0"
+    )
+    temperature: Positive = Field(1.0, description="of both softmaxes in the teacher's part")
+    targets: Literal["sample", "top_k"] = Field(
+        "sample",
+        description="what the cache keeps: an unbiased sample, or the largest and the rest",
+    )
     samples: Annotated[int, Field(ge=1, le=255)] = Field(
         64, description="draws from the teacher's distribution kept a token"
     )
-    kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.8, description="weight of forward KL; cross-entropy has the rest"
+    top_k: Annotated[int, Field(ge=1, le=1024)] = Field(
+        20, description="entries kept a token by targets: top_k"
+    )
+    cache: str | None = Field(
+        None, description="folder of the teacher's cache; absent: one a key beside the stage"
+    )
+    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"] = Field(
+        "forward_kl", description="what method: online minimises"
+    )
+    divergence_mix: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="beta of jsd, alpha of skewed_kl"
+    )
+    max_new_tokens: Count = Field(256, description="longest answer that the teacher writes")
+    kernels: Literal["auto", "torch", "triton"] = Field(
+        "auto", description="what computes the losses; auto: Triton on a GPU"
     )
     baseline: bool = Field(True, description="also train the same student without the teacher")
 

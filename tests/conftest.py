@@ -6,6 +6,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Before anything imports triton: without a GPU its kernels are interpreted.
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from pathlib import Path
 
@@ -95,12 +98,16 @@ def assets() -> Path:
 @pytest.fixture
 def device_rows(tmp_path: Path) -> Path:
     """A small file of prompt/completion rows that a tiny model can learn."""
+    return write_device_rows(tmp_path / "rows.jsonl")
+
+
+def write_device_rows(path: Path) -> Path:
+    """Write 36 rows of orders for lights, which a tiny model can learn."""
     rooms = ["kitchen", "bedroom", "garage", "hall"]
     lines = [
         f'{{"prompt": "light {room} {level}", "completion": "{{\\"{room}\\": {level}}}"}}\n'
         for room in rooms
         for level in range(10, 100, 10)
     ]
-    path = tmp_path / "rows.jsonl"
     path.write_text("".join(lines), encoding="utf-8")
     return path

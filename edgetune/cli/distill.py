@@ -15,16 +15,34 @@ from edgetune.cli.stage import open_trained, run_stage
 @click.option(
     "--teacher",
     type=click.Path(path_type=Path),
-    help="Folder of `edgetune tune`, or a PEFT adapter over --model.",
+    help="Folder of `edgetune tune`, a PEFT adapter over --model, a model folder, or a GGUF file.",
 )
-@click.option("--layers", type=int, help="Layers of the base that the student keeps.")
-@click.option("--student", help="Another model with the same tokenizer, instead of a depth cut.")
+@click.option("--layers", type=int, help="Layers of the teacher that the student keeps.")
+@click.option("--student", help="Another model to teach, instead of a depth cut.")
+@click.option(
+    "--method",
+    type=click.Choice(["cached", "online", "sequence"]),
+    help="What the student learns from: kept distributions, a resident teacher, its answers.",
+)
+@click.option("--train", type=click.Choice(["full", "lora", "qlora"]), help="What trains.")
+@click.option("--prompts", help="File of rows whose answers the teacher writes.")
+@click.option("--cache", help="Folder of the teacher's cache, to share between runs.")
 @model_options
 @training_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the student.")
 @recipe_options
 def command(teacher: Path | None, **options: Any) -> None:
-    """Train a smaller student on the tuned teacher's cached distribution."""
+    """Train a smaller student on what the teacher says."""
     options["student.layers"] = options.pop("layers")
     options["student.path"] = options.pop("student")
-    run_stage("distill", {"tune": open_trained(teacher, "--teacher", options)}, options)
+    inputs = {}
+    if teacher is not None and _teaches_as_it_stands(teacher):
+        options["teacher"] = str(teacher)
+        options["model"] = options["model"] or options["student.path"] or str(teacher)
+    else:
+        inputs["tune"] = open_trained(teacher, "--teacher", options)
+    run_stage("distill", inputs, options)
+
+
+def _teaches_as_it_stands(path: Path) -> bool:
+    return path.suffix == ".gguf" or (path / "config.json").is_file()

@@ -65,7 +65,6 @@ def model_options(function: F) -> F:
 def training_options(function: F) -> F:
     """Add the few training knobs people reach for."""
     options = (
-        click.option("--method", type=click.Choice(["qlora", "lora", "full"]), help="What trains."),
         click.option("--rank", type=int, help="LoRA rank."),
         click.option("--learning-rate", type=float, help="Peak learning rate."),
         click.option("--epochs", type=float, help="Passes over the rows."),

@@ -13,6 +13,7 @@ from edgetune.cli.stage import run_stage
 
 @click.command("tune")
 @model_options
+@click.option("--method", type=click.Choice(["qlora", "lora", "full"]), help="What trains.")
 @training_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the adapter.")
 @recipe_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,19 @@ class Encoder:
     max_length: int
     system: str | None
     stop_ids: tuple[int, ...]
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """A hash of what decides the ids of a text."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        text = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab())
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def template_hash(self) -> str:
+        """A hash of the chat template, the end token and the system message."""
+        parts = [str(self.tokenizer.chat_template), self.end_id, self.system]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def encode(self, row: Row) -> Encoded:
         """Return the row's ids and which of them train: answers and their end tokens, or all text.

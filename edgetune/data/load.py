@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgetune.data.files import Record, read_records, saved_splits
-from edgetune.data.rows import KEYS, Row, detect_format, make_row
+from edgetune.data.rows import KEYS, Row, detect_format, fill_answer, make_row
 from edgetune.data.split import choose_rows, count_prompts, count_shared, split_validation
 from edgetune.errors import InputError
 from edgetune.log import Log
@@ -88,13 +88,20 @@ def find_sources(section: DataSection) -> dict[str, Path]:
     return sources
 
 
-def load_rows(path: Path, section: DataSection, log: Log, split: str = "train") -> Loaded:
+def load_rows(
+    path: Path, section: DataSection, log: Log, split: str = "train", answered: bool = True
+) -> Loaded:
     """Read one source whole, say its shape, and refuse or skip its malformed rows.
+
+    With ``answered`` false the rows need no last answer; what they have in its place means nothing.
 
     Raises:
         InputError: as :func:`load_splits`.
     """
     records = list(read_records(path, split))
+    if not answered:
+        answer = section.columns.completion if section.columns else "completion"
+        records = [replace(one, value=fill_answer(one.value, answer)) for one in records]
     format, said = choose_format(records, section, path)
     loaded = Loaded([], format)
     for record in records:

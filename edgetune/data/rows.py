@@ -189,3 +189,21 @@ def _list(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
 def _kind(value: Any) -> str:
     names = {type(None): "null", str: "text", dict: "an object", list: "a list", bool: "a boolean"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else "unusable")
+
+
+def fill_answer(value: dict[str, Any] | None, completion: str) -> dict[str, Any] | None:
+    """Return a raw row with a placeholder where its last answer is missing or empty.
+
+    ``completion`` is the column that an answer would be in, for rows of two columns.
+    """
+    if value is None:
+        return None
+    for key in ("messages", "conversations"):
+        turns = value.get(key)
+        if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
+            names = ("from", "value") if "from" in turns[-1] else ("role", "content")
+            if ROLES.get(str(turns[-1].get(names[0]))) == "user":
+                return {**value, key: [*turns, {names[0]: "assistant", names[1]: "-"}]}
+            return value
+    column = "output" if "instruction" in value else completion
+    return value if value.get(column) else {**value, column: "-"}

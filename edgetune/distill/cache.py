@@ -1,21 +1,18 @@
-"""The teacher's distribution at trained positions, kept as an unbiased sparse sample.
+"""The teacher's distributions on disk: made once, resumed where a kill left off, shared by runs.
 
-A fixed number of tokens is drawn from the teacher's softmax, with replacement, and the unique ids
-are kept with their counts (Anshumann et al. 2025, arXiv 2503.16870, section 3: random sampling
-knowledge distillation). counts / draws estimates the distribution without bias; a top-k cut does
-not.
-
-Layout: one ``.npz`` a shard of rows, written under a temporary name and renamed, so a killed pass
-goes on at the first missing shard. ``offsets[position]`` … ``offsets[position + 1]`` index ``ids``
-and ``counts``; positions of a row are consecutive, rows start at ``starts``.
+A folder of shards (:mod:`edgetune.distill.shard`) and ``cache.json``, which says what they are of.
+Five things make a cache what it is: teacher, tokenizer, template, data and settings; one of another
+is refused by the name of what differs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,110 +22,185 @@ import torch
 
 from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
+from edgetune.distill.shard import Layout, Shard, write_shard
+from edgetune.distill.targets import SHARE_SCALE, Entries, cut_top_k, draw_sample
+from edgetune.distill.teacher import Teacher
 from edgetune.errors import InputError
-from edgetune.log import Log, bytes_text
-from edgetune.models.head import head_only_at
+from edgetune.log import Log, bytes_text, clock
+from edgetune.models.hardware import require_room
 
-SHARD_ROWS = 1024
-BATCH_TOKENS = 4096  # of a forward pass of the teacher
+NAME = "cache.json"
+SHARD_TOKENS = 131_072  # what a kill can cost at most
+PROBE_ROWS = 16  # of which size and time are estimated
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a distribution is kept.
+
+    Attributes:
+        kind: ``sample`` or ``top_k``.
+        count: draws, or k.
+        temperature: of the teacher's softmax.
+        seed: of the draws.
+    """
+
+    kind: str = "sample"
+    count: int = 64
+    temperature: float = 1.0
+    seed: int = 0
+
+    def layout(self, vocabulary: int) -> Layout:
+        """Return how its shards are packed."""
+        if self.kind == "top_k":
+            return Layout(vocabulary, k=self.count)
+        return Layout(vocabulary, draws=self.count)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hashes of three of the five things; the other two are told from rows and settings."""
+
+    teacher: str
+    tokenizer: str
+    template: str
 
 
 @dataclass(frozen=True)
 class Target:
-    """The sampled distribution at one row's trained positions, in order."""
+    """A row's distributions at its trained positions, in order.
 
-    offsets: np.ndarray  # [positions + 1]
-    ids: np.ndarray  # [entries]
-    counts: np.ndarray  # [entries], summing to the draws at each position
+    Attributes:
+        lengths: entries a position, [P].
+        ids: tokens, [E].
+        share: their probabilities, float32 [E].
+        tail: what is left for other tokens, float32 [P]; none of a sample.
+    """
+
+    lengths: np.ndarray
+    ids: np.ndarray
+    share: np.ndarray
+    tail: np.ndarray | None
 
 
 class Cache:
-    """Reads what :func:`fill_cache` wrote; rows are found by their index."""
+    """Reads what :func:`fill_cache` wrote; rows are found by their index.
+
+    Raises:
+        InputError: a cache that is unfinished or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.header: dict[str, Any] = json.loads((folder / "cache.json").read_text())
-        self.draws: int = self.header["draws"]
-        self._targets: list[Target] = []
-        for number in range(self.header["shards"]):
-            with np.load(folder / f"{number:05d}.npz", allow_pickle=False) as shard:
-                starts, offsets = shard["starts"], shard["offsets"].astype(np.int64)
-                ids, counts = shard["ids"], shard["counts"]
-            for first, last in pairwise(starts):
-                low, high = offsets[first], offsets[last]
-                self._targets.append(
-                    Target(offsets[first : last + 1] - low, ids[low:high], counts[low:high])
-                )
+        header = _read_header(folder)
+        self.settings = Settings(**header["settings"])
+        self.vocabulary: int = header["vocabulary"]
+        self.positions: int = header["positions"]
+        self._firsts: list[int] = header["shards"]
+        layout = self.settings.layout(self.vocabulary)
+        self._shards = [Shard(_shard_path(folder, n), layout) for n in range(len(self._firsts))]
+        self._rows = sum(map(len, self._shards))
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return self._rows
 
     def __getitem__(self, row: int) -> Target:
-        return self._targets[row]
+        number = bisect_right(self._firsts, row) - 1
+        entries = self._shards[number][row - self._firsts[number]]
+        if self.settings.kind == "sample":
+            share = (entries.counts / self.settings.count).astype(np.float32)
+            return Target(entries.lengths, entries.ids, share, None)
+        share = (entries.counts / SHARE_SCALE).astype(np.float32)
+        first = np.cumsum(entries.lengths) - entries.lengths
+        sums = np.add.reduceat(entries.counts, first) if len(first) else np.zeros(0)
+        tail = ((SHARE_SCALE - sums) / SHARE_SCALE).astype(np.float32)
+        return Target(entries.lengths, entries.ids, share, tail)
 
     @property
     def bytes(self) -> int:
         """Bytes on disk."""
-        return sum(p.stat().st_size for p in self.folder.iterdir())
+        return sum(path.stat().st_size for path in self.folder.iterdir())
 
 
 def fill_cache(
-    teacher: Any, rows: Sequence[Encoded], draws: int, seed: int, folder: Path, log: Log
+    teacher: Teacher,
+    rows: Sequence[Encoded],
+    settings: Settings,
+    origin: Origin,
+    folder: Path,
+    log: Log,
 ) -> Cache:
     """Run the teacher over ``rows`` once and write the cache, continuing where a kill left it.
 
     Args:
-        teacher: model in eval mode.
+        teacher: who is asked.
         rows: encoded rows; only trained positions are kept.
-        draws: samples a position.
-        seed: with the shard's number it fixes the draws, so a resumed pass gives the same bytes.
+        settings: how distributions are kept; the seed and a row's number fix its draws, so a
+            resumed pass gives the same bytes.
+        origin: what teacher, tokenizer and template are.
         folder: where the shards lie.
         log: size and time are told before the work.
 
     Raises:
-        InputError: the folder holds a cache of other rows or draws.
+        InputError: the folder holds a cache of something else, or the disk is too small.
     """
+    firsts = _cut(rows)
+    header = {
+        "version": _VERSION,
+        **asdict(origin),
+        "data": hash_rows(rows),
+        "settings": asdict(settings),
+        "vocabulary": teacher.vocabulary,
+        "positions": sum(sum(row.trained[1:]) for row in rows),
+        "shards": firsts,
+    }
+    check_header(folder, header)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-len(rows) // SHARD_ROWS)
-    positions = sum(sum(row.trained) for row in rows)
-    header = {"version": 1, "draws": draws, "seed": seed, "shards": shards, "rows": hash_rows(rows)}
-    check_header(folder / "cache.json", header)
-    # A tuned teacher is sure of most tokens: 1 to 4 unique ids a position, 3 to 5 bytes each.
-    log.say(
-        f"teacher's cache: {positions:,} positions in {shards} shards, at most "
-        f"{bytes_text(positions * (draws * 5 + 4))}, usually a tenth"
-    )
-    tokens = sum(len(row.ids) for row in rows)
-    with log.progress("teacher", tokens) as bar:
-        for number in range(shards):
-            part = rows[number * SHARD_ROWS : (number + 1) * SHARD_ROWS]
-            path = folder / f"{number:05d}.npz"
-            if path.exists():
-                bar.skip(sum(len(row.ids) for row in part))
+    layout = settings.layout(teacher.vocabulary)
+    missing = [n for n in range(len(firsts)) if not _whole(_shard_path(folder, n), layout, log)]
+    if not missing:
+        log.say(f"the teacher's cache is there already ({folder})")
+        return Cache(folder)
+    write_atomic(folder / NAME, json.dumps(header))
+    edges = [*firsts, len(rows)]
+    _estimate(teacher, rows, settings, folder, log)
+    with log.progress("teacher", sum(len(row.ids) for row in rows)) as bar:
+        for number, (first, last) in enumerate(pairwise(edges)):
+            if number not in missing:
+                bar.skip(sum(len(row.ids) for row in rows[first:last]))
                 continue
-            shard = sample_rows(teacher, part, draws, seed * 1_000_003 + number, bar)
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                np.savez(file, **shard)
-            temporary.replace(path)
-    write_atomic(folder / "cache.json", json.dumps(header))
+            kept = keep_rows(teacher, rows[first:last], settings, first, bar)
+            write_shard(_shard_path(folder, number), kept, layout)
     cache = Cache(folder)
-    log.say(
-        f"cache: {bytes_text(cache.bytes)}, {cache.bytes / max(positions, 1):.1f} bytes a position"
-    )
+    each = cache.bytes / max(cache.positions, 1)
+    log.say(f"teacher's cache: {bytes_text(cache.bytes)}, {each:.1f} bytes a trained token")
     return cache
 
 
-def check_header(path: Path, header: dict[str, Any]) -> None:
-    """Refuse a cache made of something else, naming what differs."""
-    if not path.exists():
-        return
-    found = json.loads(path.read_text())
-    different = [name for name in header if found.get(name) != header[name]]
-    if different:
-        raise InputError(
-            f"this cache is of another {', '.join(different)}", where=str(path), hint="delete it"
-        )
+def keep_rows(
+    teacher: Teacher, rows: Sequence[Encoded], settings: Settings, first: int, bar: Any = None
+) -> list[Entries]:
+    """Return what is kept of each row; ``first`` is the number of the first among all rows."""
+    found: dict[int, Entries] = {}
+    for index, logits_NV in teacher.score(rows):
+        probabilities_NV = (logits_NV / settings.temperature).softmax(-1)
+        if settings.kind == "top_k":
+            found[index] = cut_top_k(probabilities_NV, settings.count)
+        else:
+            # One generator a row: what is drawn does not depend on how rows were batched.
+            generator = torch.Generator(probabilities_NV.device)
+            generator.manual_seed(settings.seed * 1_000_003 + first + index)
+            found[index] = draw_sample(probabilities_NV, settings.count, generator)
+        if bar is not None:
+            bar.update(len(rows[index].ids))
+    return [found[index] for index in range(len(rows))]
+
+
+def cache_key(origin: Origin, data: str, settings: Settings, vocabulary: int) -> str:
+    """Return the name of the folder for a cache of these five things."""
+    text = json.dumps([asdict(origin), data, asdict(settings), vocabulary], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def hash_rows(rows: Sequence[Encoded]) -> str:
@@ -137,59 +209,82 @@ def hash_rows(rows: Sequence[Encoded]) -> str:
     for row in rows:
         digest.update(np.asarray(row.ids, dtype=np.int32).tobytes())
         digest.update(bytes(row.trained))
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
-@torch.no_grad()
-def sample_rows(
-    teacher: Any, rows: Sequence[Encoded], draws: int, seed: int, bar: Any
-) -> dict[str, np.ndarray]:
-    """Return a shard's arrays. Rows of equal length share a forward pass, so nothing is padded."""
-    device = next(teacher.parameters()).device
-    # One generator a row: what is drawn does not depend on how rows were batched.
-    found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    by_length: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_length.setdefault(len(row.ids), []).append(index)
-    for length, members in sorted(by_length.items()):
-        size = max(1, BATCH_TOKENS // length)
-        for start in range(0, len(members), size):
-            batch = members[start : start + size]
-            ids_BT = torch.tensor([rows[i].ids for i in batch], device=device)
-            # The logits at t speak of the token at t + 1.
-            asked_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-            asked_BT[:, :-1] = torch.tensor([rows[i].trained[1:] for i in batch], device=device)
-            with head_only_at(teacher, asked_BT):
-                logits_PV = teacher(input_ids=ids_BT, use_cache=False).logits
-            logits_of_rows = logits_PV.split(asked_BT.sum(dim=1).tolist())
-            for logits_NV, index in zip(logits_of_rows, batch, strict=True):
-                probabilities = logits_NV.float().softmax(-1).cpu()
-                generator = torch.Generator().manual_seed(seed * SHARD_ROWS + index)
-                found[index] = _draw(probabilities, draws, generator)
-            bar.update(length * len(batch))
-    parts = [found[i] for i in range(len(rows))]
-    positions = np.array([len(offsets) for offsets, _, _ in parts])
-    lengths = np.concatenate([offsets for offsets, _, _ in parts]).astype(np.int32)
-    return {
-        "starts": np.concatenate([[0], positions.cumsum()]).astype(np.int32),
-        "offsets": np.concatenate([[0], lengths.cumsum()]).astype(np.int32),
-        "ids": np.concatenate([ids for _, ids, _ in parts]),
-        "counts": np.concatenate([counts for _, _, counts in parts]),
-    }
+def check_header(folder: Path, header: dict[str, Any]) -> None:
+    """Refuse a cache made of something else, naming which of the five differs."""
+    if not (folder / NAME).exists():
+        return
+    found = _read_header(folder)
+    names = ("teacher", "tokenizer", "template", "data", "settings")
+    different = [name for name in names if found.get(name) != header[name]]
+    different += ["vocabulary"] if not different and found != header else []
+    if different:
+        raise InputError(
+            f"this cache is of another {', '.join(different)}",
+            where=str(folder),
+            hint="delete it, or name another folder in distill.cache",
+        )
 
 
-def _draw(
-    probabilities_PV: torch.Tensor, draws: int, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return entries a position [P], and the unique ids and counts of all positions in a row."""
-    if not len(probabilities_PV):
-        return np.zeros(0, np.int32), np.zeros(0, np.uint32), np.zeros(0, np.uint8)
-    drawn_PN = torch.multinomial(probabilities_PV, draws, replacement=True, generator=generator)
-    sorted_PN = drawn_PN.sort(dim=1).values.numpy()
-    first_PN = np.ones_like(sorted_PN, dtype=bool)
-    first_PN[:, 1:] = sorted_PN[:, 1:] != sorted_PN[:, :-1]
-    at = np.flatnonzero(first_PN.ravel())
-    counts = np.diff(np.append(at, first_PN.size))  # a run ends where the next one starts
-    small = probabilities_PV.shape[1] <= 2**16
-    ids = sorted_PN.ravel()[at].astype(np.uint16 if small else np.uint32)
-    return first_PN.sum(axis=1).astype(np.int32), ids, counts.astype(np.uint8)
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if header["version"] != _VERSION:
+            raise ValueError(f"its version is {header['version']}, not {_VERSION}")
+        return dict(header)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"no readable cache of a teacher: {error}", where=str(folder), hint="delete it"
+        ) from error
+
+
+def _cut(rows: Sequence[Encoded]) -> list[int]:
+    """Return the first row of each shard."""
+    firsts, tokens = [], SHARD_TOKENS
+    for number, row in enumerate(rows):
+        if tokens >= SHARD_TOKENS:
+            firsts.append(number)
+            tokens = 0
+        tokens += len(row.ids)
+    return firsts
+
+
+def _shard_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.safetensors"
+
+
+def _whole(path: Path, layout: Layout, log: Log) -> bool:
+    if not path.exists():
+        return False
+    try:
+        Shard(path, layout)
+    except InputError:
+        log.warn(f"{path.name} of the teacher's cache is damaged: made again")
+        return False
+    return True
+
+
+def _estimate(
+    teacher: Teacher, rows: Sequence[Encoded], settings: Settings, folder: Path, log: Log
+) -> None:
+    """Say size and time, told from a few rows, and refuse a disk without room for it."""
+    some = list(rows[:: max(1, len(rows) // PROBE_ROWS)][:PROBE_ROWS])
+    began = time.monotonic()
+    kept = keep_rows(teacher, some, settings, 0)
+    tokens = sum(len(row.ids) for row in some)
+    speed = tokens / max(time.monotonic() - began, 1e-6)
+    probe = folder / "probe"
+    write_shard(probe, kept, settings.layout(teacher.vocabulary))
+    held = max(1, sum(len(entries.lengths) for entries in kept))
+    each = probe.stat().st_size / held
+    probe.unlink()
+    positions = sum(sum(row.trained[1:]) for row in rows)
+    total = sum(len(row.ids) for row in rows)
+    log.say(
+        f"teacher's cache: {positions:,} trained tokens, about {each:.0f} bytes each, "
+        f"{bytes_text(positions * each)}; {total:,} tokens to read, about "
+        f"{clock(total / speed)} at {speed:,.0f} tokens/s → {folder}"
+    )
+    require_room(folder, int(2 * positions * each), "the teacher's cache")

@@ -1,4 +1,4 @@
-"""The head run only where its logits are asked for."""
+"""The head run only where its logits are asked for, or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from edgetune.ops.linear_loss import Head
 
 
 @contextmanager
@@ -26,3 +28,48 @@ def head_only_at(model: Any, chosen_BT: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def hidden_at(model: Any, chosen_BT: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+    """Return the hidden states [P, D] that the head would get at the chosen positions."""
+    kept: list[torch.Tensor] = []
+
+    def take(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        kept.append(arguments[0][chosen_BT])
+        return kept[0][:0]  # the head computes nothing
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(take)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+def find_head(model: Any) -> Head | None:
+    """Return what makes this model's logits of its hidden states, or none where that is unknown.
+
+    The formula is proven on a few tokens: a family that does something else to its logits, or a
+    head with an adapter on it, has none.
+    """
+    layer = model.get_output_embeddings()
+    if type(layer) is not torch.nn.Linear:
+        return None
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+    cap = float(getattr(config, "final_logit_softcapping", None) or 0.0)
+    head = Head(layer.weight, layer.bias, scale, cap)
+    ids_BT = torch.arange(1, 5, device=layer.weight.device)[None]
+    every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            wanted_PV = model(input_ids=ids_BT, use_cache=False).logits[0].float()
+            found_PV = head.logits(hidden_at(model, every_BT, input_ids=ids_BT))
+    finally:
+        model.train(was_training)
+    close = 1e-2 if layer.weight.dtype != torch.float32 else 1e-4
+    off = (wanted_PV - found_PV).abs().max() / wanted_PV.abs().max().clamp(min=1e-6)
+    return head if float(off) < close else None

@@ -35,9 +35,6 @@ class Torch:
         self.ref, self.threads, self.device = ref, threads, device
         self._tokenizer: Any = load_tokenizer(ref.base)
         self._model: Any = load_model(ref, "bfloat16" if device == "cuda" else "float32", device)
-        # Prompts of several lengths are padded on the left where the model takes positions.
-        plain = self._model.get_base_model() if ref.adapter else self._model
-        self._pads = "position_ids" in inspect.signature(plain.forward).parameters
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -63,9 +60,7 @@ class Torch:
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
-        group = greedy.similar_length_groups if self._pads else greedy.equal_length_groups
-        groups = group(prompts, SEQUENCES)
-        return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
+        return generate(self._model, prompts, max_new_tokens, stop_ids)
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         return greedy.stream(self._start, prompt, max_new_tokens)
@@ -76,6 +71,26 @@ class Torch:
 
     def _start(self, prompts: greedy.Prompts) -> _Sequences:
         return _Sequences(self._model, prompts, self.device)
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+) -> list[list[int]]:
+    """Return each prompt's greedy continuation by a model in eval mode, without the stop id."""
+    device = next(model.parameters()).device.type
+    # Prompts of several lengths are padded on the left where the model takes positions.
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    pads = "position_ids" in inspect.signature(plain.forward).parameters
+    group = greedy.similar_length_groups if pads else greedy.equal_length_groups
+    groups = group(prompts, SEQUENCES)
+
+    def start(together: greedy.Prompts) -> _Sequences:
+        return _Sequences(model, together, device)
+
+    return greedy.generate(start, prompts, groups, max_new_tokens, stop_ids)
 
 
 class _Sequences:

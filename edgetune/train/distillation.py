@@ -1,4 +1,4 @@
-"""Train a student on its own: the teacher has left its distribution in the cache."""
+"""Train a student on its own: what it is taught by is an argument."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache
-from edgetune.distill.losses import cross_entropy_sum, mixed_sum
+from edgetune.distill.losses import Answers, StudentLoss, loss_of, pad_targets
 from edgetune.log import Log
-from edgetune.models.head import head_only_at
+from edgetune.models.head import find_head
+from edgetune.ops import choose
 from edgetune.recipe import DistillSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
@@ -24,7 +24,7 @@ from edgetune.train.sft import keep_trainable_float32
 
 
 class Rows(Dataset):  # type: ignore[type-arg]
-    """Encoded rows with their targets, when there is a teacher."""
+    """Encoded rows with their targets, when there is a cache."""
 
     def __init__(self, rows: Sequence[Encoded], cache: Cache | None) -> None:
         self._rows, self._cache = rows, cache
@@ -42,13 +42,13 @@ class Rows(Dataset):  # type: ignore[type-arg]
         return {"row": row, "target": self._cache[index] if self._cache else None}
 
 
-def collate(examples: list[dict[str, Any]], pad_id: int, draws: int) -> dict[str, torch.Tensor]:
+def collate(examples: list[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad a batch to its longest row.
 
     Returns:
         ``input_ids``, ``attention_mask``, ``labels`` [B, T], labels already shifted to the position
-        that predicts them (−100 elsewhere); with a teacher ``teacher_ids``, ``teacher_share``
-        [P, K] for the P trained positions in row-major order.
+        that predicts them (−100 elsewhere); with a cache also its targets for the trained
+        positions in row-major order.
     """
     rows = [example["row"] for example in examples]
     longest = max(len(row.ids) for row in rows)
@@ -63,28 +63,18 @@ def collate(examples: list[dict[str, Any]], pad_id: int, draws: int) -> dict[str
         labels_BT[line, : len(ids) - 1] = torch.where(trained, ids[1:], -100)
     batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
     targets = [example["target"] for example in examples]
-    if targets[0] is None:
-        return batch
-    lengths = np.concatenate([np.diff(target.offsets) for target in targets])
-    filled_PK = np.arange(int(lengths.max(initial=1)))[None, :] < lengths[:, None]
-    ids_PK = np.zeros(filled_PK.shape, dtype=np.int64)
-    share_PK = np.zeros(filled_PK.shape, dtype=np.float32)
-    ids_PK[filled_PK] = np.concatenate([target.ids for target in targets])
-    share_PK[filled_PK] = np.concatenate([target.counts for target in targets]) / draws
-    return {
-        **batch,
-        "teacher_ids": torch.from_numpy(ids_PK),
-        "teacher_share": torch.from_numpy(share_PK),
-    }
+    return batch if targets[0] is None else {**batch, **pad_targets(targets)}
 
 
 class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
-    """Transformers' trainer with the mixed loss, summed over tokens and divided once a step."""
+    """Transformers' trainer with one of the losses, summed over tokens and divided once a step."""
 
-    def __init__(self, *, kl_weight: float, **settings: Any) -> None:
+    def __init__(self, *, loss: StudentLoss, **settings: Any) -> None:
         super().__init__(**settings)
         self._lengths: list[int] = settings["train_dataset"].lengths
-        self._kl_weight = kl_weight
+        self._loss = loss
+        self._answers = Answers(choose("sparse_loss", "torch"))
+        self._head = find_head(settings["model"])
         self.model_accepts_loss_kwargs = True  # the loss divides by the whole step's tokens itself
 
     def row_lengths(self) -> Sequence[int]:
@@ -97,33 +87,27 @@ class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        labels_BT = inputs["labels"]
-        trained_BT = labels_BT != -100
-        labels_P = labels_BT[trained_BT]
-        with head_only_at(model, trained_BT):
-            outputs = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                use_cache=False,
-            )
-        logits_PV = outputs.logits
-        if "teacher_ids" in inputs and model.training:
-            loss = mixed_sum(
-                logits_PV,
-                labels_P,
-                inputs["teacher_ids"],
-                inputs["teacher_share"],
-                self._kl_weight,
-            )
-        else:
-            loss = cross_entropy_sum(logits_PV, labels_P)
-        count = num_items_in_batch if num_items_in_batch is not None else labels_P.numel()
-        loss = loss / count
-        return (loss, outputs) if return_outputs else loss
+        # Validation is always against the answers, so that student and baseline can be compared.
+        total, positions = loss_of(
+            model, self._head, inputs, self._loss if model.training else self._answers
+        )
+        loss = total / (num_items_in_batch if num_items_in_batch is not None else positions)
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+
+class TellProgress(TrainerCallback):  # type: ignore[misc]
+    """Tells the loss how far training is, before every step, resumed or not."""
+
+    def __init__(self, loss: StudentLoss) -> None:
+        self._loss = loss
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._loss.prepare(state.global_step / max(1, state.max_steps))
 
 
 def train_student(
     student: Any,
+    loss: StudentLoss,
     cache: Cache | None,
     train: Sequence[Encoded],
     validation: Sequence[Encoded],
@@ -134,11 +118,12 @@ def train_student(
     role: str,
     log: Log,
 ) -> Outcome:
-    """Train ``student``; with ``cache`` to the teacher, without it to the answers alone.
+    """Train ``student``.
 
     Args:
         student: adapters added, or all parameters trainable.
-        cache: of exactly these ``train`` rows, or none for the baseline.
+        loss: what it is taught by.
+        cache: of exactly these ``train`` rows, where the loss reads one.
         role: ``student`` or ``baseline``: names the checkpoints and the curve.
     """
     keep_trainable_float32(student)
@@ -146,14 +131,14 @@ def train_student(
     steps = count_steps(section, len(train))
     folder = out / "scratch" / role
     arguments = trainer_arguments(section, steps, folder, seed, device, bool(validation))
-    draws = cache.draws if cache else 1
     trainer = DistillationTrainer(
-        kl_weight=section.kl_weight,
+        loss=loss,
         model=student,
         args=TrainingArguments(**arguments),
         train_dataset=Rows(train, cache),
         eval_dataset=Rows(validation, None) if validation else None,
-        data_collator=lambda examples: collate(examples, pad_id, draws),
+        data_collator=lambda examples: collate(examples, pad_id),
+        callbacks=[TellProgress(loss)],
     )
     tokens = sum(len(row.ids) for row in train) / len(train)
     outcome = run_trainer(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgetune.data.load import load_splits
-from edgetune.data.rows import Message, make_row
+from edgetune.data.rows import Message, fill_answer, make_row
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.recipe import Columns, DataSection
@@ -182,3 +182,29 @@ def test_saved_dict_brings_its_splits(tmp_path: Path) -> None:
     loaded = load_splits(DataSection(train=str(tmp_path / "saved")), 0, QUIET)
     assert loaded.test[0].prompt[0].content == "test"
     assert loaded.validation[0].where.endswith("[validation]: row 1")
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "wanted"),
+    [
+        ({"prompt": "a"}, "completion", {"prompt": "a", "completion": "-"}),
+        ({"prompt": "a", "completion": ""}, "completion", {"prompt": "a", "completion": "-"}),
+        ({"prompt": "a", "completion": "b"}, "completion", {"prompt": "a", "completion": "b"}),
+        ({"instruction": "a"}, "completion", {"instruction": "a", "output": "-"}),
+        ({"question": "a"}, "reply", {"question": "a", "reply": "-"}),
+        (
+            {"messages": [{"role": "user", "content": "a"}]}, "completion",
+            {"messages": [{"role": "user", "content": "a"},
+                          {"role": "assistant", "content": "-"}]},
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}]}, "completion",
+            {"conversations": [{"from": "human", "value": "a"},
+                               {"from": "assistant", "value": "-"}]},
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_need_no_answer(
+    value: dict[str, Any], column: str, wanted: dict[str, Any]
+) -> None:
+    assert fill_answer(value, column) == wanted

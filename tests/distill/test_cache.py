@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,23 @@ import torch
 
 from edgetune.data.encode import Encoded
 from edgetune.distill import cache as module
-from edgetune.distill.cache import Cache, fill_cache
+from edgetune.distill import teacher as teachers
+from edgetune.distill.cache import Cache, Origin, Settings, fill_cache
+from edgetune.distill.teacher import RuntimeTeacher, TorchTeacher
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from tests.model_files import make_gguf
 
 QUIET = Log(quiet=True)
+ORIGIN = Origin("a teacher", "a tokenizer", "a template")
+SETTINGS = Settings("sample", 30, 1.0, 1)
 
 
 @pytest.fixture
-def teacher(tiny_model: Path) -> torch.nn.Module:
-    return load_model(ModelRef(tiny_model))
+def teacher(tiny_model: Path) -> TorchTeacher:
+    return TorchTeacher(load_model(ModelRef(tiny_model)))
 
 
 @pytest.fixture
@@ -35,69 +41,145 @@ def rows() -> list[Encoded]:
     return made
 
 
+def fill(
+    teacher: TorchTeacher | RuntimeTeacher, rows: list[Encoded], folder: Path,
+    settings: Settings = SETTINGS, origin: Origin = ORIGIN,
+) -> Cache:  # fmt: skip
+    return fill_cache(teacher, rows, settings, origin, folder, QUIET)
+
+
 def read_all(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-def test_positions_and_counts(
-    teacher: torch.nn.Module, rows: list[Encoded], tmp_path: Path
-) -> None:
-    cache = fill_cache(teacher, rows, 50, 1, tmp_path / "c", QUIET)
+def test_positions_and_shares(teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path) -> None:
+    cache = fill(teacher, rows, tmp_path / "c")
     assert len(cache) == len(rows)
+    assert cache.positions == sum(sum(row.trained) for row in rows)
     for row, target in zip(rows, (cache[i] for i in range(len(rows))), strict=True):
-        assert len(target.offsets) - 1 == sum(row.trained)
-        for first, last in zip(target.offsets[:-1], target.offsets[1:], strict=True):
-            assert target.counts[first:last].sum() == 50
-            assert len(set(target.ids[first:last])) == last - first
+        assert len(target.lengths) == sum(row.trained)
+        first = np.cumsum(target.lengths) - target.lengths
+        np.testing.assert_allclose(np.add.reduceat(target.share, first), 1, rtol=1e-6)
+        for at, length in zip(first, target.lengths, strict=True):
+            assert len(set(target.ids[at : at + length])) == length
 
 
-def test_the_sample_is_unbiased(
-    teacher: torch.nn.Module, rows: list[Encoded], tmp_path: Path
-) -> None:
+def test_the_sample_is_unbiased(teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path) -> None:
     row = rows[0]
-    sampled = np.zeros(400)
+    sampled = np.zeros(teacher.vocabulary)
     for seed in range(40):
-        target = fill_cache(teacher, [row], 200, seed, tmp_path / str(seed), QUIET)[0]
-        low, high = target.offsets[0], target.offsets[1]
-        sampled[target.ids[low:high]] += target.counts[low:high] / 200 / 40
-    with torch.no_grad():
-        logits = teacher(input_ids=torch.tensor([row.ids])).logits
-    dense = logits[0, row.trained.index(True) - 1].softmax(-1).numpy()
+        settings = Settings("sample", 200, 1.0, seed)
+        target = fill(teacher, [row], tmp_path / str(seed), settings)[0]
+        sampled[target.ids[: target.lengths[0]]] += target.share[: target.lengths[0]] / 40
+    ((_, logits_NV),) = teacher.score([row])
+    dense = logits_NV[0].softmax(-1).numpy()
     # 8,000 draws: the standard error of a share p is sqrt(p (1 - p) / 8000), at most 0.0056.
-    assert np.abs(sampled[: len(dense)] - dense).max() < 5 * 0.0056
-    assert np.abs(sampled[: len(dense)] - dense).sum() < 0.25
+    assert np.abs(sampled - dense).max() < 5 * 0.0056
+    assert np.abs(sampled - dense).sum() < 0.25
+
+
+def test_top_k_keeps_the_largest_and_the_rest(
+    teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path
+) -> None:
+    cache = fill(teacher, rows, tmp_path / "c", Settings("top_k", 7, 2.0, 1))
+    for index, logits_NV in teacher.score(rows):
+        p = (logits_NV / 2.0).softmax(-1)
+        top = p.topk(7, dim=1)
+        target = cache[index]
+        assert target.tail is not None
+        found = target.share.reshape(-1, 7)
+        np.testing.assert_allclose(found, top.values.numpy(), atol=1.01 / 65_535)
+        np.testing.assert_allclose(found.sum(1) + target.tail, 1, rtol=1e-6)
+        assert np.array_equal(target.ids.reshape(-1, 7), top.indices.numpy())
 
 
 def test_a_killed_pass_gives_the_same_bytes(
-    teacher: torch.nn.Module, rows: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARD_ROWS", 4)
-    fill_cache(teacher, rows, 30, 1, tmp_path / "whole", QUIET)
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    (tmp_path / "killed" / "cache.json").unlink()
-    (tmp_path / "killed" / "00001.npz").unlink()
-    (tmp_path / "killed" / "00002.tmp").write_bytes(b"half")
-    fill_cache(teacher, rows, 30, 1, tmp_path / "killed", QUIET)
-    (tmp_path / "killed" / "00002.tmp").unlink(missing_ok=True)
-    assert read_all(tmp_path / "whole") == read_all(tmp_path / "killed")
+    monkeypatch.setattr(module, "SHARD_TOKENS", 20)
+    fill(teacher, rows, tmp_path / "whole")
+    wanted = read_all(tmp_path / "whole")
+    assert len(wanted) == 4
+    calls = 0
+    score = TorchTeacher.score
+
+    def die(self: TorchTeacher, rows: list[Encoded]):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the estimate, two shards, and then
+            raise KeyboardInterrupt
+        return score(self, rows)
+
+    monkeypatch.setattr(TorchTeacher, "score", die)
+    with pytest.raises(KeyboardInterrupt):
+        fill(teacher, rows, tmp_path / "killed")
+    (tmp_path / "killed" / "00002.safetensors.part").write_bytes(b"half")
+    with pytest.raises(InputError, match="broken shard"):
+        Cache(tmp_path / "killed")
+    calls = 100
+    fill(teacher, rows, tmp_path / "killed")
+    assert read_all(tmp_path / "killed") == wanted
+
+
+def test_a_damaged_shard_alone_is_made_again(
+    teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARD_TOKENS", 20)
+    fill(teacher, rows, tmp_path / "c")
+    wanted = read_all(tmp_path / "c")
+    path = tmp_path / "c" / "00001.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 4
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="not those that were written"):
+        Cache(tmp_path / "c")
+    before = (tmp_path / "c" / "00000.safetensors").stat().st_mtime_ns
+    fill(teacher, rows, tmp_path / "c")
+    assert read_all(tmp_path / "c") == wanted
+    assert (tmp_path / "c" / "00000.safetensors").stat().st_mtime_ns == before
 
 
 def test_batching_does_not_change_the_draws(
-    teacher: torch.nn.Module, rows: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill_cache(teacher, rows, 30, 1, tmp_path / "a", QUIET)
-    monkeypatch.setattr(module, "BATCH_TOKENS", 1)
-    fill_cache(teacher, rows, 30, 1, tmp_path / "b", QUIET)
-    a, b = Cache(tmp_path / "a"), Cache(tmp_path / "b")
-    same = [np.array_equal(a[i].ids, b[i].ids) for i in range(len(rows))]
-    assert all(same)
+    a = fill(teacher, rows, tmp_path / "a")
+    monkeypatch.setattr(teachers, "BATCH_TOKENS", 1)
+    b = fill(teacher, rows, tmp_path / "b")
+    assert all(np.array_equal(a[i].ids, b[i].ids) for i in range(len(rows)))
 
 
+def test_a_gguf_teacher_says_the_same(
+    tiny_model: Path, teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path
+) -> None:
+    from edgetune.runtimes import open_runtime
+
+    runtime = open_runtime(make_gguf(tiny_model))
+    try:
+        file = RuntimeTeacher(runtime, teacher.vocabulary)
+        wanted = dict(teacher.score(rows))
+        for index, logits_NV in file.score(rows):
+            torch.testing.assert_close(logits_NV, wanted[index], rtol=1e-3, atol=1e-3)
+    finally:
+        runtime.close()
+
+
+@pytest.mark.parametrize("part", ["teacher", "tokenizer", "template", "data", "settings"])
 def test_a_foreign_cache_is_refused_by_what_differs(
-    teacher: torch.nn.Module, rows: list[Encoded], tmp_path: Path
+    part: str, teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path
 ) -> None:
-    fill_cache(teacher, rows, 30, 1, tmp_path / "c", QUIET)
-    with pytest.raises(InputError, match="another draws"):
-        fill_cache(teacher, rows, 31, 1, tmp_path / "c", QUIET)
-    with pytest.raises(InputError, match="another rows"):
-        fill_cache(teacher, rows[::-1], 30, 1, tmp_path / "c", QUIET)
+    fill(teacher, rows, tmp_path / "c")
+    origin, settings, given = ORIGIN, SETTINGS, rows
+    if part == "data":
+        given = rows[::-1]
+    elif part == "settings":
+        settings = replace(SETTINGS, count=31)
+    else:
+        origin = replace(ORIGIN, **{part: "another"})
+    with pytest.raises(InputError, match=f"of another {part}\n"):
+        fill(teacher, given, tmp_path / "c", settings, origin)
+
+
+def test_an_unreadable_header(tmp_path: Path) -> None:
+    (tmp_path / "cache.json").write_text(json.dumps({"version": 1}))
+    with pytest.raises(InputError, match="its version is 1, not 2"):
+        Cache(tmp_path)

@@ -1,4 +1,4 @@
-"""tune, distill and merge in every way they can train, on a tiny model."""
+"""tune and merge in every way they can train, on a tiny model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.pipeline import run_alone
 from edgetune.recipe_file import check_tree
-from tests.conftest import make_model
 
 QUIET = Log(quiet=True)
 KNOBS = {"max_steps": 4, "batch_size": 8, "eval_every": 2, "save_every": 2, "learning_rate": 5e-3}
@@ -65,46 +64,6 @@ def test_what_is_merged_is_what_was_tuned(
     assert (wanted - logits(ModelRef(tiny_model))).abs().max() > 1e-2, "nothing was trained"
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_students_of_every_method(
-    method: str, tiny_model: Path, device_rows: Path, tmp_path: Path
-) -> None:
-    tuned = run("tune", tiny_model, device_rows, tmp_path / "t", {}, packing=True, rank=2, **KNOBS)
-    made = run(
-        "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
-        method=method, student={"layers": 1}, samples=8, rank=2, **KNOBS,
-    )  # fmt: skip
-    student = ModelRef.from_json(made.facts["student"], made.path)
-    baseline = ModelRef.from_json(made.facts["baseline"], made.path)
-    assert len(load_model(student).get_decoder().layers) == 1
-    assert not torch.equal(logits(student), logits(baseline)), "the teacher changed nothing"
-    assert made.facts["cache_bytes_per_position"] < 50
-    merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"distill": made})
-    assert merged.facts["from"] == "distill"
-    assert min(c["kl_divergence"] for c in merged.facts["candidates"]) < 1e-3
-
-
-def test_a_student_with_another_tokenizer_is_refused(
-    tiny_model: Path, device_rows: Path, tmp_path: Path
-) -> None:
-    from tests.conftest import make_tokenizer
-
-    tuned = run("tune", tiny_model, device_rows, tmp_path / "t", {}, packing=False, rank=2, **KNOBS)
-    other = make_model(tmp_path / "other")
-    make_tokenizer(other, size=300)
-    with pytest.raises(InputError, match="tokenizer differs"):
-        run(
-            "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
-            student={"path": str(other)}, **KNOBS,
-        )  # fmt: skip
-    same = make_model(tmp_path / "same", layers=1, seed=5)
-    made = run(
-        "distill", tiny_model, device_rows, tmp_path / "d2", {"tune": tuned},
-        student={"path": str(same)}, baseline=False, **KNOBS,
-    )  # fmt: skip
-    assert made.facts["baseline"] is None and made.facts["student_from"] == str(same)
-
-
 def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     long = "light kitchen " * 400
@@ -116,17 +75,3 @@ def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path
     }
     with pytest.raises(InputError, match="512 positions"):
         run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
-
-
-def test_less_than_a_pass_asks_the_teacher_only_for_the_rows_it_sees():
-    from edgetune.data.encode import Encoded
-    from edgetune.recipe import DistillSection
-    from edgetune.stages.distill import _seen_rows
-
-    rows = [Encoded([number], [True], False) for number in range(100)]
-    section, seen = _seen_rows(DistillSection(epochs=0.5, batch_size=8), rows)
-    assert section.max_steps == 7  # half of the 13 batches
-    assert len(seen) == 56
-    assert seen[0].ids == [0] and seen[-1].ids == [98]  # from the whole file
-    whole = DistillSection(epochs=1.0, batch_size=8)
-    assert _seen_rows(whole, rows) == (whole, rows)

@@ -1,0 +1,66 @@
+"""Divergences between two whole distributions, and their gradient by the student's logits.
+
+C positions of a chunk, V vocabulary. p is the teacher's distribution, q the student's.
+"""
+
+from __future__ import annotations
+
+import torch
+
+KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
+
+
+def dense_loss_(
+    logits_CV: torch.Tensor,
+    teacher_CV: torch.Tensor,
+    kind: str = "forward_kl",
+    mix: float = 0.5,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """Return τ² · D(p, q) [C] in nats; leave the gradient in place of the student's logits.
+
+    - ``forward_kl``: KL(p ‖ q); ``reverse_kl``: KL(q ‖ p).
+    - ``jsd``: β KL(p ‖ m) + (1 − β) KL(q ‖ m), m = β p + (1 − β) q (Agarwal et al. 2023, arXiv
+      2306.13649, section 2); ``mix`` is β.
+    - ``skewed_kl``: KL(p ‖ α p + (1 − α) q) (Ko et al. 2024, arXiv 2402.03898, section 3.1);
+      ``mix`` is α.
+
+    Both distributions are taken at temperature τ. For any D the gradient by z is
+    q (g − Σ q g) / τ with g = ∂D/∂q.
+
+    Args:
+        logits_CV: the student's, float32; overwritten.
+        teacher_CV: the teacher's, float32, of the same vocabulary; overwritten too.
+        kind: one of :data:`KINDS`.
+        mix: β or α; not used by the others.
+        temperature: τ.
+    """
+    log_q_CV = logits_CV.div_(temperature)
+    log_q_CV.sub_(log_q_CV.logsumexp(dim=1, keepdim=True))
+    log_p_CV = teacher_CV.div_(temperature)
+    log_p_CV.sub_(log_p_CV.logsumexp(dim=1, keepdim=True))
+    if kind == "forward_kl":
+        p_CV = log_p_CV.exp()
+        loss_C = (p_CV * log_p_CV.sub_(log_q_CV)).sum(1)
+        log_q_CV.exp_().sub_(p_CV).mul_(temperature)
+        return loss_C * temperature**2
+    q_CV = log_q_CV.exp()
+    if kind == "reverse_kl":
+        slope_CV = log_q_CV.sub_(log_p_CV)
+        loss_C = (q_CV * slope_CV).sum(1)
+    elif kind in ("jsd", "skewed_kl"):
+        p_CV = log_p_CV.exp()
+        log_m_CV = (mix * p_CV + (1 - mix) * q_CV).log_()
+        gap_CV = log_p_CV.sub_(log_m_CV)
+        if kind == "jsd":
+            slope_CV = log_q_CV.sub_(log_m_CV).mul_(1 - mix)
+            loss_C = mix * (p_CV * gap_CV).sum(1) + (q_CV * slope_CV).sum(1)
+        else:
+            loss_C = (p_CV * gap_CV).sum(1)
+            log_q_CV.copy_(p_CV).div_(log_m_CV.exp_()).mul_(mix - 1)
+            slope_CV = log_q_CV
+    else:
+        raise ValueError(f"no divergence '{kind}'; there are {', '.join(KINDS)}")
+    mean_C1 = (q_CV * slope_CV).sum(1, keepdim=True)
+    slope_CV.sub_(mean_C1).mul_(q_CV).mul_(temperature)
+    return loss_C * temperature**2
