@@ -110,8 +110,16 @@ class TuneSection(Training):
 class Student(Section):
     """Where the student's weights start."""
 
-    path: str | None = Field(None, description="another model with the same tokenizer")
-    layers: Count | None = Field(None, description="depth cut of the base: how many layers to keep")
+    path: str | None = Field(None, description="another model; of the same tokenizer, at best")
+    config: str | None = Field(
+        None, description="config.json of a fresh model with random weights, for train: full"
+    )
+    layers: Count | None = Field(
+        None, description="depth cut of the teacher: how many layers to keep"
+    )
+    mlp: Count | None = Field(None, description="width cut: MLP channels a layer keeps")
+    heads: Count | None = Field(None, description="width cut: query heads a layer keeps")
+    hidden: Count | None = Field(None, description="width cut: residual channels to keep")
 
 
 class DistillSection(Training):

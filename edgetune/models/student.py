@@ -1,8 +1,9 @@
-"""Where a student's weights start: the base without the layers that are missed least."""
+"""Where a student's weights start: the base without the layers that are missed least, or anew."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
 from edgetune.errors import InputError
+from edgetune.log import bytes_text
 from edgetune.models.head import head_only_at
 from edgetune.models.source import read_json
 
@@ -157,6 +159,57 @@ def cut_config(config: dict[str, Any], layers: Sequence[int]) -> dict[str, Any]:
         elif isinstance(value, list) and len(value) == depth and key.endswith("layer_types"):
             cut[key] = [value[i] for i in layers]
     return cut
+
+
+def make_fresh(config: Path, teacher: Path, out: Path, seed: int) -> None:
+    """Write a model of random weights with the teacher's tokenizer.
+
+    Args:
+        config: a ``config.json``; its vocabulary becomes the teacher's.
+        teacher: model folder.
+        out: new folder.
+        seed: of the weights.
+    """
+    import transformers
+
+    try:
+        kind = transformers.AutoConfig.from_pretrained(config, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"not a model's configuration: {error}", where=f"distill.student.config: {config}"
+        ) from error
+    kind.vocab_size = read_json(teacher / "config.json", "")["vocab_size"]
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(kind, trust_remote_code=False)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in teacher.iterdir():
+        if path.is_file() and path.suffix in _TEXT_FILES and "index" not in path.name:
+            shutil.copy(path, out / path.name)
+    model.float().save_pretrained(str(out))
+
+
+def describe_student(folder: Path, teacher_bytes: int, train: str) -> str:
+    """Say how large a student is, what training it takes, and how fast it will be.
+
+    Decoding reads every weight once a token, so that bytes tell speed.
+    """
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    count = sum(_count_parameters(path) for path in folder.glob("*.safetensors"))
+    # Weights, gradients and two moments in float32; an adapter's are small beside the weights.
+    memory = 16 * count if train == "full" else (size if train == "lora" else count * 5 // 8)
+    return (
+        f"{count / 1e6:.3g} M parameters, {bytes_text(2 * count)} in 16 bits, about "
+        f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {teacher_bytes / size:.1f} times as "
+        f"fast as the teacher; training takes {bytes_text(memory)} and activations"
+    )
+
+
+def _count_parameters(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return sum(
+            math.prod(file.get_slice(name).get_shape())
+            for name in file.keys()  # noqa: SIM118 - safe_open is no dict
+        )
 
 
 def first_difference(teacher: Any, student: Any) -> str | None:

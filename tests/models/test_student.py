@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from edgetune.errors import InputError
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.student import (
-    check_same_tokenizer,
     choose_layers,
     cut_config,
     cut_depth,
+    describe_student,
+    first_difference,
+    make_fresh,
 )
 from tests.conftest import make_model, make_tokenizer
 
@@ -85,8 +88,22 @@ def test_lists_of_one_entry_a_layer_are_cut() -> None:
     }
 
 
-def test_another_tokenizer_is_refused_with_a_token(tiny_model: Path, tmp_path: Path) -> None:
+def test_another_tokenizer_is_told_by_a_token(tiny_model: Path, tmp_path: Path) -> None:
     make_tokenizer(tmp_path / "t", size=300)
-    with pytest.raises(InputError, match="tokenizer differs"):
-        check_same_tokenizer(load_tokenizer(tiny_model), load_tokenizer(tmp_path / "t"), "x")
-    check_same_tokenizer(load_tokenizer(tiny_model), load_tokenizer(tiny_model), "x")
+    ours = load_tokenizer(tiny_model)
+    assert first_difference(ours, load_tokenizer(tiny_model)) is None
+    assert "for the teacher" in str(first_difference(ours, load_tokenizer(tmp_path / "t")))
+
+
+def test_a_fresh_student_has_the_teachers_tokens(tiny_model: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    config |= {"num_hidden_layers": 1, "vocab_size": 7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    make_fresh(tmp_path / "config.json", tiny_model, tmp_path / "fresh", 3)
+    model = load_model(ModelRef(tmp_path / "fresh"))
+    assert len(model.get_decoder().layers) == 1
+    assert model.config.vocab_size == load_model(ModelRef(tiny_model)).config.vocab_size
+    assert "about" in describe_student(tmp_path / "fresh", 10**6, "full")
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(InputError, match=r"distill\.student\.config"):
+        make_fresh(tmp_path / "bad.json", tiny_model, tmp_path / "no", 3)

@@ -155,6 +155,24 @@ def test_a_student_with_another_tokenizer_learns_what_the_teacher_writes(
     assert made.facts["answers"] > 0
 
 
+def test_narrow_and_fresh_students(
+    tuned: Artifact, tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    section = {"samples": 8, "baseline": False, **KNOBS}
+    narrow = run(
+        "distill", tiny_model, device_rows, tmp_path / "a", {"tune": tuned},
+        student={"layers": 1, "mlp": 64, "hidden": 32}, **section,
+    )  # fmt: skip
+    assert narrow.facts["widths"] == {"mlp": 64, "hidden": 32}
+    weights = load_model(ModelRef.from_json(narrow.facts["student"], narrow.path))
+    assert weights.get_decoder().layers[0].mlp.up_proj.weight.shape == (64, 32)
+    fresh = run(
+        "distill", tiny_model, device_rows, tmp_path / "b", {"tune": tuned},
+        student={"config": str(tiny_model / "config.json")}, **section,
+    )  # fmt: skip
+    assert "random weights" in fresh.facts["student_from"]
+
+
 def test_a_smaller_head_is_cut_from_the_teachers_distribution(
     tuned: Artifact, tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
