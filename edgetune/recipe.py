@@ -125,10 +125,10 @@ class Student(Section):
 class DistillSection(Training):
     """Train a smaller student on what the teacher says."""
 
-    method: Literal["cached", "online", "sequence"] = Field(
+    method: Literal["cached", "online", "on_policy", "sequence"] = Field(
         "cached",
         description="cached: the teacher's distribution, kept once; online: the teacher stays in "
-        "memory; sequence: the teacher writes the answers",
+        "memory; on_policy: it grades what the student writes; sequence: it writes the answers",
     )
     train: Literal["full", "lora", "qlora"] = Field(
         "full", description="how the student is trained"
@@ -163,7 +163,7 @@ class DistillSection(Training):
         None, description="folder of the teacher's cache; absent: one a key beside the stage"
     )
     divergence: Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"] = Field(
-        "forward_kl", description="what method: online minimises"
+        "forward_kl", description="what online and on_policy minimise"
     )
     divergence_mix: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="beta of jsd, alpha of skewed_kl"

@@ -21,8 +21,9 @@ from edgetune.cli.stage import open_trained, run_stage
 @click.option("--student", help="Another model to teach, instead of a depth cut.")
 @click.option(
     "--method",
-    type=click.Choice(["cached", "online", "sequence"]),
-    help="What the student learns from: kept distributions, a resident teacher, its answers.",
+    type=click.Choice(["cached", "online", "on_policy", "sequence"]),
+    help="What the student learns from: kept distributions, a resident teacher, that teacher's "
+    "grades of its own words, or the teacher's answers.",
 )
 @click.option("--train", type=click.Choice(["full", "lora", "qlora"]), help="What trains.")
 @click.option("--prompts", help="File of rows whose answers the teacher writes.")

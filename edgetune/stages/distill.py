@@ -37,6 +37,7 @@ from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
 from edgetune.train.distillation import train_student
+from edgetune.train.on_policy import check_divergence, train_on_policy
 
 INFLUENCE_ROWS = 16
 
@@ -68,6 +69,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         ``distill.cache`` says, the teacher's cache.
     """
     section, data = sections.distill, sections.data
+    if section.method == "on_policy":
+        check_divergence(section)
 
     # 1. The teacher, and the rows as it saw them.
     known = _find_teacher(section, inputs.get("tune"))
@@ -95,7 +98,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         lessons = _lessons(
             sections, known, teacher, encoder, (labelled, train), asked, start, out, log
         )
-    if method != "online":
+    if method not in ("online", "on_policy"):
         teacher.close()
         gc.collect()
     validation = encode_rows(own, rows.validation, log, "validation", data.on_bad_row).encoded
@@ -113,9 +116,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     refs: dict[str, Any] = {"baseline": None}
     for role, loss, cache, seen in roles:
         model = _trainable(start, section, dtype, device, sections.seed)
-        outcome = train_student(
-            model, loss, cache, seen, validation, pad, same, sections.seed, out, role, log
-        )
+        if role == "student" and method == "on_policy":
+            prompts = [*labelled, *asked]
+            outcome = train_on_policy(
+                model, teacher.model, own, prompts, same, sections.seed, out, log
+            )
+        else:
+            outcome = train_student(
+                model, loss, cache, seen, validation, pad, same, sections.seed, out, role, log
+            )
         refs[role] = _save(model, outcome.best, start, section, out / role).to_json(out)
         facts[f"{role}_validation_loss"] = outcome.validation_loss
         facts["steps"] = outcome.steps
@@ -136,6 +145,12 @@ def _find_teacher(section: DistillSection, tuned: Artifact | None) -> Known:
                 "a GGUF file cannot be cut into a student",
                 where="distill.student.path",
                 hint="name the model that is to learn from it",
+            )
+        if section.method in ("online", "on_policy"):
+            raise InputError(
+                f"a GGUF file cannot teach {section.method}: that is done in torch",
+                where="distill.method",
+                hint="use cached or sequence",
             )
         return Known(Path(section.teacher), resolve_model(section.student.path))
     folder = resolve_model(section.teacher)
@@ -208,6 +223,8 @@ def _lessons(
 ) -> Lessons:  # fmt: skip
     """What a student of the same tokenizer gets: distributions, or answers alone."""
     section = sections.distill
+    if section.method == "on_policy":  # it writes its lessons itself
+        return Lessons(labelled[1], Answers(choose("sparse_loss", "torch")), None, {})
     sequence = section.method == "sequence"
     prompts = [*labelled[0], *asked] if sequence else asked
     answers = []

@@ -54,6 +54,7 @@ WAYS = {
     "online, JSD": {"method": "online", "divergence": "jsd", "divergence_mix": 0.3},
     "online, skewed KL": {"method": "online", "divergence": "skewed_kl", "temperature": 2.0},
     "sequence": {"method": "sequence", "max_new_tokens": 8},
+    "on policy": {"method": "on_policy", "divergence": "reverse_kl", "max_new_tokens": 8},
 }
 
 
@@ -138,6 +139,17 @@ def test_teachers_that_were_not_tuned_here(
         teacher=str(file), student={"path": str(same)}, **section,
     )  # fmt: skip
     assert from_file.facts["student_from"] == str(same)
+    for method in ("online", "on_policy"):
+        with pytest.raises(InputError, match="cannot teach"):
+            run(
+                "distill", tiny_model, device_rows, tmp_path / "c", {}, teacher=str(file),
+                student={"path": str(same)}, method=method, **section,
+            )  # fmt: skip
+    with pytest.raises(InputError, match="goes with method: online"):
+        run(
+            "distill", tiny_model, device_rows, tmp_path / "c", {}, teacher=str(tiny_model),
+            method="on_policy", divergence="skewed_kl", **section,
+        )  # fmt: skip
     with pytest.raises(InputError, match="cannot be cut"):
         run("distill", tiny_model, device_rows, tmp_path / "c", {}, teacher=str(file), **section)
 
