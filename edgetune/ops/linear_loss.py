@@ -54,7 +54,7 @@ def linear_loss_sum(hidden_PD: torch.Tensor, head: Head, loss_: ChunkLoss) -> to
     Gradients reach ``hidden_PD``, ``head.weight_VD`` and ``head.bias_V``, each in its own dtype;
     they are summed over chunks in float32.
     """
-    loss: torch.Tensor = _LinearLoss.apply(
+    loss: torch.Tensor = _LinearLoss.apply(  # type: ignore[no-untyped-call]
         hidden_PD, head.weight_VD, head.bias_V, head.scale, head.cap, loss_
     )
     return loss
@@ -62,27 +62,27 @@ def linear_loss_sum(hidden_PD: torch.Tensor, head: Head, loss_: ChunkLoss) -> to
 
 def whole_loss_sum(logits_PV: torch.Tensor, loss_: ChunkLoss) -> torch.Tensor:
     """Return the same of logits that are there already, for a head of no known formula."""
-    loss: torch.Tensor = _WholeLoss.apply(logits_PV, loss_)
+    loss: torch.Tensor = _WholeLoss.apply(logits_PV, loss_)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _WholeLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits_PV: torch.Tensor, loss_: ChunkLoss) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits_PV: torch.Tensor, loss_: ChunkLoss) -> torch.Tensor:
         buffer_PV = logits_PV.float().clone()
         total = loss_(buffer_PV, 0, len(buffer_PV)).sum()
         ctx.save_for_backward(buffer_PV.to(logits_PV.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
         (gradient_PV,) = ctx.saved_tensors
         return gradient_PV * upstream.to(gradient_PV.dtype), None
 
 
 class _LinearLoss(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden_PD: torch.Tensor,
         weight_VD: torch.Tensor,
@@ -126,7 +126,7 @@ class _LinearLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
         # Out of place: what was saved may be asked for twice (retain_graph).
         gradients = [g if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors]
         return (*gradients, None, None, None)

@@ -78,7 +78,7 @@ def _kl_(scaled_CV: torch.Tensor, targets: SparseTargets, temperature: float) ->
     ids_CK, share_CK, tail_C = targets
     log_q_CV = scaled_CV.sub_(scaled_CV.logsumexp(dim=1, keepdim=True))
     log_q_CK = log_q_CV.gather(1, ids_CK)
-    loss_C = -(torch.special.entr(share_CK) + share_CK * log_q_CK).sum(1)
+    loss_C: torch.Tensor = -(torch.special.entr(share_CK) + share_CK * log_q_CK).sum(1)
     q_CV = log_q_CV.exp_()
     change_CK = -share_CK
     if tail_C is not None:
