@@ -6,7 +6,8 @@ They are raised where the faulty value is used and caught once, in ``edgetune.cl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -38,6 +39,21 @@ class InputError(EdgetuneError):
     """The user's input cannot be used: usage, recipe, data, a missing or foreign file."""
 
     exit_code = 2
+
+
+@contextmanager
+def reading(what: str, where: str) -> Iterator[None]:
+    """Turn whatever a library raises over a file into an :class:`InputError`.
+
+    A panic of Rust code arrives as a BaseException that is no Exception, from ``tokenizers`` for
+    some broken files.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what}: {error}", where=where) from error
 
 
 class Unsupported(InputError):

@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from edgetune.errors import InputError
+from edgetune.errors import InputError, reading
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import check_model_folder
 
@@ -35,10 +35,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         InputError: the files cannot be read.
     """
-    try:
+    with reading("cannot load the tokenizer", str(folder)):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare Exceptions on malformed files
-        raise InputError(f"cannot load the tokenizer: {error}", where=str(folder)) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from edgetune.errors import EdgetuneError, InputError, Unsupported
+from edgetune.errors import EdgetuneError, InputError, Unsupported, reading
 from edgetune.runtimes import GENAI_CONFIG, greedy
 from edgetune.runtimes.template import render_template
 
@@ -165,10 +165,8 @@ def _empty_past(
 
 
 def _load_tokenizer(path: Path) -> Tokenizer:
-    try:
+    with reading("cannot load the tokenizer", str(path)):
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exceptions
-        raise InputError(f"cannot load the tokenizer: {error}", where=str(path)) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

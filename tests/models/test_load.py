@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from edgetune.errors import InputError
 from edgetune.models import load
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import TuneSection
+from edgetune.runtimes import ort
 
 
 def test_unpacked_weights_answer_as_packed_ones(tiny_model: Path, tmp_path: Path, monkeypatch):
@@ -35,3 +40,16 @@ def test_a_model_larger_than_memory_stays_packed():
     huge = torch.nn.Linear(1, 1)
     huge.in_features = huge.out_features = 1 << 22
     assert not load.fits_unpacked(torch.nn.ModuleList([huge]))
+
+
+@pytest.mark.parametrize("prefix", ["(a+)+$", "x" * 100_000])  # seeds 2810, 301 and 2200 of fuzz.py
+def test_a_tokenizer_that_makes_rust_panic(prefix: str, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "m")
+    path = tmp_path / "m" / "tokenizer.json"
+    value = json.loads(path.read_text())
+    value["model"]["continuing_subword_prefix"] = prefix
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="cannot load the tokenizer: range end index"):
+        load.load_tokenizer(tmp_path / "m")
+    with pytest.raises(InputError, match="cannot load the tokenizer: range end index"):
+        ort._load_tokenizer(path)
