@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from edgetune.artifact import hash_source
+from edgetune.artifact import Artifact, hash_source
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
@@ -19,10 +20,20 @@ from edgetune.models.head import head_only_at
 from edgetune.models.lineage import fingerprint, lineage_of
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.source import resolve_model
+from edgetune.recipe import DistillSection
 from edgetune.runtimes import Runtime, open_runtime
 
 BATCH_TOKENS = 4096  # of a forward pass in torch
 CHECKED_ROWS = 32  # prompts on which a file's tokenizer is compared with the student's
+
+
+@dataclass(frozen=True)
+class Known:
+    """Who teaches: where it lies, and the folder of its tokenizer and template."""
+
+    target: ModelRef | Path
+    contract: Path
 
 
 class Teacher(Protocol):
@@ -120,6 +131,29 @@ class OpenTeacher:
             self.runtime.close()
         self.model = self.runtime = None
         del self.scores
+
+
+def find_teacher(section: DistillSection, tuned: Artifact | None) -> Known:
+    if section.teacher is None:
+        assert tuned is not None, "the pipeline asks for a tune stage"
+        target = ModelRef.from_json(tuned.facts["model"], tuned.path)
+        return Known(target, tuned.contract_folder)
+    if section.teacher.endswith(".gguf"):
+        if section.student.path is None:
+            raise InputError(
+                "a GGUF file cannot be cut into a student",
+                where="distill.student.path",
+                hint="name the model that is to learn from it",
+            )
+        if section.method in ("online", "on_policy"):
+            raise InputError(
+                f"a GGUF file cannot teach {section.method}: that is done in torch",
+                where="distill.method",
+                hint="use cached or sequence",
+            )
+        return Known(Path(section.teacher), resolve_model(section.student.path))
+    folder = resolve_model(section.teacher)
+    return Known(ModelRef(folder), folder)
 
 
 def open_teacher(target: ModelRef | Path, dtype: str, device: str) -> OpenTeacher:

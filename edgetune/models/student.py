@@ -188,28 +188,30 @@ def make_fresh(config: Path, teacher: Path, out: Path, seed: int) -> None:
     model.float().save_pretrained(str(out))
 
 
-def describe_student(folder: Path, teacher_bytes: int, train: str) -> str:
+def describe_student(folder: Path, teacher: Path, train: str) -> str:
     """Say how large a student is, what training it takes, and how fast it will be.
 
-    Decoding reads every weight once a token, so that bytes tell speed.
+    Decoding reads every weight once a token, so that their number tells speed.
     """
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    count = sum(_count_parameters(path) for path in folder.glob("*.safetensors"))
+    count, whole = _count_parameters(folder), _count_parameters(teacher)
     # Weights, gradients and two moments in float32; an adapter's are small beside the weights.
-    memory = 16 * count if train == "full" else (size if train == "lora" else count * 5 // 8)
+    memory = 16 * count if train == "full" else (4 * count if train == "lora" else count * 5 // 8)
     return (
         f"{count / 1e6:.3g} M parameters, {bytes_text(2 * count)} in 16 bits, about "
-        f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {teacher_bytes / size:.1f} times as "
+        f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {whole / count:.1f} times as "
         f"fast as the teacher; training takes {bytes_text(memory)} and activations"
     )
 
 
-def _count_parameters(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return sum(
-            math.prod(file.get_slice(name).get_shape())
-            for name in file.keys()  # noqa: SIM118 - safe_open is no dict
-        )
+def _count_parameters(folder: Path) -> int:
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            count += sum(
+                math.prod(file.get_slice(name).get_shape())
+                for name in file.keys()  # noqa: SIM118 - safe_open is no dict
+            )
+    return count
 
 
 def first_difference(teacher: Any, student: Any) -> str | None:

@@ -1,0 +1,69 @@
+"""Where a student's weights come from, and what is said of it before it is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetune.data.encode import Encoded
+from edgetune.distill.teacher import Known, OpenTeacher
+from edgetune.log import Log
+from edgetune.models.ref import ModelRef
+from edgetune.models.source import read_json, resolve_model
+from edgetune.models.student import choose_layers, cut_depth, describe_student, make_fresh
+from edgetune.models.width import Widths, check_widths, cut_width, measure_importance
+from edgetune.recipe import Sections
+
+INFLUENCE_ROWS = 16
+
+
+def start_student(
+    sections: Sections, teacher: OpenTeacher, known: Known, train: list[Encoded], out: Path,
+    log: Log,
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    """Return the folder the student starts from and what is to be said about it."""
+    section = sections.distill
+    folder, facts = _find_start(sections, teacher, known, train, out, log)
+    base = known.target.base if isinstance(known.target, ModelRef) else folder
+    log.say(f"student: {describe_student(folder, base, section.train)}")
+    return folder, facts
+
+
+def _find_start(
+    sections: Sections, teacher: OpenTeacher, known: Known, train: list[Encoded], out: Path,
+    log: Log,
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    student, folder = sections.distill.student, out / "start"
+    if student.path is not None:
+        return resolve_model(student.path), {"student_from": student.path}
+    assert isinstance(known.target, ModelRef), "a GGUF teacher comes with student.path"
+    base = known.target.base
+    if student.config is not None:
+        if not (folder / "model.safetensors").exists():
+            make_fresh(Path(student.config), base, folder, sections.seed)
+        return folder, {"student_from": f"random weights of {student.config}"}
+    depth = teacher.model.config.get_text_config().num_hidden_layers
+    widths = Widths(student.mlp, student.heads, student.hidden)
+    keep = student.layers or (depth if widths else max(1, depth // 2))
+    some = train[:: max(1, len(train) // INFLUENCE_ROWS)][:INFLUENCE_ROWS]
+    layers, removed = list(range(depth)), []
+    if keep < depth or not widths:
+        layers, removed = choose_layers(teacher.model, some, keep)
+        log.say(
+            f"student: layers {', '.join(map(str, layers))} of {depth}; the others were missed "
+            f"least (KL {removed[-1][1]:.2f} before training)"
+        )
+    if not (folder / "config.json").exists():
+        shallow = out / "scratch" / "shallow" if widths else folder
+        if widths:
+            check_widths(read_json(base / "config.json", ""), widths)
+        cut_depth(base, layers, shallow)
+        if widths:
+            cut_width(shallow, layers, measure_importance(teacher.model, some), widths, folder)
+    return folder, {
+        "student_from": "width cut" if widths else "depth cut",
+        "layers": layers,
+        "of_layers": depth,
+        "removed": [{"layer": layer, "kl_divergence": harm} for layer, harm in removed],
+        "widths": {name: value for name, value in vars(widths).items() if value},
+    }
