@@ -45,6 +45,7 @@ from edgetune.train.distillation import Rows, collate  # noqa: E402
 RESULTS = ROOT / "bench" / "results" / "distill.jsonl"
 ASSETS = Path(os.environ.get("EDGETUNE_ASSETS", ROOT.parent / "shared" / "assets"))
 QUIET = Log(None, quiet=True)
+PARTS = ("step", "memory", "bytes", "trl", "dense")
 ORIGIN = Origin("bench", "bench", "bench")
 
 
@@ -377,42 +378,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few steps; nothing is kept")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
-    parser.add_argument("--only", choices=["step", "memory", "bytes", "dense", "trl"])
+    parser.add_argument("--only", choices=PARTS)
     args = parser.parse_args()
     quick = args.quick
-    row: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__}
-    row["processor"] = platform.processor()
+    machine = {"cores": os.cpu_count(), "torch": torch.__version__, "machine": platform.machine()}
     torch.set_num_threads(os.cpu_count() or 1)
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        for name in [args.only] if args.only else PARTS:
+            found |= (row := measure(name, quick, folder))
+            if not quick:
+                RESULTS.parent.mkdir(exist_ok=True)
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps({"part": name, **machine, **row}) + "\n")
+    print(json.dumps({**machine, **found}))
 
-        def wanted(name: str) -> bool:
-            return args.only in (None, name)
 
-        if wanted("step"):
-            row["steps"] = [measure_step(v, 3 if quick else 15, folder) for v in (4096, 32_000)]
-            row["step_ratio"] = max(one["step_ratio"] for one in row["steps"])
-        if wanted("memory"):
-            row["memory"] = measure_memory()
-            row["loss_memory_bytes"] = row["memory"]["loss_memory_bytes"]
-        if wanted("trl"):
-            row["trl"] = measure_trl(6 if quick else 48, folder)
-            row["speedup_vs_trl"] = row["trl"]["speedup_vs_trl"]
-        if ASSETS.is_dir() and (wanted("bytes") or wanted("dense")):
-            train, judged, base = read_stories(100 if quick else 1500)
-            if wanted("bytes"):
-                teacher = load_base(base, False, "float32", "cpu").eval()
-                row["bytes"] = measure_bytes(train[:200], teacher, folder)
-                row["bytes_per_token"] = row["bytes"]["bytes_per_token"]
-            if wanted("dense"):
-                steps, seeds = (10, 1) if quick else (400, 3)
-                row["dense"] = measure_dense(train, judged, base, steps, seeds, folder)
-                row["kl_ratio_vs_dense"] = row["dense"]["kl_ratio_vs_dense"]
-    if not quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    print(json.dumps(row))
+def measure(part: str, quick: bool, folder: Path) -> dict[str, Any]:
+    """Return one part's figures."""
+    if part == "step":
+        steps = [measure_step(v, 3 if quick else 9, folder) for v in (4096, 32_000)]
+        return {"step_ratio": max(one["step_ratio"] for one in steps), "steps": steps}
+    if part == "memory":
+        return measure_memory()
+    if part == "trl":
+        return measure_trl(6 if quick else 24, folder)
+    if not ASSETS.is_dir():
+        return {part: f"needs the assets: no folder {ASSETS}"}
+    train, judged, base = read_stories(100 if quick else 600)
+    if part == "bytes":
+        teacher = load_base(base, False, "float32", "cpu").eval()
+        return measure_bytes(train[:200], teacher, folder)
+    steps, seeds = (10, 1) if quick else (300, 2)
+    return measure_dense(train, judged, base, steps, seeds, folder)
 
 
 if __name__ == "__main__":
