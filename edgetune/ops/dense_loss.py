@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from edgetune.ops.sparse_loss import softmax_
+
 KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
 
 
@@ -35,21 +37,18 @@ def dense_loss_(
         mix: β or α; not used by the others.
         temperature: τ.
     """
-    log_q_CV = logits_CV.div_(temperature)
-    log_q_CV.sub_(log_q_CV.logsumexp(dim=1, keepdim=True))
-    log_p_CV = teacher_CV.div_(temperature)
-    log_p_CV.sub_(log_p_CV.logsumexp(dim=1, keepdim=True))
+    log_q_CV, log_p_CV = logits_CV.div_(temperature), teacher_CV.div_(temperature)
+    q_CV, p_CV = log_q_CV.clone(), log_p_CV.clone()
+    log_q_CV.sub_(softmax_(q_CV)[:, None])
+    log_p_CV.sub_(softmax_(p_CV)[:, None])
     if kind == "forward_kl":
-        p_CV = log_p_CV.exp()
         loss_C = (p_CV * log_p_CV.sub_(log_q_CV)).sum(1)
-        log_q_CV.exp_().sub_(p_CV).mul_(temperature)
+        logits_CV.copy_(q_CV.sub_(p_CV)).mul_(temperature)
         return loss_C * temperature**2
-    q_CV = log_q_CV.exp()
     if kind == "reverse_kl":
         slope_CV = log_q_CV.sub_(log_p_CV)
         loss_C = (q_CV * slope_CV).sum(1)
     elif kind in ("jsd", "skewed_kl"):
-        p_CV = log_p_CV.exp()
         log_m_CV = (mix * p_CV + (1 - mix) * q_CV).log_()
         gap_CV = log_p_CV.sub_(log_m_CV)
         if kind == "jsd":
