@@ -18,7 +18,7 @@ from typing import Any
 
 from edgetune.errors import InputError
 
-CPU_SECONDS = 5.0  # a prompt takes well under a millisecond
+CPU_SECONDS = 2.0  # a prompt takes well under a millisecond
 WALL_SECONDS = 120.0  # for a child that cannot even be interrupted, on a machine that is busy
 MEMORY_BYTES = 512 << 20
 TEXT_CHARACTERS = 8_000_000
