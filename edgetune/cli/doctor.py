@@ -38,6 +38,7 @@ def command(as_json: bool) -> None:
     device = "cuda" if machine["gpu"] else "cpu"
     machine["compute_dtype"] = choose_dtype("auto", device)
     healthy = all(check["ok"] for check in checks)
+    machine["warnings"] = _warnings(checks)
     if as_json:
         click.echo(json.dumps({"ok": healthy, "machine": machine, "checks": checks}))
     else:
@@ -57,6 +58,22 @@ def _fault(module: str) -> str:
     return ""
 
 
+def _warnings(checks: list[dict[str, object]]) -> list[str]:
+    """What works, but not as it could."""
+    if not all(check["ok"] for check in checks if check["module"] == "llama_cpp"):
+        return []
+    from edgetune.runtimes.llamacpp import has_broken_amx
+
+    if not has_broken_amx():
+        return []
+    return [
+        "this llama.cpp was compiled for AMX by a GCC that compiles that wrongly (bug 114098), and "
+        "other programs crash with it; edgetune goes round it. To be fast again: "
+        "CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
+        "pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
+    ]
+
+
 def _print(machine: dict[str, object], checks: list[dict[str, object]]) -> None:
     memory = float(str(machine["memory_bytes"])) / 2**30
     features = ", ".join(str(machine["features"]).strip("[]").replace("'", "").split(", "))
@@ -64,6 +81,8 @@ def _print(machine: dict[str, object], checks: list[dict[str, object]]) -> None:
     click.echo(f"memory      {memory:.1f} GiB")
     click.echo(f"GPU         {machine['gpu'] or 'none: everything runs on the CPU'}")
     click.echo(f"computes in {machine['compute_dtype']}")
+    for warning in machine["warnings"]:  # type: ignore[attr-defined]
+        click.echo(f"{click.style('warning', fg='yellow')}     {warning}")
     for check in checks:
         mark = (
             click.style("ok     ", fg="green") if check["ok"] else click.style("missing", fg="red")
