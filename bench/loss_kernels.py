@@ -1,7 +1,7 @@
 """The Triton kernels against their torch definitions and Liger-Kernel's fused linear JSD, on a GPU.
 
     python bench/loss_kernels.py --json
-    TRITON_INTERPRET=1 python bench/loss_kernels.py --quick --json    # a CPU: that it runs, not how fast
+    TRITON_INTERPRET=1 python bench/loss_kernels.py --quick --json    # a CPU: that it runs
 
 Forward and backward of 2,048 positions with a frozen teacher, bfloat16 hidden states and heads, at
 vocabularies of 128 k and 152 k and hidden sizes of 2,048 and 4,096. A row holds median milliseconds

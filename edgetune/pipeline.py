@@ -38,8 +38,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 3, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 5, ("model", "data", "distill"), ("tune",)),
+    Stage("tune", "adapter", 4, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 6, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
     Stage("export", "files", 2, ("name", "data", "quantize", "export"), ("merge", "quantize")),

@@ -1,14 +1,14 @@
-"""Load tokenizers and models; the one door to bitsandbytes' NF4 and to PEFT adapters."""
+"""Load tokenizers and models; with :mod:`.adapters` the door to PEFT."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -18,6 +18,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from edgetune.errors import InputError, reading
+from edgetune.models.nf4 import (
+    fits_unpacked,
+    keep_narrow_layers_portable,
+    round_to_nf4,
+    unpack_nf4,
+)
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import check_model_folder
 
@@ -25,8 +31,6 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 # bitsandbytes says that the package `kernels` is missing; nothing here needs it.
 warnings.filterwarnings("ignore", message=".*kernels.*")
-
-NF4_MIN_ROWS = 32  # bitsandbytes' AVX512-BF16 path asserts that rows divide by its block of 32
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -45,6 +49,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """Load base and adapter in eval mode.
 
+    Weights that were trained on in 4 bits have the values that the training saw, whatever the
+    dtype: rounded to NF4 from the dtype they were loaded in then. (A model too large to be unpacked
+    computes in that dtype too.)
+
     Args:
         ref: what to load.
         dtype: of weights (of activations, where the weights are NF4).
@@ -53,7 +61,15 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
     Raises:
         InputError: a folder that is not whole, or an adapter of another base.
     """
-    model: Any = load_base(ref.base, ref.nf4, dtype, device)
+    model: Any = None
+    if ref.nf4 and ref.nf4_dtype != dtype and device == "cpu":
+        if _fits_unpacked(ref.base):
+            model = load_base(ref.base, False, dtype, device)
+            round_to_nf4(model, getattr(torch, ref.nf4_dtype))
+        else:
+            dtype = ref.nf4_dtype
+    if model is None:
+        model = load_base(ref.base, ref.nf4, dtype, device)
     if ref.adapter is not None:
         from peft import PeftModel
 
@@ -102,54 +118,11 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     return model  # type: ignore[no-any-return]
 
 
-def keep_narrow_layers_portable(model: PreTrainedModel) -> None:
-    """Keep bitsandbytes from repacking weights on CPU.
-
-    At the first forward in eval mode it repacks a weight for AVX512-BF16, which asserts on rows
-    that do not divide by 32 and leaves weights that can no longer be dequantized.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
-def fits_unpacked(model: Any) -> bool:
-    """Whether the weights would take at most a quarter of the memory as float32."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    count = sum(
-        module.in_features * module.out_features
-        for module in model.modules()
-        if hasattr(module, "in_features")
-    )
-    return bool(16 * count <= memory)
-
-
-def unpack_nf4(model: Any) -> None:
-    """Put plain layers with the dequantized values in place of the 4-bit ones.
-
-    On a CPU bitsandbytes dequantizes a weight whenever it is used, forward and backward. The
-    results are the same bit for bit; only the time and the memory differ.
-    """
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-
-    packed = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, Linear4bit)
-    ]
-    for parent, name, child in packed:
-        values = dequantize_4bit(child.weight.data, child.weight.quant_state)
-        plain = torch.nn.Linear(1, 1, bias=False)
-        plain.in_features, plain.out_features = child.in_features, child.out_features
-        plain.weight = torch.nn.Parameter(values.to(child.compute_dtype), requires_grad=False)
-        plain.bias = child.bias
-        setattr(parent, name, plain)
-    # What marks a model as quantized would now mislead those who save or wrap it.
-    model.is_loaded_in_4bit = model.is_quantized = False
-    model.hf_quantizer = None
-    del model.config.quantization_config
+def _fits_unpacked(folder: Path) -> bool:
+    """Whether the model in a folder has room as float32, asked before its weights are read."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        return fits_unpacked(AutoModelForCausalLM.from_config(config))
 
 
 def check_adapter(adapter: Path, model: Any) -> None:

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.lineage import KEY, check_lineage, fingerprint, lineage_of
+from edgetune.models.nf4 import through_nf4
 from edgetune.models.source import check_safetensors, read_json
 
 _PREFIX = "base_model.model."
@@ -113,20 +114,6 @@ class Adapter:
         across = 0 if self.config.get("fan_in_fan_out") else 1
         norms = torch.linalg.norm(folded, dim=across, keepdim=True)
         return folded * (length.reshape(norms.shape) / norms)
-
-
-def through_nf4(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return ``weight`` as QLoRA training saw it: NF4, double quantization, dequantized (float32).
-
-    ``dtype`` is the compute dtype of the training, in which the weights were loaded and are
-    dequantized.
-    """
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-
-    packed, state = quantize_4bit(
-        weight.to(dtype).contiguous(), quant_type="nf4", compress_statistics=True
-    )
-    return dequantize_4bit(packed, state).float()
 
 
 def write_merged(

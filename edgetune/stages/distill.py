@@ -96,7 +96,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             outcome = train_student(
                 model, loss, cache, seen, validation, pad, same, sections.seed, out, role, log
             )
-        refs[role] = _save(model, outcome.best, start, section, out / role).to_json(out)
+        refs[role] = _save(model, outcome.best, start, section, dtype, out / role).to_json(out)
         facts[f"{role}_validation_loss"] = outcome.validation_loss
         facts["steps"] = outcome.steps
 
@@ -150,14 +150,14 @@ def _trainable(start: Path, section: DistillSection, dtype: str, device: str, se
 
 
 def _save(
-    model: Any, best: Path | None, start: Path, section: DistillSection, folder: Path
+    model: Any, best: Path | None, start: Path, section: DistillSection, dtype: str, folder: Path
 ) -> ModelRef:
     if section.train != "full":
         if best:
             restore_adapter(model, best)
         save_adapter(model, folder)
         stamp_adapter(folder, start)
-        return ModelRef(start, folder, nf4=section.train == "qlora")
+        return ModelRef(start, folder, section.train == "qlora", dtype)
     if best:
         model = type(model).from_pretrained(best)
     model.save_pretrained(str(folder))

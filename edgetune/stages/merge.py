@@ -60,11 +60,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     folded: list[str] = []
     for base, folder in folders.items():
         shutil.rmtree(folder, ignore_errors=True)
-        nf4_dtype = parent.facts["compute_dtype"] if base == "dequantized" else None
+        nf4_dtype = trained.nf4_dtype if base == "dequantized" else None
         folded = write_merged(trained.base, adapters, folder, section.dtype, nf4_dtype)
 
     # 3. How far each is from what was trained.
-    candidates = _measure(trained, parent.facts["compute_dtype"], folders, judged)
+    candidates = _measure(trained, folders, judged)
     for candidate in candidates:
         log.say(
             f"over the {candidate['base']} base: KL {candidate['kl_divergence']:.2e} to what was "
@@ -89,7 +89,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
 
 def _measure(
-    trained: ModelRef, dtype: str, folders: dict[str, Path], rows: list[Encoded]
+    trained: ModelRef, folders: dict[str, Path], rows: list[Encoded]
 ) -> list[dict[str, Any]]:
     """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
     reference = open_runtime(trained, threads=count_threads())

@@ -81,7 +81,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     )
 
     # 6. The best weights if validation was watched, else the last.
-    ref = _save(model, tokenizer, base, section, outcome.best, out)
+    ref = _save(model, tokenizer, base, section, dtype, outcome.best, out)
 
     # 7. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.test, out / "contract")
@@ -103,8 +103,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
 
 def _save(
-    model: Any, tokenizer: Any, base: Path, section: TuneSection, best: Path | None, out: Path
-) -> ModelRef:
+    model: Any, tokenizer: Any, base: Path, section: TuneSection, dtype: str, best: Path | None,
+    out: Path,
+) -> ModelRef:  # fmt: skip
     """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
     if section.method == "full":
         folder = out / "model"
@@ -116,4 +117,4 @@ def _save(
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
     stamp_adapter(out / "adapter", base)
-    return ModelRef(base, out / "adapter", nf4=section.method == "qlora")
+    return ModelRef(base, out / "adapter", section.method == "qlora", dtype)

@@ -181,7 +181,7 @@ def _plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
     if ref.adapter is None and not ref.nf4 and a.contract in (None, ref.base):
         return [ref.base], [ref.base]
     base, merged = [], []
-    for name, dtype in (("original", None), ("dequantized", "float32")):
+    for name, dtype in (("original", None), ("dequantized", ref.nf4_dtype)):
         if dtype and not ref.nf4:
             continue
         for adapter, kept in ((None, base), (ref.adapter, merged)):
@@ -200,14 +200,15 @@ def _dequantized(ref: ModelRef, folder: Path) -> Path:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from edgetune.models.merge import Adapter, through_nf4
+    from edgetune.models.merge import Adapter
+    from edgetune.models.nf4 import through_nf4
 
     write_merged(ref.base, [], folder, "float32")
     tuned = Adapter(ref.adapter).modules if ref.adapter else set()
     for shard in sorted(folder.glob("*.safetensors")):
         original = load_file(ref.base / shard.name)
         tensors = {
-            name: through_nf4(original[name], torch.float32)
+            name: through_nf4(original[name], getattr(torch, ref.nf4_dtype))
             if name.removesuffix(".weight") in tuned
             else value
             for name, value in load_file(shard).items()

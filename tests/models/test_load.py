@@ -36,6 +36,28 @@ def test_unpacked_weights_answer_as_packed_ones(tiny_model: Path, tmp_path: Path
         assert torch.equal(unpacked(input_ids=ids).logits, packed(input_ids=ids).logits)
 
 
+def test_what_was_trained_in_bfloat16_is_merged_and_measured_as_such(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """NF4 of bfloat16 weights is not NF4 of float32 ones; both sides of a merge take the former."""
+    from edgetune.models.adapters import add_adapter, save_adapter
+    from edgetune.models.merge import write_merged
+
+    tuned = add_adapter(load.load_base(tiny_model, True, "bfloat16", "cpu"), TuneSection(rank=4), 0)
+    save_adapter(tuned, tmp_path / "adapter")
+    ref = ModelRef(tiny_model, tmp_path / "adapter", nf4=True, nf4_dtype="bfloat16")
+    write_merged(tiny_model, [tmp_path / "adapter"], tmp_path / "merged", "float32", "bfloat16")
+    ids = torch.arange(5, 37).view(2, 16)
+    with torch.no_grad():
+        trained = load.load_model(ref)(input_ids=ids).logits
+        merged = load.load_model(ModelRef(tmp_path / "merged"))(input_ids=ids).logits
+        other = load.load_model(ModelRef(tiny_model, ref.adapter, nf4=True))(input_ids=ids).logits
+    assert trained.dtype == torch.float32
+    assert (trained - merged).abs().max() < 1e-5
+    assert (trained - other).abs().max() > 1e-4
+    assert ModelRef.from_json(ref.to_json(tmp_path), tmp_path).nf4_dtype == "bfloat16"
+
+
 def test_a_model_larger_than_memory_stays_packed():
     huge = torch.nn.Linear(1, 1)
     huge.in_features = huge.out_features = 1 << 22

@@ -15,7 +15,8 @@ from edgetune.models import load
 from edgetune.models.adapters import add_adapter, save_adapter
 from edgetune.models.lineage import lineage_of, read_stamp, stamp_adapter
 from edgetune.models.load import load_base, load_model
-from edgetune.models.merge import through_nf4, write_merged
+from edgetune.models.merge import write_merged
+from edgetune.models.nf4 import through_nf4
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import TuneSection
 from tests.conftest import make_model

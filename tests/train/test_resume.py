@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from edgetune.data.encode import Encoded
+from edgetune.distill.losses import Answers
 from edgetune.errors import Interrupted
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base, load_tokenizer
+from edgetune.ops import choose
 from edgetune.recipe import DistillSection, TuneSection
 from edgetune.train import callbacks, loop
 from edgetune.train.callbacks import newest_checkpoint
@@ -103,7 +105,8 @@ def test_micro_batches_do_not_change_the_student(tiny_model: Path, tmp_path: Pat
         )
         out = tmp_path / f"{batch}"
         out.mkdir()
-        train_student(model, None, some_rows(12), [], 0, section, 0, out, "baseline", QUIET)
+        loss = Answers(choose("sparse_loss", "torch"))
+        train_student(model, loss, None, some_rows(12), [], 0, section, 0, out, "baseline", QUIET)
         weights.append({n: p.detach() for n, p in model.named_parameters()})
     start = load_file(tiny_model / "model.safetensors")
     for name in weights[0]:

@@ -1,0 +1,83 @@
+"""NF4 weights (QLoRA, Dettmers et al. 2023, arXiv 2305.14314): the door to bitsandbytes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+
+def keep_narrow_layers_portable(model: Any) -> None:
+    """Keep bitsandbytes from repacking weights on CPU.
+
+    At the first forward in eval mode it repacks a weight for AVX512-BF16, which asserts on rows
+    that do not divide by 32 and leaves weights that can no longer be dequantized.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def fits_unpacked(model: Any) -> bool:
+    """Whether the weights would take at most a quarter of the memory as float32."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    count = sum(
+        module.in_features * module.out_features
+        for module in model.modules()
+        if hasattr(module, "in_features")
+    )
+    return bool(16 * count <= memory)
+
+
+def unpack_nf4(model: Any) -> None:
+    """Put plain layers with the dequantized values in place of the 4-bit ones.
+
+    On a CPU bitsandbytes dequantizes a weight whenever it is used, forward and backward. The
+    results are the same bit for bit; only the time and the memory differ.
+    """
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    packed = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Linear4bit)
+    ]
+    for parent, name, child in packed:
+        values = dequantize_4bit(child.weight.data, child.weight.quant_state)
+        plain = torch.nn.Linear(1, 1, bias=False)
+        plain.in_features, plain.out_features = child.in_features, child.out_features
+        plain.weight = torch.nn.Parameter(values.to(child.compute_dtype), requires_grad=False)
+        plain.bias = child.bias
+        setattr(parent, name, plain)
+    # What marks a model as quantized would now mislead those who save or wrap it.
+    model.is_loaded_in_4bit = model.is_quantized = False
+    model.hf_quantizer = None
+    del model.config.quantization_config
+
+
+def through_nf4(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return ``weight`` as QLoRA training saw it: NF4, double quantization, dequantized (float32).
+
+    ``dtype`` is the compute dtype of the training, in which the weights were loaded and are
+    dequantized.
+    """
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    packed, state = quantize_4bit(
+        weight.to(dtype).contiguous(), quant_type="nf4", compress_statistics=True
+    )
+    return dequantize_4bit(packed, state).float()
+
+
+def round_to_nf4(model: Any, dtype: torch.dtype) -> None:
+    """Give the layers that NF4 would hold the values it gave them in a training in ``dtype``."""
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    kept = set(get_keys_to_not_convert(model))
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name not in kept:
+            values = through_nf4(module.weight.data, dtype)
+            module.weight.data = values.to(module.weight.dtype)
