@@ -111,6 +111,8 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
             kind = _make_converter(config["architectures"][0], header)
             name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
             converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
+            if "n_positions" in converter.hparams:  # GPT-2: transformers 5 writes no n_ctx
+                converter.hparams.setdefault("n_ctx", converter.hparams["n_positions"])
             converter.prepare_tensors()
             converter.prepare_metadata(vocab_only=False)
             writer = converter.gguf_writer
@@ -144,12 +146,14 @@ def write_gguf(
     weights = importance or {}
     with _quiet_converter():
         writer = gguf.GGUFWriter(target, source.keys["general.architecture"])
+        number = file_type(scheme)
         for key, value in source.keys.items():
-            if key not in _OWN_KEYS:
+            if key not in _OWN_KEYS and (number is not None or key != "general.file_type"):
                 kind, inner = source.types[key]
                 sub_type = None if inner is None else gguf.GGUFValueType(inner)
                 writer.add_key_value(key, value, gguf.GGUFValueType(kind), sub_type=sub_type)
-        writer.add_file_type(int(file_type(scheme)))
+        if number is not None:
+            writer.add_file_type(int(number))
         for name, tensor in source.tensors.items():
             if name not in types:
                 raise InputError("the plan has no type for this tensor", where=name)

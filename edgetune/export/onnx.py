@@ -172,8 +172,9 @@ def _fix_cache_width(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def _head_size(config: dict[str, Any]) -> int:
-    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return int(size)
+    width = config.get("hidden_size") or config["n_embd"]  # GPT-2's own names
+    heads = config.get("num_attention_heads") or config["n_head"]
+    return int(config.get("head_dim") or width // heads)
 
 
 @contextlib.contextmanager

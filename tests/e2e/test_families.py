@@ -1,0 +1,34 @@
+"""A twin of each family: tuned, merged and exported, every link is the model before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgetune.export.onnx import build_graph, check_onnx_support
+from edgetune.log import Log
+from edgetune.verify.compare import Question
+from edgetune.verify.pair import verify_pair
+from edgetune.verify.subject import find_subject
+from tests.twins import FAMILIES
+from tests.verify.planted import make_chain
+
+QUICK = ("mistral", "qwen3", "gemma3", "gpt2")
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=[] if f in QUICK else [pytest.mark.slow]) for f in FAMILIES]
+)
+def test_every_link_holds(family: str, tmp_path: Path) -> None:
+    chain = make_chain(family, tmp_path)
+    links = [(chain.trained, chain.merged), (chain.merged, chain.plain), (chain.plain, chain.small)]
+    if not check_onnx_support(chain.merged):
+        build_graph(chain.merged, tmp_path / "onnx", tmp_path / "scratch")
+        links.append((chain.merged, tmp_path / "onnx"))
+    for before, after in links:
+        found = verify_pair(
+            find_subject(str(before)), find_subject(str(after)), Question((), 256),
+            Log(None, quiet=True),
+        )  # fmt: skip
+        assert found.ok, (before, after, found.to_json())
