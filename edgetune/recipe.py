@@ -194,6 +194,12 @@ class QuantizeSection(Section):
         ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"), description="GGUF schemes"
     )
     onnx: tuple[Onnx, ...] = Field(("fp32", "int8", "int4"), description="ONNX precisions")
+    target: tuple[str, ...] = Field(
+        (),
+        description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
+        "many as that scheme's), bits=4.5, kl=0.02",
+    )
+    search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
     imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
     calibration_rows: Count = Field(256, description="train rows the importance matrix is made of")
 

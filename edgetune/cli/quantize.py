@@ -13,9 +13,21 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
 
 @click.command("quantize")
 @schemes_option
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="BUDGET",
+    help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02.",
+)
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the plan.")
 @recipe_options
-def command(schemes: tuple[str, ...], **options: Any) -> None:
-    """Decide the type of every tensor of --model; `edgetune export --plan` writes the files."""
+def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> None:
+    """Decide the type of every tensor of --model; `edgetune export --plan` writes the files.
+
+    A --scheme is llama.cpp's own mix. For a --target the harm of each type to each tensor is
+    measured on your rows, and the least harmful mix within the budget is chosen.
+    """
+    options["target"] = targets or None
     run_stage("quantize", {"merge": open_model(options)}, options, schemes)

@@ -56,6 +56,12 @@ def prompt_key(row: Row) -> str:
     return "\0".join(f"{m.role}\1{' '.join(m.content.split())}" for m in row.prompt)
 
 
+def leave_out(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    """Return the rows whose prompt none of ``others`` has."""
+    asked = {prompt_key(row) for row in others}
+    return [row for row in rows if prompt_key(row) not in asked]
+
+
 def count_prompts(rows: Sequence[Row]) -> dict[str, int]:
     """Return how many rows have each prompt."""
     counts: dict[str, int] = {}

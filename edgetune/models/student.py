@@ -20,6 +20,7 @@ from edgetune.data.encode import Encoded
 from edgetune.errors import InputError
 from edgetune.log import bytes_text
 from edgetune.models.head import head_only_at
+from edgetune.models.layers import find_layers
 from edgetune.models.source import read_json
 
 # `model.layers.3.mlp…` (Llama and its kin), `transformer.h.3.mlp…` (GPT-2)
@@ -51,7 +52,7 @@ def choose_layers(
     Raises:
         InputError: the student would be no smaller than the teacher.
     """
-    layers = _layers_of(teacher)
+    layers = find_layers(teacher)
     if keep >= len(layers):
         raise InputError(
             f"the base has {len(layers)} layers; a student of {keep} is no smaller",
@@ -69,15 +70,6 @@ def choose_layers(
         kept.remove(least)
         removed.append((least, harm))
     return kept, removed
-
-
-def _layers_of(model: Any) -> Any:
-    """The decoder's list of layers: the module list whose length the configuration names."""
-    depth = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
-            return module
-    raise InputError("cannot find this model's layers", where=model.config.model_type)
 
 
 def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:

@@ -21,6 +21,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from edgetune.errors import InputError, Unsupported
+from edgetune.recipe import GGUF_SCHEMES
 
 CHUNK_VALUES = (
     1 << 20
@@ -50,8 +51,13 @@ class TypeMix:
     fallbacks: list[dict[str, str]] = field(default_factory=list)
 
 
-def file_type(scheme: str) -> LlamaFileType:
-    """Return llama.cpp's number for a scheme: ``general.file_type`` of the file."""
+def file_type(scheme: str) -> LlamaFileType | None:
+    """Return llama.cpp's number for a scheme, ``general.file_type`` of the file.
+
+    None for a mix of our own: llama.cpp then names the file by its commonest type.
+    """
+    if scheme not in GGUF_SCHEMES:
+        return None
     return LlamaFileType["ALL_F32" if scheme == "F32" else f"MOSTLY_{scheme}"]
 
 
@@ -68,6 +74,11 @@ def row_bytes(columns: int, ggml_type: str) -> int:
             hint="choose a type with smaller blocks",
         )
     return columns // block * size
+
+
+def fits_rows(columns: int, ggml_type: str) -> bool:
+    """Whether a row of ``columns`` values is a whole number of the type's blocks."""
+    return columns % GGML_QUANT_SIZES[GGMLQuantizationType[ggml_type]][0] == 0
 
 
 def quantize_tensor(
@@ -93,6 +104,12 @@ def quantize_tensor(
     code = GGMLQuantizationType[ggml_type].value
     weights = _float_pointer(importance) if importance is not None else None
     library = _ggml()
+    if importance is None and needs_importance(ggml_type):
+        raise Unsupported(
+            f"{ggml_type} cannot be chosen without an importance matrix",
+            where=name,
+            hint="set quantize.imatrix: true, or choose a type of more bits",
+        )
     library.ggml_quantize_init(code)
     step = max(1, CHUNK_VALUES // columns)
 
@@ -108,6 +125,38 @@ def quantize_tensor(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(quantize_rows, range(0, len(rows), step)))
     return out.reshape(*values.shape[:-1], width)
+
+
+def dequantize_tensor(raw: np.ndarray, ggml_type: str) -> np.ndarray:
+    """Return the float32 values ``[..., columns]`` of quantized bytes ``[..., row_bytes]``.
+
+    Raises:
+        InputError: the bytes are no whole number of the type's blocks.
+    """
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType[ggml_type]]
+    if raw.dtype != np.uint8 or not raw.flags.c_contiguous or raw.shape[-1] % size:
+        raise InputError(f"not rows of {ggml_type}: {raw.dtype} of shape {raw.shape}")
+    columns = raw.shape[-1] // size * block
+    if ggml_type == "F32":
+        return raw.view(np.float32).reshape(*raw.shape[:-1], columns)
+    convert = _reader_of(ggml_type)
+    rows = raw.reshape(-1, raw.shape[-1])
+    out = np.empty((len(rows), columns), np.float32)
+    step = max(1, CHUNK_VALUES // columns)
+
+    def read_rows(start: int) -> None:
+        part = rows[start : start + step]
+        convert(part.ctypes.data, _float_pointer(out[start:]), part.shape[0] * columns)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(read_rows, range(0, len(rows), step)))
+    return out.reshape(*raw.shape[:-1], columns)
+
+
+def needs_importance(ggml_type: str) -> bool:
+    """Whether ggml aborts when this type is chosen without an importance matrix."""
+    code = GGMLQuantizationType[ggml_type].value
+    return bool(_ggml().ggml_quantize_requires_imatrix(code))
 
 
 def stock_types(
@@ -153,7 +202,7 @@ def run_quantizer(
     llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
     try:
         params = llama_cpp.llama_model_quantize_default_params()
-        params.ftype = int(file_type(scheme))
+        params.ftype = int(LlamaFileType["ALL_F32" if scheme == "F32" else f"MOSTLY_{scheme}"])
         params.dry_run = dry_run
         entries = _imatrix_array(importance) if importance else None
         if entries is not None:
@@ -167,6 +216,38 @@ def run_quantizer(
         said = " ".join(text.strip() for level, text in lines if level >= _ERROR)
         raise Unsupported(f"llama.cpp cannot quantize to {scheme}: {said}", where=str(source))
     return "".join(text for _, text in lines)
+
+
+class _TypeTraits(ctypes.Structure):
+    """``struct ggml_type_traits`` of ggml.h."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        (
+            "to_float",
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_float), ctypes.c_int64),
+        ),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+@cache
+def _reader_of(ggml_type: str) -> Any:
+    """Return ggml's function from a type to float32, once its table is seen to be as we read it."""
+    traits = _ggml().ggml_get_type_traits(GGMLQuantizationType[ggml_type].value).contents
+    found = (traits.type_name.decode().upper(), int(traits.blck_size), int(traits.type_size))
+    wanted = (ggml_type, *GGML_QUANT_SIZES[GGMLQuantizationType[ggml_type]])
+    if found != wanted or not traits.to_float:
+        raise Unsupported(
+            f"this ggml describes {ggml_type} as {found}, not {wanted}",
+            where="llama-cpp-python",
+            hint="install the version that constraints.txt names",
+        )
+    return traits.to_float
 
 
 @llama_cpp.llama_log_callback
@@ -192,6 +273,10 @@ def _ggml() -> ctypes.CDLL:
         ctypes.c_int, floats, ctypes.c_void_p, integer, integer, integer, floats
     ]  # fmt: skip
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_requires_imatrix.argtypes = [ctypes.c_int]
+    library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
+    library.ggml_get_type_traits.argtypes = [ctypes.c_int]
+    library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
     return library
 
 

@@ -84,7 +84,7 @@ def name_for_gguf(energy: InputEnergy, architecture: str, blocks: int, tied: boo
         blocks: how many layers the model has.
         tied: embedding and head are one tensor; the head's inputs weigh it then.
     """
-    names = _name_map(architecture, blocks)
+    names = name_map(architecture, blocks)
     renamed = InputEnergy(sequences=energy.sequences, longest=energy.longest)
     for module, sums in energy.sums.items():
         name = names.get_name(module)
@@ -157,6 +157,7 @@ def _hooks(model: Any, energy: InputEnergy) -> Iterator[None]:
             handle.remove()
 
 
-def _name_map(architecture: str, blocks: int) -> TensorNameMap:
+def name_map(architecture: str, blocks: int) -> TensorNameMap:
+    """Return llama.cpp's table from module names to tensor names."""
     numbers = {name: number for number, name in MODEL_ARCH_NAMES.items()}
     return get_tensor_name_map(numbers.get(architecture, MODEL_ARCH.LLAMA), blocks)

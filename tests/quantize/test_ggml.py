@@ -6,12 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.quantize.ggml import quantize_tensor, row_bytes, run_quantizer, stock_types
+from edgetune.quantize.ggml import (
+    dequantize_tensor,
+    needs_importance,
+    quantize_tensor,
+    row_bytes,
+    run_quantizer,
+    stock_types,
+)
+from edgetune.quantize.search import TYPES
 from edgetune.recipe import GGUF_SCHEMES
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -131,3 +139,21 @@ def test_refuses_what_ggml_would_read_past(
 def test_refuses_rows_of_no_whole_blocks() -> None:
     with pytest.raises(Unsupported, match="rows of 172 values cannot be Q4_0"):
         quantize_tensor(np.zeros((2, 172), np.float32), "Q4_0")
+
+
+@pytest.mark.parametrize("kind", ["F32", *TYPES])
+def test_reads_back_what_gguf_reads(kind: str) -> None:
+    values = np.random.default_rng(3).standard_normal((33, 512), dtype=np.float32)
+    raw = quantize_tensor(values, kind, np.ones(512, np.float32))
+    assert np.array_equal(
+        dequantize_tensor(raw, kind), dequantize(raw, GGMLQuantizationType[kind]).reshape(33, 512)
+    )
+
+
+def test_a_type_that_ggml_aborts_on_is_refused() -> None:
+    values = np.zeros((2, 256), np.float32)
+    assert needs_importance("IQ2_XXS") and not needs_importance("IQ3_S")
+    with pytest.raises(Unsupported, match="without an importance matrix"):
+        quantize_tensor(values, "IQ2_XXS", None, "blk.0.attn_q.weight")
+    with pytest.raises(InputError, match="not rows of Q4_K"):
+        dequantize_tensor(np.zeros((2, 143), np.uint8), "Q4_K")

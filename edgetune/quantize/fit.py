@@ -1,0 +1,197 @@
+"""From a target to the types of a file: what a search is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune.errors import GateFailed, InputError
+from edgetune.log import Log, bytes_text
+from edgetune.quantize.ggml import row_bytes, stock_types
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.imatrix import InputEnergy
+from edgetune.quantize.search import TYPES, Candidates, Found, Search, pad
+from edgetune.quantize.target import Target
+from edgetune.quantize.weights import find_weights
+from edgetune.runtimes.gguf_header import GgufFile
+
+#: Schemes that stand beside the search's own points in the report, and that it must not lose to.
+STOCK = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
+FIXED_LIKE = "Q8_0"  # the mix whose types the tensors get that are not searched
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The file around the searched tensors.
+
+    Attributes:
+        fixed: types of the tensors that are not searched.
+        overhead: bytes of them, of the header and of all padding.
+        weights: how many weights the file's matrices hold.
+    """
+
+    fixed: dict[str, str]
+    overhead: int
+    weights: int
+
+
+@dataclass
+class Fits:
+    """What a search found.
+
+    Attributes:
+        types: file name to the type of every tensor.
+        facts: ``{"fits": [...], "frontier": [...], "rank_correlation", "pairs", "positions"}``.
+    """
+
+    types: dict[str, dict[str, str]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def fit_targets(
+    model: Any,
+    source: GgufFile,
+    names: tuple[str, int],
+    energy: InputEnergy | None,
+    importance: Mapping[str, np.ndarray],
+    sequences: Sequence[Sequence[int]],
+    tokens: int,
+    targets: Sequence[Target],
+    scratch: Path,
+    seed: int,
+    log: Log,
+) -> Fits:
+    """Search the types of a GGUF file for every target.
+
+    Args:
+        model: in torch, float32.
+        source: the same model as an F32 file.
+        names: llama.cpp's name of the architecture, and its number of layers.
+        energy: of the model's inputs, by module; none without an importance matrix.
+        importance: the same by tensor, for llama.cpp's own mixes.
+        sequences: calibration text, as token ids.
+        tokens: how many of them KL is measured on.
+        targets: what the files have to meet.
+        scratch: folder for the candidates' bytes; a killed search finds them again.
+        seed: of the pairs that the estimate is checked on.
+        log: where bars go.
+
+    Raises:
+        GateFailed: a budget that nothing meets.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    weights = find_weights(model, *names, shapes, energy)
+    candidates = Candidates(model, weights, scratch / "candidates")
+    stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
+    candidates.make(TYPES, log)
+    frame = make_frame(source, stock[FIXED_LIKE], candidates)
+    search = Search(candidates, HarmMeter(model, sequences, tokens), log)
+    search.estimate()
+    correlation, pairs = search.rank_correlation(seed)
+    log.say(
+        f"harm of {len(weights)} tensors estimated on {search.meter.positions:,} tokens; ranks as "
+        f"measured: {correlation:.3f} over {pairs} pairs"
+    )
+    known = _measure_stock(search, stock)
+    fits = Fits()
+    rows = []
+    for target in targets:
+        found = _meet(target, search, frame, known)
+        fits.types[target.name] = {**frame.fixed, **found.types}
+        rows.append(_describe(target.name, found, frame))
+        log.say(
+            f"{target.name}: {bytes_text(found.bytes + frame.overhead)}, KL "
+            f"{found.kl_measured:.3g} on calibration text"
+        )
+    fits.facts = {
+        "fits": rows,
+        "stock": [_describe(scheme, found, frame) for scheme, found in known.items()],
+        "frontier": _frontier(search, frame),
+        "rank_correlation": correlation,
+        "pairs": pairs,
+        "positions": search.meter.positions,
+    }
+    return fits
+
+
+def make_frame(source: GgufFile, mix: Mapping[str, str], candidates: Candidates) -> Frame:
+    """Return what the file holds besides the tensors of ``candidates``."""
+    fixed = {name: kind for name, kind in mix.items() if name not in candidates.weights}
+    overhead = min(tensor.offset for tensor in source.tensors.values())
+    for name, kind in fixed.items():
+        *rows, columns = source.tensors[name].shape
+        overhead += pad(int(np.prod(rows, dtype=np.int64)) * row_bytes(columns, kind))
+    matrices = (t.shape for t in source.tensors.values() if len(t.shape) > 1)
+    return Frame(fixed, overhead, sum(int(np.prod(shape)) for shape in matrices))
+
+
+def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> dict[str, Found]:
+    """Measure llama.cpp's own mixes as far as the search knows their types."""
+    found = {}
+    for scheme, mix in stock.items():
+        types = {name: mix[name] for name in search.candidates.weights}
+        if all(kind in search.harms[name] for name, kind in types.items()):
+            found[scheme] = search.measure(types)
+    return found
+
+
+def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Found]) -> Found:
+    if target.kind == "kl":
+        assert target.value is not None
+        try:
+            return search.least_for_kl(target.value)
+        except InputError as error:
+            raise GateFailed(
+                f"kl={target.value:g} cannot be met: {error.what}", where="quantize.target"
+            ) from error
+    budget = _budget(target, frame, known) - frame.overhead
+    least = sum(min(one.bytes for one in several) for several in search.options().values())
+    if least > budget:
+        raise GateFailed(
+            f"the smallest file possible has {bytes_text(least + frame.overhead)}, "
+            f"{bytes_text(least - budget)} more than the target",
+            where=f"quantize.target: {target.name}",
+            hint="a smaller student: distill.student.layers, mlp or hidden",
+        )
+    fitting = [found for found in known.values() if found.bytes <= budget]
+    start = min(fitting, key=lambda found: found.kl_measured).types if fitting else None
+    return search.best_for_bytes(budget, start)
+
+
+def _budget(target: Target, frame: Frame, known: Mapping[str, Found]) -> int:
+    """Return the bytes of the whole file."""
+    if target.like is not None:
+        if target.like not in known:
+            raise InputError(
+                f"the bytes of {target.like} are not known here",
+                where=f"quantize.target: {target.name}",
+                hint=f"one of {', '.join(known)}, or a number of bytes",
+            )
+        return known[target.like].bytes + frame.overhead
+    assert target.value is not None
+    if target.kind == "bits":
+        return int(target.value * frame.weights / 8) + frame.overhead
+    return int(target.value)
+
+
+def _describe(name: str, found: Found, frame: Frame) -> dict[str, Any]:
+    return {
+        "name": name,
+        "bytes": found.bytes + frame.overhead,
+        "bits_per_weight": 8 * found.bytes / frame.weights,
+        "kl_estimated": found.kl_estimated,
+        "kl_measured": found.kl_measured,
+    }
+
+
+def _frontier(search: Search, frame: Frame) -> list[dict[str, Any]]:
+    """Return what was measured and is not beaten in both bytes and KL, smallest first."""
+    kept: list[Found] = []
+    for found in sorted(search.tried, key=lambda one: (one.bytes, one.kl_measured)):
+        if not kept or found.kl_measured < kept[-1].kl_measured:
+            kept.append(found)
+    return [_describe("", found, frame) for found in kept]

@@ -1,0 +1,251 @@
+"""The grid of a ggml type: which values a weight can have once its block's scale is fixed.
+
+A quantized row is scale · code − offset in blocks of 16 or 32 weights. What ggml chose as scales
+stays; codes may move, and the row is written again with the codes alone changed. So a weight that
+was trained on the grid is shipped as it stands, with no second rounding.
+
+Layouts: ggml-common.h and ``dequantize_row_*`` of ggml-quants.c. R rows, C columns, B blocks a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edgetune.errors import Unsupported
+
+
+class Codes(NamedTuple):
+    """A quantized tensor taken apart: value = scale · (code − zero) − offset.
+
+    Attributes:
+        codes_RC: uint8.
+        scale_RB: float32, one a block; may be negative or 0.
+        offset_RB: float32, or none where the type has none.
+    """
+
+    codes_RC: np.ndarray
+    scale_RB: np.ndarray
+    offset_RB: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One ggml type.
+
+    Attributes:
+        zero: code whose value is −offset.
+        last: highest code; the lowest is ``first``.
+        read: bytes [R, S, size of a superblock] to :class:`Codes`.
+        write: puts codes [R, S, weights of a superblock] into such bytes, in place.
+        block: weights of a superblock, and its bytes.
+    """
+
+    zero: int
+    first: int
+    last: int
+    read: Callable[[np.ndarray], Codes]
+    write: Callable[[np.ndarray, np.ndarray], None]
+    block: tuple[int, int]
+
+    def take_apart(self, raw: np.ndarray) -> Codes:
+        """Return the codes and scales of rows ``[R, row_bytes]``."""
+        codes_RSW, scale_RB, offset_RB = self.read(self._superblocks(raw))
+        return Codes(codes_RSW.reshape(len(raw), -1), scale_RB, offset_RB)
+
+    def put_together(self, raw: np.ndarray, codes_RC: np.ndarray) -> np.ndarray:
+        """Return the rows ``raw`` with their codes replaced and their scales kept."""
+        made = raw.copy()
+        blocks = self._superblocks(made)
+        self.write(blocks, codes_RC.astype(np.uint8).reshape(*blocks.shape[:2], self.block[0]))
+        return made
+
+    def _superblocks(self, raw: np.ndarray) -> np.ndarray:
+        return raw.reshape(len(raw), -1, self.block[1])
+
+
+def find_grid(ggml_type: str) -> Grid:
+    """Return the grid of a type.
+
+    Raises:
+        Unsupported: its values are no multiples of a scale (the IQ types), or it has none.
+    """
+    if ggml_type not in GRIDS:
+        raise Unsupported(
+            f"weights cannot be trained on the grid of {ggml_type}",
+            hint=f"types with one: {', '.join(GRIDS)}",
+        )
+    return GRIDS[ggml_type]
+
+
+def _halves(blocks: np.ndarray, at: int) -> np.ndarray:
+    """Return the float16 at byte ``at`` of each block, as float32 [R, B]."""
+    part = np.ascontiguousarray(blocks[..., at : at + 2])
+    return part.view(np.float16)[..., 0].astype(np.float32)
+
+
+def _flat(values_RSB: np.ndarray) -> np.ndarray:
+    return values_RSB.reshape(len(values_RSB), -1)
+
+
+# Q8_0: a float16 scale, 32 int8 codes; here code + 128.
+def _read_q8_0(blocks: np.ndarray) -> Codes:
+    return Codes(blocks[..., 2:] ^ 0x80, _halves(blocks, 0), None)
+
+
+def _write_q8_0(blocks: np.ndarray, codes: np.ndarray) -> None:
+    blocks[..., 2:] = codes ^ 0x80
+
+
+def _nibbles(packed: np.ndarray) -> np.ndarray:
+    """Byte j holds weight j in its low half and weight j + n in its high half."""
+    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+
+
+def _pack_nibbles(codes: np.ndarray) -> np.ndarray:
+    half = codes.shape[-1] // 2
+    packed: np.ndarray = (codes[..., :half] & 15) | (codes[..., half:] << 4)
+    return packed
+
+
+def _legacy(bits: int, has_minimum: bool) -> Grid:
+    """Q4_0, Q4_1, Q5_0, Q5_1: float16 scale (and minimum), fifth bits as a uint32, nibbles."""
+    start = 4 if has_minimum else 2
+    low = start + (4 if bits == 5 else 0)
+
+    def read(blocks: np.ndarray) -> Codes:
+        codes = _nibbles(blocks[..., low:])
+        if bits == 5:
+            fifth = np.unpackbits(blocks[..., start:low], axis=-1, bitorder="little")
+            codes = codes | (fifth << 4)
+        offset = -_halves(blocks, 2) if has_minimum else None
+        return Codes(codes, _halves(blocks, 0), offset)
+
+    def write(blocks: np.ndarray, codes: np.ndarray) -> None:
+        blocks[..., low:] = _pack_nibbles(codes & 15)
+        if bits == 5:
+            blocks[..., start:low] = np.packbits(codes >> 4, axis=-1, bitorder="little")
+
+    zero = 0 if has_minimum else 1 << (bits - 1)
+    return Grid(zero, 0, (1 << bits) - 1, read, write, (32, low + 16))
+
+
+def _k_scales(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unpack the 8 scales and 8 minima of 6 bits each of Q4_K and Q5_K (get_scale_min_k4)."""
+    low, high, rest = packed[..., :4], packed[..., 4:8], packed[..., 8:]
+    scales = np.concatenate([low & 63, (rest & 15) | ((low >> 6) << 4)], axis=-1)
+    minima = np.concatenate([high & 63, (rest >> 4) | ((high >> 6) << 4)], axis=-1)
+    return scales, minima
+
+
+def _q45_k(bits: int) -> Grid:
+    """Q4_K, Q5_K: d, dmin, 12 bytes of scales, for 5 bits 32 bytes of fifth bits, nibbles."""
+    low = 16 + (32 if bits == 5 else 0)
+
+    def read(blocks: np.ndarray) -> Codes:
+        scales, minima = _k_scales(blocks[..., 4:16])
+        scale = _halves(blocks, 0)[..., None] * scales
+        offset = _halves(blocks, 2)[..., None] * minima
+        # 32 bytes hold 32 weights in their low halves and the next 32 in their high ones.
+        codes = _nibbles(blocks[..., low:].reshape(*blocks.shape[:2], 4, 32))
+        codes = codes.reshape(*blocks.shape[:2], 8, 32)
+        if bits == 5:
+            fifth = blocks[..., None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]
+            codes = codes | ((fifth & 1) << 4)
+        return Codes(codes.reshape(*blocks.shape[:2], 256), _flat(scale), _flat(offset))
+
+    def write(blocks: np.ndarray, codes: np.ndarray) -> None:
+        parts = codes.reshape(*blocks.shape[:2], 4, 64)
+        blocks[..., low:] = _pack_nibbles(parts & 15).reshape(*blocks.shape[:2], 128)
+        if bits == 5:
+            fifth = (codes >> 4).reshape(*blocks.shape[:2], 8, 32)
+            places = np.arange(8, dtype=np.uint8)[:, None]
+            blocks[..., 16:48] = (fifth << places).sum(axis=-2, dtype=np.uint8)
+
+    return Grid(0, 0, (1 << bits) - 1, read, write, (256, low + 128))
+
+
+# Q6_K: 128 bytes of low halves, 64 of upper two bits, 16 int8 scales of 16 weights each, d.
+def _read_q6_k(blocks: np.ndarray) -> Codes:
+    shape = blocks.shape[:2]
+    low = blocks[..., :128].reshape(*shape, 2, 2, 32)  # half, row of 32 bytes
+    high = blocks[..., 128:192].reshape(*shape, 2, 32)
+    parts = [
+        (low[..., row, :] >> (4 * half) & 15) | ((high >> (2 * (2 * half + row)) & 3) << 4)
+        for half in (0, 1)
+        for row in (0, 1)
+    ]
+    codes = np.stack(parts, axis=-2).reshape(*shape, 256)
+    scales = np.ascontiguousarray(blocks[..., 192:208]).view(np.int8).astype(np.float32)
+    return Codes(codes, _flat(_halves(blocks, 208)[..., None] * scales), None)
+
+
+def _write_q6_k(blocks: np.ndarray, codes: np.ndarray) -> None:
+    shape = blocks.shape[:2]
+    parts = codes.reshape(*shape, 2, 4, 32)
+    low = [(parts[..., row, :] & 15) | ((parts[..., row + 2, :] & 15) << 4) for row in (0, 1)]
+    blocks[..., :128] = np.stack(low, axis=-2).reshape(*shape, 128)
+    places = (2 * np.arange(4, dtype=np.uint8))[:, None]
+    high = ((parts >> 4) << places).sum(axis=-2, dtype=np.uint8)
+    blocks[..., 128:192] = high.reshape(*shape, 64)
+
+
+# Q3_K: 32 bytes of third bits, 64 of lower two, 12 bytes of 16 six-bit scales, d.
+def _read_q3_k(blocks: np.ndarray) -> Codes:
+    shape = blocks.shape[:2]
+    third, low = blocks[..., None, None, :32], blocks[..., 32:96].reshape(*shape, 2, 1, 32)
+    two = low >> (2 * np.arange(4, dtype=np.uint8))[:, None] & 3
+    places = np.arange(8, dtype=np.uint8).reshape(2, 4, 1)
+    codes = (two | ((third >> places & 1) << 2)).reshape(*shape, 256)
+    packed = blocks[..., 96:108]
+    low_bits = np.concatenate([packed[..., :8] & 15, packed[..., :8] >> 4], axis=-1)
+    high_bits = packed[..., None, 8:] >> (2 * np.arange(4, dtype=np.uint8))[:, None] & 3
+    scales = low_bits | (high_bits.reshape(*shape, 16) << 4)
+    scale = _halves(blocks, 108)[..., None] * (scales.astype(np.float32) - 32)
+    return Codes(codes, _flat(scale), None)
+
+
+def _write_q3_k(blocks: np.ndarray, codes: np.ndarray) -> None:
+    shape = blocks.shape[:2]
+    parts = codes.reshape(*shape, 2, 4, 32)
+    places = (2 * np.arange(4, dtype=np.uint8))[:, None]
+    blocks[..., 32:96] = ((parts & 3) << places).sum(axis=-2, dtype=np.uint8).reshape(*shape, 64)
+    bits = np.arange(8, dtype=np.uint8)[:, None]
+    eights = codes.reshape(*shape, 8, 32)
+    blocks[..., :32] = ((eights >> 2) << bits).sum(axis=-2, dtype=np.uint8)
+
+
+# Q2_K: 16 bytes of scale and minimum (4 bits each) of 16 weights, 64 bytes of codes, d, dmin.
+def _read_q2_k(blocks: np.ndarray) -> Codes:
+    shape = blocks.shape[:2]
+    low = blocks[..., 16:80].reshape(*shape, 2, 1, 32)
+    codes = (low >> (2 * np.arange(4, dtype=np.uint8))[:, None] & 3).reshape(*shape, 256)
+    packed = blocks[..., :16]
+    scale = _halves(blocks, 80)[..., None] * (packed & 15)
+    offset = _halves(blocks, 82)[..., None] * (packed >> 4)
+    return Codes(codes, _flat(scale), _flat(offset))
+
+
+def _write_q2_k(blocks: np.ndarray, codes: np.ndarray) -> None:
+    shape = blocks.shape[:2]
+    parts = codes.reshape(*shape, 2, 4, 32)
+    places = (2 * np.arange(4, dtype=np.uint8))[:, None]
+    blocks[..., 16:80] = (parts << places).sum(axis=-2, dtype=np.uint8).reshape(*shape, 64)
+
+
+#: By ggml type. Q8_0 has no code −128: ggml never writes it.
+GRIDS: dict[str, Grid] = {
+    "Q8_0": Grid(128, 1, 255, _read_q8_0, _write_q8_0, (32, 34)),
+    "Q6_K": Grid(32, 0, 63, _read_q6_k, _write_q6_k, (256, 210)),
+    "Q5_K": _q45_k(5),
+    "Q5_1": _legacy(5, True),
+    "Q5_0": _legacy(5, False),
+    "Q4_K": _q45_k(4),
+    "Q4_1": _legacy(4, True),
+    "Q4_0": _legacy(4, False),
+    "Q3_K": Grid(4, 0, 7, _read_q3_k, _write_q3_k, (256, 110)),
+    "Q2_K": Grid(0, 0, 3, _read_q2_k, _write_q2_k, (256, 84)),
+}

@@ -1,0 +1,74 @@
+"""What a file has to meet: bytes, bits a weight, or KL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgetune.errors import InputError, nearest
+from edgetune.recipe import GGUF_SCHEMES
+
+KINDS = ("bytes", "bits", "kl")
+_UNITS: dict[str, Mapping[str, float]] = {
+    "bytes": {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20,
+              "GiB": 2**30},
+    "bits": {"": 1},
+    "kl": {"": 1},
+}  # fmt: skip
+_TARGET = re.compile(r"(\w+)=(.+)")
+_NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A budget.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        value: bytes, bits a weight or nats; none where ``like`` is given.
+        like: a scheme whose own bytes are the budget, such as ``Q4_K_M``.
+        name: of the file that meets it.
+    """
+
+    kind: str
+    value: float | None
+    like: str | None
+    name: str
+
+
+def parse_target(text: str) -> Target:
+    """Read a target.
+
+    ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5`` or ``kl=0.02``.
+
+    Args:
+        text: what was written.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    match = _TARGET.fullmatch(text.strip())
+    where = f"quantize.target: {text}"
+    if match is None:
+        raise InputError("not a target", where=where, hint="write it as bytes=2.5MB or kl=0.02")
+    kind, amount = match[1], match[2].strip()
+    if kind not in KINDS:
+        raise InputError(
+            f"no target '{kind}'{nearest(kind, KINDS)}", where=where,
+            hint=f"one of {', '.join(KINDS)}",
+        )  # fmt: skip
+    if kind == "bytes" and amount in GGUF_SCHEMES:
+        return Target(kind, None, amount, f"fit-{amount}")
+    number = _NUMBER.fullmatch(amount)
+    units = _UNITS[kind]
+    if number is None or number[2] not in units or float(number[1]) <= 0:
+        named = ", ".join(unit for unit in units if unit)
+        raise InputError(
+            f"'{amount}' is no amount of {kind}", where=where,
+            hint=f"a number above 0{' and one of ' + named if named else ''}"
+            + ("; or a scheme whose bytes are meant" if kind == "bytes" else ""),
+        )  # fmt: skip
+    before, behind = {"bytes": ("", ""), "bits": ("", "bpw"), "kl": ("kl", "")}[kind]
+    name = f"fit-{before}{number[1]}{number[2]}{behind}"
+    return Target(kind, float(number[1]) * units[number[2]], None, name)

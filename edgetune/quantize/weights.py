@@ -1,0 +1,96 @@
+"""The matrices of a loaded model, under the names that a GGUF file gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgetune.models.layers import find_layers
+from edgetune.quantize.imatrix import InputEnergy, name_map
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One matrix that can be quantized by itself.
+
+    Attributes:
+        tensor: its name in a GGUF file.
+        parameter: its name in the model.
+        layer: number of its decoder layer; 0 for what stands before the layers, and their count
+            for what stands behind them.
+        transposed: the model keeps it as [in, out] (GPT-2), a file as [out, in].
+        importance: weight of each input column's rounding error, float32 [in], or none.
+    """
+
+    tensor: str
+    parameter: str
+    layer: int
+    transposed: bool
+    importance: np.ndarray | None
+
+    def read(self, model: Any) -> np.ndarray:
+        """Return the values as a file has them, [out, in], float32; rows may be in other order."""
+        values = model.get_parameter(self.parameter).detach().float().cpu()
+        return np.ascontiguousarray((values.T if self.transposed else values).numpy())
+
+    def to_model(self, values: np.ndarray) -> torch.Tensor:
+        """Return [out, in] values in the shape the model keeps."""
+        tensor = torch.from_numpy(values)
+        return tensor.T.contiguous() if self.transposed else tensor
+
+
+def find_weights(
+    model: Any,
+    architecture: str,
+    blocks: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    energy: InputEnergy | None = None,
+) -> list[Weight]:
+    """Return every matrix whose rows stand in one tensor of the file, in the model's order.
+
+    Stacked experts and whatever else the converter takes apart or puts together are left out.
+
+    Args:
+        model: loaded in torch.
+        architecture: llama.cpp's name of it.
+        blocks: how many layers it has.
+        shapes: of the file's tensors, [out, in].
+        energy: by module name, where there is to be importance.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    names, modules = name_map(architecture, blocks), dict(model.named_modules())
+    layer_of = {
+        id(m): number for number, one in enumerate(find_layers(model)) for m in one.modules()
+    }
+    parameters = {id(p): name for name, p in model.named_parameters()}
+    head, found = model.get_output_embeddings(), {}
+    for name, module in modules.items():
+        if not isinstance(module, torch.nn.Linear | torch.nn.Embedding | Conv1D):
+            continue
+        tensor = names.get_name(name)
+        parameter = parameters[id(module.weight)]
+        if tensor is None or (module is head and f"{tensor}.weight" not in shapes):
+            continue  # a tied head is its embedding's tensor
+        transposed = isinstance(module, Conv1D)
+        shape = tuple(module.weight.shape[::-1] if transposed else module.weight.shape)
+        if shapes.get(f"{tensor}.weight") != shape:
+            continue
+        is_table = isinstance(module, torch.nn.Embedding)
+        tied = is_table and head is not None and head.weight is module.weight
+        reader = next((n for n, m in modules.items() if m is head), name) if tied else name
+        layer = layer_of.get(id(module), 0 if is_table else blocks)
+        found[parameter] = Weight(
+            f"{tensor}.weight", parameter, layer, transposed, _mean(energy, reader)
+        )
+    return list(found.values())
+
+
+def _mean(energy: InputEnergy | None, module: str) -> np.ndarray | None:
+    if energy is None or module not in energy.sums:
+        return None
+    return (energy.sums[module] / energy.counts[module]).astype(np.float32)

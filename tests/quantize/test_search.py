@@ -1,0 +1,106 @@
+"""Harm measured, ranked and spent: on a random model whose layers matter differently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgetune.errors import GateFailed
+from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf
+from edgetune.log import Log
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+from edgetune.quantize.fit import Fits, fit_targets
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.imatrix import measure_inputs, name_for_gguf
+from edgetune.quantize.target import parse_target
+from edgetune.quantize.weights import find_weights
+from edgetune.runtimes.gguf_header import open_gguf
+from tests.conftest import make_model
+
+QUIET = Log(None, quiet=True)
+SEQUENCES = [[(7 * n + 3 * t * t) % 290 + 5 for t in range(24)] for n in range(16)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("searched")
+    make_model(folder / "model", layers=3, hidden=256)
+    convert_gguf(folder / "model", folder / "F32.gguf", GgufHeader("searched"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    model = load_model(ModelRef(folder / "model"))
+    with torch.no_grad():
+        for parameter in model.model.layers[1].parameters():
+            parameter.mul_(0.05)  # a layer that says little
+    model.save_pretrained(folder / "model")
+    convert_gguf(folder / "model", folder / "F32.gguf", GgufHeader("searched"))
+    return model
+
+
+def run(model: Any, folder: Path, *targets: str) -> Fits:
+    architecture, blocks, tied = find_architecture(folder / "model")  # type: ignore[misc]
+    energy = measure_inputs(model, SEQUENCES, QUIET)
+    named = name_for_gguf(energy, architecture, blocks, tied)
+    importance = {
+        name: (sums / named.counts[name]).astype(np.float32) for name, sums in named.sums.items()
+    }
+    return fit_targets(
+        model, open_gguf(folder / "F32.gguf"), (architecture, blocks), energy, importance,
+        SEQUENCES, 256, [parse_target(text) for text in targets], folder / "scratch", 0, QUIET,
+    )  # fmt: skip
+
+
+def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: Any) -> None:
+    meter = HarmMeter(model, SEQUENCES, 200)
+    assert meter.positions == 200
+    assert meter.keep() == pytest.approx(0, abs=1e-9)
+    name = "model.layers.2.mlp.down_proj.weight"
+    change = {name: model.get_parameter(name).detach() * 1.1}
+    whole, rest = meter.measure(change), meter.measure(change, first_layer=2)
+    assert whole == pytest.approx(rest, rel=1e-6) and whole > 1e-6
+    assert meter.measure({}) == pytest.approx(0, abs=1e-9)
+
+
+def test_finds_the_matrices_under_their_names(model: Any, folder: Path) -> None:
+    source = open_gguf(folder / "F32.gguf")
+    shapes = {name: tuple(t.shape) for name, t in source.tensors.items()}
+    found = {weight.tensor: weight for weight in find_weights(model, "llama", 3, shapes)}
+    assert set(found) == {name for name, shape in shapes.items() if len(shape) > 1}
+    assert found["blk.2.ffn_down.weight"].layer == 2
+    for name in ("blk.1.ffn_up.weight", "token_embd.weight", "blk.0.attn_q.weight"):
+        mine, theirs = found[name].read(model), source.read(name)
+        # llama.cpp's converter puts rows of q and k in another order; blocks lie within rows
+        assert np.array_equal(np.sort(mine, axis=0), np.sort(theirs, axis=0))
+
+
+def test_spends_bytes_where_they_matter(model: Any, folder: Path, tmp_path: Path) -> None:
+    fits = run(model, folder, "bytes=Q4_K_M", "kl=0.02", "bits=4")
+    stock = {row["name"]: row for row in fits.facts["stock"]}
+    found = {row["name"]: row for row in fits.facts["fits"]}
+    best = found["fit-Q4_K_M"]
+    assert best["bytes"] <= stock["Q4_K_M"]["bytes"]
+    assert best["kl_measured"] < 0.8 * stock["Q4_K_M"]["kl_measured"]
+    assert found["fit-kl0.02"]["kl_measured"] <= 0.02
+    assert found["fit-4bpw"]["bits_per_weight"] <= 4
+    assert fits.facts["rank_correlation"] > 0.9
+    bytes_of = [row["bytes"] for row in fits.facts["frontier"]]
+    assert bytes_of == sorted(bytes_of)
+    source, path = open_gguf(folder / "F32.gguf"), tmp_path / "best.gguf"
+    write_gguf(source, path, "fit-Q4_K_M", fits.types["fit-Q4_K_M"])
+    assert path.stat().st_size <= best["bytes"] + 64
+    assert "general.file_type" not in open_gguf(path).keys
+
+
+def test_a_budget_nothing_meets_names_the_smallest(model: Any, folder: Path) -> None:
+    with pytest.raises(GateFailed, match=r"smallest file possible has .* more than the target"):
+        run(model, folder, "bytes=20KB")
+    with pytest.raises(GateFailed, match="largest types still have a KL"):
+        run(model, folder, "kl=1e-30")

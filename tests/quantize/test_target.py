@@ -1,0 +1,42 @@
+"""Targets as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgetune.errors import InputError
+from edgetune.quantize.target import Target, parse_target
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("bytes=2.5MB", Target("bytes", 2.5e6, None, "fit-2.5MB")),
+        ("bytes=2MiB", Target("bytes", 2 * 2**20, None, "fit-2MiB")),
+        ("bytes=Q4_K_M", Target("bytes", None, "Q4_K_M", "fit-Q4_K_M")),
+        ("bits=4.5", Target("bits", 4.5, None, "fit-4.5bpw")),
+        ("kl=2e-2", Target("kl", 0.02, None, "fit-kl2e-2")),
+    ],
+)
+def test_is_read(text: str, found: Target) -> None:
+    assert parse_target(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2.5MB", "not a target"),
+        ("byte=2.5MB", "no target 'byte'.*bytes"),
+        ("bytes=2.5", None),
+        ("bytes=2.5parsec", "no amount of bytes"),
+        ("bytes=Q4_K_X", "no amount of bytes"),
+        ("kl=-1", "no amount of kl"),
+        ("bits=0", "no amount of bits"),
+    ],
+)
+def test_what_is_none_is_refused(text: str, said: str | None) -> None:
+    if said is None:
+        assert parse_target(text).value == 2.5
+        return
+    with pytest.raises(InputError, match=said):
+        parse_target(text)
