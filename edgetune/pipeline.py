@@ -42,7 +42,7 @@ STAGES = (
     Stage("distill", "student", 6, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
-    Stage("export", "files", 2, ("name", "data", "quantize", "export"), ("merge", "quantize")),
+    Stage("export", "files", 3, ("name", "data", "quantize", "export"), ("merge", "quantize")),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),

@@ -96,6 +96,13 @@ def read_contract(folder: Path) -> dict[str, Any]:
         raise InputError(f"no readable template contract: {error}", where=str(path)) from error
 
 
+def golden_of(folder: Path, encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the golden prompts of the folder's contract, or those it would hold of ``rows``."""
+    if (folder / NAME).exists():
+        return list(read_contract(folder)["golden"])
+    return make_golden(encoder, rows)
+
+
 def encoder_of(folder: Path, section: DataSection) -> Encoder:
     """Return the encoder of the folder's contract, or one for the tokenizer of a foreign model."""
     if (folder / NAME).exists():

@@ -120,12 +120,20 @@ class LlamaCpp:
         return model
 
     def tokenize(self, text: str) -> list[int]:
+        return self._tokenize(text, begins=False)
+
+    def tokenize_prompt(self, text: str) -> list[int]:
+        """Return the ids of a whole prompt as programs built on llama.cpp make them: with the
+        begin token before it, where the file says that one is added."""
+        return self._tokenize(text, begins=True)
+
+    def _tokenize(self, text: str, begins: bool) -> list[int]:
         self._refuse_unknown(text)
         raw = text.encode()
         room = len(raw) + 8
         while True:
             ids = (ctypes.c_int32 * room)()
-            count = c.llama_tokenize(self._vocab, raw, len(raw), ids, room, False, True)
+            count = c.llama_tokenize(self._vocab, raw, len(raw), ids, room, begins, True)
             if count >= 0:
                 return ids[:count]
             room = -count

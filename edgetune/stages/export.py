@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
-from edgetune.data.contract import encoder_of
+from edgetune.data.contract import encoder_of, golden_of
 from edgetune.data.load import load_splits
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.check import check_file, make_gates, make_reference
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
+from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.quantize.imatrix import read_imatrix
@@ -25,7 +26,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     """Write every file of the plan that the model's shapes and vocabulary allow, and check it.
 
     Writes:
-        ``gguf/<name>-<scheme>.gguf`` and ``onnx/<precision>/``.
+        ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, and ``onnx/<precision>/``.
     """
     # 1. The plan, and what cannot be: refused by name before any work.
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
@@ -63,13 +64,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     finally:
         merged.close()
 
-    # 4. Each file in its own runtime against them.
+    # 4. Each file in its own runtime against them; what a client has to know of it beside it.
     gates: list[dict[str, Any]] = []
+    golden = golden_of(model, encoder, rows)
     with log.progress("checks", len(files)) as bar:
         for file in files:
-            runtime = open_runtime(out / file["path"], threads)
+            runtime: Any = open_runtime(out / file["path"], threads)
             try:
                 file["checks"] = check_file(runtime, reference)
+                if file["format"] == "gguf":
+                    manners = find_manners(encoder, golden, runtime)
+                    page = write_modelfile(out / file["path"], manners)
+                    file["modelfile"] = page.relative_to(out).as_posix()
+                    file["modelfile_template"] = manners.template is not None
             finally:
                 runtime.close()
             gates += make_gates(file["name"], file["scheme"], file["checks"])

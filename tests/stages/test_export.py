@@ -93,6 +93,17 @@ def test_files_carry_the_contract(run: Any) -> None:
     assert (out / "onnx/int4/contract.json").read_bytes() == contract.read_bytes()
 
 
+def test_a_modelfile_stands_beside_each_gguf_file(run: Any) -> None:
+    *_, out, facts = run
+    files = {file["name"]: file for file in facts["files"]}
+    assert files["Q4_0.gguf"]["modelfile"] == "gguf/tiny-Q4_0.Modelfile"
+    assert files["Q4_0.gguf"]["modelfile_template"]
+    text = (out / "gguf/tiny-Q4_0.Modelfile").read_text()
+    assert "FROM ./tiny-Q4_0.gguf\n" in text and 'PARAMETER stop "<|im_end|>"\n' in text
+    assert '<|im_start|>assistant\n"' in text
+    assert "modelfile" not in files["int4.onnx"]
+
+
 def test_a_second_run_keeps_finished_files(run: Any) -> None:
     recipe, merged, planned, out, facts = run
     kept = out / "gguf/tiny-F32.gguf"
