@@ -20,6 +20,9 @@ _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
     "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "C64": 64,
 }  # fmt: skip
+_WANTED = [  # of a hub id
+    "*.json", "*.safetensors", "tokenizer.model", "*.jinja", "*.txt", "README.md", "LICENSE*",
+]  # fmt: skip
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -39,6 +42,18 @@ def resolve_model(path: str, revision: str | None = None) -> Path:
     if folder.exists() or not _HUB_ID.match(path):
         raise InputError("no such model folder", where=path, hint="name a folder or a hub id")
     return _download(path, revision)
+
+
+def find_local(path: str, revision: str | None = None) -> Path | None:
+    """Return where a model or data lies on this machine, a hub id in its cache; else nothing."""
+    try:
+        if not is_hub_id(path):
+            return resolve_data(path)
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(path, revision=revision, local_files_only=True))
+    except (InputError, OSError, ValueError):  # the hub client's own kinds are OSErrors
+        return None
 
 
 def resolve_data(path: str) -> Path:
@@ -190,9 +205,8 @@ def _embedded(path: str) -> Path:
 def _download(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "*.txt"]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_WANTED))
     except Exception as error:  # the hub client raises a dozen unrelated kinds
         raise InputError(
             f"cannot get this model from the hub: {type(error).__name__}: {error}",

@@ -12,6 +12,7 @@ from edgetune.artifact import Artifact, write_atomic
 from edgetune.errors import InputError
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.rundir import RunDir
 
 
@@ -28,15 +29,16 @@ def build_report(
 
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
-        ``headline, created, curves, chain, merge, distillation, refused, fallbacks, warnings,
-        training, data``.
+        ``headline, created, curves, chain, sources, files, merge, distillation, refused, fallbacks,
+        warnings, training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
     """
     facts = {name: artifact.facts for name, artifact in artifacts.items()}
     export = facts.get("export", {})
-    models = _read_models(artifacts.get("bench"))
+    weights = count_weights(artifacts.get("merge"))
+    models = _read_models(artifacts.get("bench"), weights)
     gates = [*export.get("gates", []), *check_gates(recipe.report.gates, models)]
     files = export.get("files", [])
     return {
@@ -53,6 +55,8 @@ def build_report(
         "distillation": judge_distillation(models) if "distill" in facts else None,
         "merge": facts.get("merge"),
         "chain": _chain(files),
+        "sources": find_sources(recipe, artifacts),
+        "files": [_shipped(file, weights) for file in files],
         "refused": export.get("refused", []),
         "fallbacks": [
             {"file": file["name"], **one} for file in files for one in file.get("fallbacks", [])
@@ -65,7 +69,8 @@ def build_report(
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``."""
+    """Write ``report.json``, ``report.md``, ``report.html`` and, of files, ``MODEL_CARD.md``."""
+    from edgetune.report.card import render_card
     from edgetune.report.html import render_html
     from edgetune.report.markdown import render_markdown
 
@@ -74,14 +79,20 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
     write_atomic(folder / "report.json", text + "\n")
     write_atomic(folder / "report.md", render_markdown(report))
     write_atomic(folder / "report.html", render_html(report))
+    if report["files"]:
+        write_atomic(folder / "MODEL_CARD.md", render_card(report))
 
 
-def _read_models(bench: Artifact | None) -> list[dict[str, Any]]:
+def _read_models(bench: Artifact | None, weights: int | None) -> list[dict[str, Any]]:
     if bench is None:
         return []
     path = bench.path / "measurements.json"
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["models"])
+        models = list(json.loads(path.read_text(encoding="utf-8"))["models"])
+        for model in models if weights else ():
+            if model["role"] == "file":
+                model["bits_per_weight"] = 8 * model["bytes"] / weights
+        return models
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the measurements cannot be read: {error}", where=str(path), hint="run bench again"
@@ -102,6 +113,7 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
                 "parents": artifact.parents,
                 "path": inside.as_posix(),
                 "bytes": sum(int(file["bytes"]) for file in artifact.files.values()),
+                "weights": hash_weights(artifact),
             }
         )
     return entries
@@ -129,6 +141,13 @@ def _checks(file: dict[str, Any]) -> dict[str, Any]:
     """What export found when it compared a file with the merged model."""
     kept = ("format", "scheme", "lossless", "bytes")
     return {**{key: file.get(key) for key in kept}, **file.get("checks", {})}
+
+
+def _shipped(file: dict[str, Any], weights: int | None) -> dict[str, Any]:
+    """What ships: where it lies in the export's folder, its hash, and what its checks found."""
+    kept = ("name", "path", "sha256", "modelfile", "modelfile_template")
+    bits = 8 * file["bytes"] / weights if weights else None
+    return {**{key: file.get(key) for key in kept}, **_checks(file), "bits_per_weight": bits}
 
 
 def _training(facts: dict[str, Any]) -> dict[str, Any]:

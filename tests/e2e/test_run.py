@@ -64,6 +64,9 @@ def test_the_report_holds_what_the_schema_promises(finished: Path) -> None:
     html = (finished / "report" / "report.html").read_text()
     assert "<svg" in html and "http-equiv" not in html and 'src="http' not in html
     assert (finished / "report" / "report.md").read_text().startswith("#")
+    card = (finished / "report" / "MODEL_CARD.md").read_text()
+    assert card.startswith("---\n")
+    assert all(file["sha256"] in card and file["bits_per_weight"] > 2 for file in report["files"])
 
 
 def test_lossless_files_equal_the_merged_model(finished: Path) -> None:

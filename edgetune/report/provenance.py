@@ -1,0 +1,84 @@
+"""Where a run's files come from: sources with their licences, weights with their hashes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact
+from edgetune.models.licence import NOT_STATED, Licence, find_licence
+from edgetune.models.source import find_local, is_hub_id
+from edgetune.recipe import Recipe
+
+_OWN = Licence("Apache-2.0", "edgetune")  # what the package carries is part of it
+
+
+def find_sources(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """Return ``{"what", "name", "hub", "licence", "said_in", "sha256"}`` of each source of the run.
+
+    A folder's name stands for its path: where a machine keeps it is nobody's business.
+    """
+    return [
+        {
+            "what": what,
+            "name": path if path.startswith("embedded:") or is_hub_id(path) else Path(path).name,
+            "hub": is_hub_id(path),
+            "licence": licence.name,
+            "said_in": licence.said_in,
+            "sha256": _hash_of(key, artifacts),
+        }
+        for what, key, path in _named(recipe)
+        for licence in [_OWN if path.startswith("embedded:") else _licence(path, recipe)]
+    ]
+
+
+def _named(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Yield what a source is, its name among the sources of a key, and its path."""
+    yield "base model", "model", recipe.model.path
+    if recipe.distill is not None:
+        if recipe.distill.teacher is not None:
+            yield "teacher", "teacher", recipe.distill.teacher
+        if recipe.distill.student.path is not None:
+            yield "student", "student", recipe.distill.student.path
+        if recipe.distill.prompts is not None:
+            yield "prompts", "prompts", recipe.distill.prompts
+    for part in ("train", "validation", "test") if recipe.data else ():
+        path = getattr(recipe.data, part)
+        if path is not None:
+            yield f"{part} rows", part, path
+
+
+def _licence(path: str, recipe: Recipe) -> Licence:
+    revision = recipe.model.revision if path == recipe.model.path else None
+    found = find_local(path, revision)
+    return find_licence(found) if found is not None else Licence(NOT_STATED, "")
+
+
+def _hash_of(key: str, artifacts: Mapping[str, Artifact]) -> str | None:
+    """The content hash that stages recorded; a hub id is known by name and revision."""
+    found = (artifact.parents.get(f"source:{key}") for artifact in artifacts.values())
+    return next((value for value in found if value), None)
+
+
+def hash_weights(artifact: Artifact) -> dict[str, str]:
+    """Return path and SHA-256 of the safetensors files that a stage made."""
+    return {
+        name: str(file["sha256"])
+        for name, file in artifact.files.items()
+        if name.endswith(".safetensors")
+    }
+
+
+def count_weights(merge: Artifact | None) -> int | None:
+    """Return how many weights the merged model has, a tied head counted once."""
+    files = sorted(merge.model_folder.glob("*.safetensors")) if merge else []
+    total = 0
+    for file in files:
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        shapes = (value["shape"] for key, value in header.items() if key != "__metadata__")
+        total += sum(math.prod(shape) for shape in shapes)
+    return total or None
