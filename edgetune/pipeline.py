@@ -42,7 +42,9 @@ STAGES = (
     Stage("distill", "student", 6, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
-    Stage("export", "files", 3, ("name", "data", "quantize", "export"), ("merge", "quantize")),
+    Stage(
+        "export", "files", 4, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
+    ),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
@@ -87,6 +89,23 @@ def check_recipe(recipe: Recipe) -> None:
                 where="recipe",
                 hint=f"add a section {wanted}; an empty one, `{needs[0]}: {{}}`, has all defaults",
             )
+    if recipe.export is not None and recipe.export.adapter:
+        _check_adapter(recipe)
+
+
+def _check_adapter(recipe: Recipe) -> None:
+    """Refuse to ship an adapter that there will not be, or not of what is shipped."""
+    if recipe.distill is not None:
+        fault = "the student is shipped, not the tuned base"
+    elif recipe.tune is None or recipe.tune.method == "full":
+        fault = "nothing trains one: tune.method is full" if recipe.tune else "nothing is tuned"
+    else:
+        return
+    raise InputError(
+        f"there is no adapter to export: {fault}",
+        where="export.adapter",
+        hint="set it to false, or tune with qlora or lora and leave the distill section out",
+    )
 
 
 def find_sources(recipe: Recipe) -> dict[str, str]:

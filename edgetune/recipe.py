@@ -208,6 +208,9 @@ class ExportSection(Section):
     """Write the files and check each against the merged model."""
 
     check_rows: Count = Field(32, description="rows each file is compared on with the merged model")
+    adapter: bool = Field(
+        False, description="also write the LoRA adapter alone, for llama.cpp over the base's GGUF"
+    )
 
 
 class BenchSection(Section):

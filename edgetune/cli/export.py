@@ -9,7 +9,7 @@ import click
 
 from edgetune.artifact import load_artifact
 from edgetune.cli.options import model_options, recipe_options
-from edgetune.cli.stage import open_model, run_stage, schemes_option
+from edgetune.cli.stage import open_model, open_trained, run_stage, schemes_option
 
 
 @click.command("export")
@@ -18,11 +18,18 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
     type=click.Path(path_type=Path),
     help="Folder of `edgetune quantize`.  [default: decided here, beside --out]",
 )
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    help="Folder of `edgetune tune` that --model was merged from: ship its adapter alone as well.",
+)
 @schemes_option
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the files.")
 @recipe_options
-def command(plan: Path | None, schemes: tuple[str, ...], **options: Any) -> None:
+def command(
+    plan: Path | None, adapter: Path | None, schemes: tuple[str, ...], **options: Any
+) -> None:
     """Write GGUF and ONNX files of --model and compare each with it, in its own runtime."""
     inputs = {"merge": open_model(options)}
     if plan is None and not options["dry_run"] and options["out"]:
@@ -31,4 +38,7 @@ def command(plan: Path | None, schemes: tuple[str, ...], **options: Any) -> None
         inputs["quantize"] = made
     elif plan is not None:
         inputs["quantize"] = load_artifact(plan)
+    if adapter is not None:
+        inputs["tune"] = open_trained(adapter, "--adapter", {"model": None})
+        options["overrides"] = (*options["overrides"], "export.adapter=true")
     run_stage("export", inputs, options, schemes)

@@ -106,9 +106,9 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
     if faults:
         raise Unsupported("; ".join(faults), where=str(folder))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with _quiet_converter() as complaints:
+    with quiet_converter() as complaints:
         try:
-            kind = _make_converter(config["architectures"][0], header)
+            kind = make_converter(config["architectures"][0], header)
             name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
             converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
             if "n_positions" in converter.hparams:  # GPT-2: transformers 5 writes no n_ctx
@@ -144,7 +144,7 @@ def write_gguf(
         InputError: a tensor is not in the plan, or holds NaN.
     """
     weights = importance or {}
-    with _quiet_converter():
+    with quiet_converter():
         writer = gguf.GGUFWriter(target, source.keys["general.architecture"])
         number = file_type(scheme)
         for key, value in source.keys.items():
@@ -186,7 +186,7 @@ def find_architecture(folder: Path) -> tuple[str, int, bool] | None:
     return name, blocks, bool(config.get("tie_word_embeddings"))
 
 
-def _make_converter(architecture: str, header: GgufHeader) -> type[Any]:
+def make_converter(architecture: str, header: GgufHeader) -> type[Any]:
     """Return llama.cpp's converter class with our vocabulary and header."""
     parent = _load_conversion().get_model_class(architecture)
 
@@ -240,7 +240,7 @@ def _name_pre_tokenizer(folder: Path, tokenizer: Any = None) -> str | None:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    with _quiet_converter():
+    with quiet_converter():
         try:
             name = conversion.TextModel.get_vocab_base_pre(None, tokenizer)
             return str(name)
@@ -272,7 +272,7 @@ def _load_conversion() -> ModuleType:
     sys.modules["conversion"] = module
     path = list(sys.path)
     try:
-        with _quiet_converter():
+        with quiet_converter():
             spec.loader.exec_module(module)
     finally:
         sys.path[:] = path  # it puts a folder gguf-py on the path, which is not there
@@ -280,7 +280,7 @@ def _load_conversion() -> ModuleType:
 
 
 @contextmanager
-def _quiet_converter() -> Iterator[list[str]]:
+def quiet_converter() -> Iterator[list[str]]:
     """Keep the converter's hundreds of log lines; yield its errors as they come."""
     complaints: list[str] = []
 

@@ -95,7 +95,16 @@ def _files(report: dict[str, Any]) -> str:
         "KL divergence in nats a token, and the ids of texts and prompts. A folder's hash is over "
         "the names and hashes of its files."
     )
-    return f"{said}\n\n{_table(titles, rows)}"
+    parts = [said, _table(titles, rows)]
+    if adapter := report.get("adapter"):
+        parts.append(
+            f"{code(adapter['path'])} ({adapter['bytes']:,} bytes, SHA-256 "
+            f"{code(adapter['sha256'])}) is the adapter alone, for llama.cpp over a GGUF file of "
+            f"the base. Over the base in float32 its KL to the merged model is "
+            f"{small(adapter['kl_divergence_to_merged'])}, and to base + adapter as torch computes "
+            f"it {small(adapter['kl_divergence'])}."
+        )
+    return "\n\n".join(parts)
 
 
 def _scores(report: dict[str, Any]) -> str:
@@ -136,6 +145,8 @@ def _use(report: dict[str, Any]) -> str:
         if files:
             best = next((f for f in files if f["name"] == chosen), None)
             items += say(best or min(files, key=lambda file: file["bytes"]))
+    if adapter := report.get("adapter"):
+        items.append(f"the adapter: {code('llama-cli -m BASE.gguf --lora ' + adapter['path'])}")
     return "\n".join(f"- {item}" for item in items)
 
 

@@ -82,11 +82,16 @@ class _Batch:
 
 
 class LlamaCpp:
-    """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`."""
+    """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`.
+
+    With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it.
+    """
 
     name = "llama.cpp"
 
-    def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
+    def __init__(
+        self, path: Path, threads: int, device: str = "cpu", adapter: Path | None = None
+    ) -> None:
         check_gguf(path)
         c.llama_log_set(_collect_errors, None)
         if device == "cuda" and not c.llama_supports_gpu_offload():
@@ -99,6 +104,7 @@ class LlamaCpp:
         self._context: Any = None
         self._fits = (0, 0, False)  # sequences, tokens of each, exact: what the context is for
         self._model: Any = self._load(path, device)
+        self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
         self._characters = self._find_characters()
@@ -118,6 +124,16 @@ class LlamaCpp:
                 "llama.cpp cannot load this file: " + "; ".join(_complaints), where=str(path)
             )
         return model
+
+    def _load_adapter(self, path: Path) -> Any:
+        check_gguf(path)
+        _complaints.clear()
+        adapter = c.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise InputError(
+                "llama.cpp cannot load this adapter: " + "; ".join(_complaints), where=str(path)
+            )
+        return adapter  # freed with the model
 
     def tokenize(self, text: str) -> list[int]:
         return self._tokenize(text, begins=False)
@@ -246,6 +262,9 @@ class LlamaCpp:
                 where=str(self.path),
                 hint="shorter rows, or more memory",
             )
+        if self._adapter:
+            one = (c.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+            c.llama_set_adapters_lora(context, one, 1, (ctypes.c_float * 1)(1.0))
         return context
 
     def _decode(

@@ -13,6 +13,8 @@ from edgetune.errors import Unsupported
 from edgetune.export.check import check_file, make_gates, make_reference
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
+from edgetune.export.gguf_adapter import NAME as ADAPTER
+from edgetune.export.gguf_adapter import find_adapter, ship_adapter
 from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
@@ -26,11 +28,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     """Write every file of the plan that the model's shapes and vocabulary allow, and check it.
 
     Writes:
-        ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, and ``onnx/<precision>/``.
+        ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, ``onnx/<precision>/`` and, where
+        ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf``.
     """
     # 1. The plan, and what cannot be: refused by name before any work.
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
     plan = read_plan(planned)
+    trained = find_adapter(inputs) if sections.export.adapter else None
     imatrix = planned / "imatrix.gguf"
     importance = read_imatrix(imatrix) if imatrix.is_file() else {}
     refused = find_refusals(model, sections.quantize)
@@ -82,10 +86,22 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             gates += make_gates(file["name"], file["scheme"], file["checks"])
             bar.update(1, now=file["name"])
 
-    # 5. What the person who waits wants to know.
+    # 5. The adapter alone, over the base's own file.
+    adapter = None
+    if trained is not None:
+        try:
+            adapter, gate = ship_adapter(trained, sections.name, reference, out, threads)
+            gates.append(gate)
+        except Unsupported as error:
+            log.warn(f"no {ADAPTER}: {error.what}")
+            refused.append({"format": "gguf", "scheme": "adapter", "why": error.what})
+
+    # 6. What the person who waits wants to know.
     for file in files:
         log.say(_summary(file))
-    return {"files": files, "refused": refused, "gates": gates}
+    if adapter is not None:
+        log.say(_adapter_summary(adapter))
+    return {"files": files, "adapter": adapter, "refused": refused, "gates": gates}
 
 
 def _summary(file: dict[str, Any]) -> str:
@@ -94,4 +110,12 @@ def _summary(file: dict[str, Any]) -> str:
     return (
         f"{file['name']}: {bytes_text(file['bytes'])}, KL {checks['kl_divergence']:.2e} to the "
         f"merged model, same top token at {checks['top1_agreement']:.2%}, token ids {ids}"
+    )
+
+
+def _adapter_summary(adapter: dict[str, Any]) -> str:
+    return (
+        f"{adapter['name']}: {bytes_text(adapter['bytes'])}, over the base's F32 file KL "
+        f"{adapter['kl_divergence']:.2e} to base + adapter in torch, "
+        f"{adapter['kl_divergence_to_merged']:.2e} to the merged model"
     )

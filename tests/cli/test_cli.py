@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from edgetune.artifact import commit_part, open_part
 from edgetune.cli import COMMANDS
+from edgetune.models.ref import ModelRef
+from tests.twins import make_adapter
 
 EDGETUNE = (sys.executable, "-m", "edgetune")
 HEAVY = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "onnxruntime")
@@ -84,8 +87,36 @@ def test_stages_that_lack_their_input(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("model: {path: embedded:base}\ndata: {train: embedded:devices/test.jsonl}\n")
     refused(call("run", path, "--set", "distill={}"), "needs the stage 'tune'")
+    adapter = ("run", path, "--set", "export.adapter=true", "--set", "merge={}", "--set",
+               "quantize={}", "--set")  # fmt: skip
+    refused(call(*adapter, "tune.method=full"), "no adapter to export", "tune.method is full")
+    student = call(*adapter, "tune={}", "--set", "distill={}")
+    refused(student, "export.adapter", "the student is shipped")
     path.write_text("model: {path: embedded:base}\ntune: {}\n")
     refused(call("run", path), "no data")
+
+
+def test_the_adapter_of_a_merged_model_ships_alone(
+    tmp_path: Path, tiny_model: Path, device_rows: Path
+) -> None:
+    adapter = make_adapter(tiny_model, tmp_path / "adapter")
+    common = ("--model", tiny_model, "--data", device_rows)
+    tuned = tmp_path / "tuned"
+    facts = {"model": ModelRef(tiny_model, adapter).to_json(tuned), "compute_dtype": "float32"}
+    facts["contract"] = str(tiny_model)
+    open_part(tuned, "key")
+    commit_part(tuned, "adapter", "tune", "key", {}, facts)
+    merged = tmp_path / "merged"
+    done = call("merge", *common, "--adapter", tuned, "--out", merged)
+    assert done.returncode == 0, done.stderr
+    export = ("export", "--model", merged, "--data", device_rows, "--scheme", "F32")
+    done = call(*export, "--adapter", tuned, "--out", tmp_path / "files", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout.splitlines()[-1])["facts"]["adapter"]
+    assert (tmp_path / "files" / made["path"]).is_file() and made["kl_divergence"] <= 1e-5
+    refused(
+        call(*export, "--adapter", tmp_path / "none", "--out", tmp_path / "more"), "no adapter here"
+    )
 
 
 def test_files_that_cannot_be_are_named_before_any_work(

@@ -51,6 +51,17 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
     assert "## Failed gates" not in card
 
 
+def test_tells_of_the_adapter_alone(sample: SampleRun) -> None:
+    sample.artifacts["export"].facts["adapter"] = {
+        "name": "adapter.gguf", "path": "gguf/a-adapter.gguf", "bytes": 12_345, "sha256": "cd",
+        "kl_divergence": 2e-9, "kl_divergence_to_merged": 0.0042,
+    }  # fmt: skip
+    card = render_card(sample.report())
+    assert "`gguf/a-adapter.gguf` (12,345 bytes, SHA-256 `cd`) is the adapter alone" in card
+    assert "KL to the merged model is 0.0042" in card
+    assert "`llama-cli -m BASE.gguf --lora gguf/a-adapter.gguf`" in card
+
+
 def test_without_a_bench_there_are_no_scores(sample: SampleRun) -> None:
     del sample.artifacts["bench"]
     assert "Not measured" in render_card(sample.report())

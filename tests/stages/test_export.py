@@ -11,18 +11,23 @@ import pytest
 from gguf import GGUFReader
 
 from edgetune.artifact import Artifact, hash_file
-from edgetune.errors import Unsupported
+from edgetune.errors import InputError, Unsupported
+from edgetune.models.merge import write_merged
+from edgetune.models.ref import ModelRef
 from edgetune.recipe import Recipe, Sections
 from edgetune.stages import export
 from tests.stages.test_quantize import LOG, make_recipe, merge, quantized
+from tests.twins import make_adapter
 
 SCHEMES = {"gguf": ["F32", "Q4_0"], "onnx": ["fp32", "int4"], "calibration_rows": 4}
 
 
-def exported(recipe: Recipe, merged: Artifact, planned: Artifact, out: Path) -> dict[str, Any]:
+def exported(
+    recipe: Recipe, merged: Artifact, planned: Artifact, out: Path, **more: Artifact
+) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     sections = Sections(recipe, ("name", "data", "quantize", "export"))
-    return export.run(sections, {"merge": merged, "quantize": planned}, out, LOG)
+    return export.run(sections, {"merge": merged, "quantize": planned, **more}, out, LOG)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +152,35 @@ def test_a_refused_format_leaves_the_other(tiny_model: Path, rows: Path, tmp_pat
     assert [refusal["scheme"] for refusal in facts["refused"]] == ["F32", "Q4_0"]
     assert "Digits" in facts["refused"][0]["why"]
     assert all(gate["ok"] for gate in facts["gates"])
+
+
+def test_the_adapter_alone_is_proven(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_model, tmp_path / "tune" / "adapter")
+    folded = tmp_path / "folded"
+    write_merged(tiny_model, [adapter], folded, "float32")
+    settings = {"gguf": ["F32"], "onnx": [], "calibration_rows": 4}
+    recipe = make_recipe(rows, quantize=settings, export={"check_rows": 2, "adapter": True})
+    merged = merge(folded, recipe, tmp_path / "merge")
+    planned = quantized(recipe, merged, tmp_path / "plan")
+    with pytest.raises(InputError, match="no adapter is known here"):
+        exported(recipe, merged, planned, tmp_path / "out")
+    facts = {"model": ModelRef(tiny_model, adapter).to_json(tmp_path / "tune")}
+    tune = Artifact(tmp_path / "tune", "adapter", "tune", "t", facts=facts)
+    facts = exported(recipe, merged, planned, tmp_path / "out", tune=tune)
+    made = facts["adapter"]
+    assert made["path"] == "gguf/tiny-adapter.gguf"
+    assert made["sha256"] == hash_file(tmp_path / "out" / made["path"])
+    assert made["tensors"] == 14
+    assert max(made["kl_divergence"], made["kl_divergence_to_merged"]) <= 1e-5
+    gate = facts["gates"][-1]
+    assert gate["name"] == "adapter.gguf kl_divergence_to_base_and_adapter" and gate["ok"]
+
+    # One that no LoRA file can hold is left out by name, and the rest is written.
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
+    facts = exported(recipe, merged, planned, tmp_path / "again", tune=tune)
+    assert facts["adapter"] is None and facts["files"]
+    assert facts["refused"][0]["scheme"] == "adapter" and "DoRA" in facts["refused"][0]["why"]
 
 
 def test_nothing_left_to_write_is_an_error(
