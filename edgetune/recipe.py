@@ -16,6 +16,7 @@ ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
 
 Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M"]
 Onnx = Literal["fp32", "fp16", "int8", "int4"]
+KvCache = Literal["f16", "q8_0", "q4_0"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -223,6 +224,10 @@ class BenchSection(Section):
     new_tokens: Count = Field(32, description="tokens decoded by the latency measurement")
     repeats: Count = Field(5, description="latency requests, after one that warms up")
     threads: Count | None = Field(None, description="absent: the machine's cores")
+    kv_cache: tuple[KvCache, ...] = Field(
+        ("f16",),
+        description="llama.cpp's KV cache types; GGUF files are measured again with each but f16",
+    )
 
 
 class Gate(Section):

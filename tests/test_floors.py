@@ -25,7 +25,7 @@ OWNERS = {
     "auto_round": {"export/gguf.py"},
     "onnxruntime": {"runtimes/ort.py", "export/onnx.py", "export/onnx_blocks.py"},
     "onnxruntime_genai": {"export/onnx.py"},
-    "llama_cpp": {"runtimes/llamacpp.py", "quantize/ggml.py"},
+    "llama_cpp": {"runtimes/llamacpp.py", "runtimes/llama_batch.py", "quantize/ggml.py"},
     "click": {"cli"},
 }
 FILES = sorted(p for p in ROOT.rglob("*.py"))

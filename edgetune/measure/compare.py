@@ -18,8 +18,14 @@ from edgetune.measure.workers import Workers
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
+from edgetune.runtimes.kv_cache import find_kv_fault
 
 WORKLOAD = "workload.json"
+# What is measured again with another type of KV cache, marked by it in ``where``.
+CACHE_FIGURES = (
+    "exact_match", "kl_divergence", "kl_divergence_to_merged", "top1_agreement",
+    "decode_tokens_per_s", "peak_rss_bytes",
+)  # fmt: skip
 STDERR_LINES = 12  # of a worker that died, quoted in the error
 
 
@@ -68,10 +74,29 @@ def measure_subjects(
             job = _make_job(subject, device, keepers, section, scratch)
             job["workload_sha256"] = work_hash
             measurements = _measure(subject, job, workload, scratch, workers)
+            for kv_cache in _find_caches(subject, section, log):
+                again = {**job, "kv_cache": kv_cache, "keep": None}
+                again["result"] = str(Path(job["result"]).with_suffix(f".{kv_cache}.json"))
+                through = _measure(subject, again, workload, scratch, workers)
+                measurements = [*measurements, *(m for m in through if m["name"] in CACHE_FIGURES)]
             found[subject.name] += measurements
             log.event("measured", model=subject.name, measurements=measurements)
             bar.update(1, now=subject.name)
     return [_entry(subject, found[subject.name]) for subject in subjects]
+
+
+def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]:
+    """Return the further types of KV cache that a subject is measured with."""
+    if subject.format != "gguf":
+        return []
+    usable = []
+    for kv_cache in dict.fromkeys(section.kv_cache):
+        fault = find_kv_fault(subject.path, kv_cache)
+        if fault:
+            log.warn(f"{subject.name} has no {kv_cache} cache: {fault}")
+        elif kv_cache != "f16":
+            usable.append(kv_cache)
+    return usable
 
 
 def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
@@ -135,7 +160,7 @@ def _measure(
 
 
 def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:
-    file = scratch / f"{_slug(subject.name)}.{job['device']}.job.json"
+    file = Path(job["result"]).with_suffix(".job.json")
     write_atomic(file, json.dumps(job))
     said = file.with_suffix(".stderr")
     # CUDA cannot be used in the fork of a process that may have asked for it.

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
     # 1. Load, without the imports before it.
     opener = find_opener(model)
+    kv_cache = job.get("kv_cache")
+    if kv_cache is not None:
+        opener = partial(opener, kv_cache=kv_cache)
     began = time.perf_counter()
     runtime = opener(job["threads"], job["device"])
     loaded = time.perf_counter() - began
@@ -63,6 +67,9 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     rows = [_Row(**row) for row in given["scored"]]
     figures |= _quality(score_rows(runtime, rows, references, keep))
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
+    if kv_cache is not None:
+        for measurement in measurements:
+            measurement["where"]["kv_cache"] = kv_cache
     runtime.close()
     return {"measurements": measurements, "answers": answers}
 

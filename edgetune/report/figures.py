@@ -19,6 +19,12 @@ def measured(model: dict[str, Any], name: str, device: str | None = None) -> dic
     return None
 
 
+def through_cache(model: dict[str, Any], kv_cache: str) -> dict[str, Any]:
+    """Return the model with the measurements alone that another KV cache gave."""
+    found = [m for m in model["measurements"] if m["where"].get("kv_cache") == kv_cache]
+    return {**model, "measurements": found}
+
+
 def value_of(model: dict[str, Any] | None, name: str, device: str | None = None) -> float | None:
     """Return the value of :func:`measured`; ``None`` where it is missing or not a number."""
     found = measured(model, name, device) if model else None

@@ -32,6 +32,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
         sections.models,
     ),
     (
+        "KV cache",
+        "The same files with keys and values cached in fewer bits. The divergence in an f16 row is "
+        "computed with 32 bits, so that it tells of the file alone.",
+        sections.caches,
+    ),
+    (
         "Quality against cost",
         "Up and to the left is better for the score, down and to the left for divergence.",
         sections.quality,

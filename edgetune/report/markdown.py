@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetune.report.figures import percent, size, small
-from edgetune.report.tables import describe, model_rows
+from edgetune.report.tables import CACHE_TITLES, cache_rows, describe, model_rows
 
 
 def render_markdown(report: dict[str, Any]) -> str:
-    """Return the page: headline, models, gates, distillation, chain, refusals, lineage, machine."""
+    """Return the page: the sections of the HTML one that need no drawing."""
     parts = [f"# {report['name']}: {report['verdict']}", report["headline"]["text"]]
     blocks = (
         ("Failed gates", _gates([gate for gate in report["gates"] if not gate["ok"]])),
         ("Models", _models(report)),
+        ("KV cache", _caches(report)),
         ("Distillation", _distillation(report)),
         ("From training to file", _chain(report)),
         ("Gates", _gates(report["gates"])),
@@ -47,6 +48,14 @@ def _models(report: dict[str, Any]) -> str:
         texts = [f"{c.text} ({c.below})" if c.below else c.text for c in cells]
         rows.append((f"{model['name']} ({describe(model, device)})", *texts))
     return _table(("Model", *(column.title for column in columns)), rows)
+
+
+def _caches(report: dict[str, Any]) -> str:
+    rows = [
+        (file, kv_cache, *(f"{c.text} ({c.below})" if c.below else c.text for c in cells))
+        for file, kv_cache, cells in cache_rows(report["models"])
+    ]
+    return _table(CACHE_TITLES, rows)
 
 
 def _distillation(report: dict[str, Any]) -> str:

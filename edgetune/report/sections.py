@@ -8,7 +8,14 @@ from typing import Any
 
 from edgetune.report.figures import percent, size, small, tick
 from edgetune.report.plots import curve_plots, distillation_plot, quality_plots
-from edgetune.report.tables import describe, html_cell, html_table, model_rows
+from edgetune.report.tables import (
+    CACHE_TITLES,
+    cache_rows,
+    describe,
+    html_cell,
+    html_table,
+    model_rows,
+)
 
 _SHAPES = {
     "gguf": ("GGUF", '<circle class="gguf" cx="6" cy="6" r="4.5"/>'),
@@ -50,6 +57,15 @@ def models(report: dict[str, Any]) -> str:
         name = f"<b>{escape(model['name'])}</b><small>{escape(describe(model, device))}</small>"
         rows.append((chosen, [name, *(html_cell(cell) for cell in cells)]))
     return html_table(("Model", *(column.title for column in columns)), rows)
+
+
+def caches(report: dict[str, Any]) -> str:
+    """Files that were measured with several KV caches."""
+    rows = [
+        ("", [f"<b>{escape(file)}</b>", escape(kv_cache), *(html_cell(cell) for cell in cells)])
+        for file, kv_cache, cells in cache_rows(report["models"])
+    ]
+    return html_table(CACHE_TITLES, rows) if rows else ""
 
 
 def quality(report: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from edgetune.report.figures import (
     significant,
     size,
     small,
+    through_cache,
     value_of,
 )
 
@@ -93,6 +94,24 @@ def model_rows(
         for (model, device), cells in zip(pairs, grid, strict=True)
     ]
     return [COLUMNS[i] for i in used], rows
+
+
+CACHE_TITLES = ("File", "KV cache", "Exact match", "KL to teacher", "Decode tok/s", "Peak memory")
+
+
+def cache_rows(models: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[Cell]]]:
+    """Return (file, type, cells) for each file that was measured with several KV caches.
+
+    The first row of a file is llama.cpp's default, f16.
+    """
+    shown = [column for column in COLUMNS if column.title in CACHE_TITLES]
+    rows = []
+    for model in models:
+        types = [m["where"]["kv_cache"] for m in model["measurements"] if "kv_cache" in m["where"]]
+        for name in ("f16", *dict.fromkeys(types)) if types else ():
+            one = model if name == "f16" else through_cache(model, name)
+            rows.append((str(model["name"]), name, [column.cell(one, None) for column in shown]))
+    return rows
 
 
 def describe(model: dict[str, Any], device: str | None) -> str:

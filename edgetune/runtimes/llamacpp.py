@@ -22,6 +22,7 @@ from llama_cpp import llama_cpp as c
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.runtimes import greedy
 from edgetune.runtimes.gguf_header import check_gguf
+from edgetune.runtimes.llama_batch import Batch
 from edgetune.runtimes.template import render_template
 
 SEQUENCES = 32  # decoded together; a step of a small model costs about the same for 1 and 8
@@ -59,38 +60,22 @@ def has_broken_amx() -> bool:
     return major < 14 and minor < _GCC_FIXED.get(major, 99)
 
 
-class _Batch:
-    """A ``llama_batch`` over numpy arrays: filling it is array assignment, not a Python loop."""
-
-    def __init__(self, capacity: int) -> None:
-        self.token = np.zeros(capacity, np.int32)
-        self.position = np.zeros(capacity, np.int32)
-        self.sequence = np.zeros(capacity, np.int32)
-        self.wanted = np.zeros(capacity, np.int8)
-        self._one_sequence = np.ones(capacity, np.int32)
-        addresses = self.sequence.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self._addresses = addresses  # C keeps a pointer into it; so must we
-        self.struct = c.llama_batch(
-            n_tokens=0,
-            token=self.token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            embd=None,
-            pos=self.position.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=self._one_sequence.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-
 class LlamaCpp:
     """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`.
 
-    With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it.
+    With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it. With
+    a ``kv_cache`` of ``q8_0`` or ``q4_0``, logits too are computed through that cache.
     """
 
     name = "llama.cpp"
 
     def __init__(
-        self, path: Path, threads: int, device: str = "cpu", adapter: Path | None = None
+        self,
+        path: Path,
+        threads: int,
+        device: str = "cpu",
+        adapter: Path | None = None,
+        kv_cache: str = "f16",
     ) -> None:
         check_gguf(path)
         c.llama_log_set(_collect_errors, None)
@@ -101,6 +86,7 @@ class LlamaCpp:
                 hint="reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on",
             )
         self.path, self.threads, self.device = path, threads, device
+        self._kv_type = {"q8_0": c.GGML_TYPE_Q8_0, "q4_0": c.GGML_TYPE_Q4_0}.get(kv_cache)
         self._context: Any = None
         self._fits = (0, 0, False)  # sequences, tokens of each, exact: what the context is for
         self._model: Any = self._load(path, device)
@@ -108,7 +94,7 @@ class LlamaCpp:
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
         self._characters = self._find_characters()
-        self._batch = _Batch(BATCH_TOKENS)
+        self._batch = Batch(BATCH_TOKENS)
 
     def _load(self, path: Path, device: str) -> Any:
         c.llama_backend_init()
@@ -192,7 +178,7 @@ class LlamaCpp:
         return [i for i in range(self._vocab_size) if c.llama_vocab_is_eog(self._vocab, i)]
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        self._prepare(1, len(ids), exact=True)
+        self._prepare(1, len(ids), exact=self._kv_type is None)
         tokens = np.asarray(ids, np.int32)
         return np.concatenate(
             [
@@ -253,6 +239,9 @@ class LlamaCpp:
             parameters.n_ubatch = EXACT_BATCH_TOKENS
             parameters.type_k = parameters.type_v = c.GGML_TYPE_F32
             parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if self._kv_type is not None:
+            parameters.type_k = parameters.type_v = self._kv_type
+            parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_ENABLED  # a packed V needs it
         _complaints.clear()
         context = c.llama_init_from_model(self._model, parameters)
         if not context:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgetune.errors import InputError
+from edgetune.recipe import ReportSection
 from edgetune.report.build import write_report
 from edgetune.report.terminal import print_summary
 
@@ -90,3 +91,31 @@ def test_markdown_tables_are_whole(sample: SampleRun, tmp_path: Path) -> None:
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "| quickstart-Q4_0.gguf (GGUF Q4_0 · llama.cpp, cpu) |" in text
+
+
+def test_other_caches_have_a_table_of_their_own(sample: SampleRun, tmp_path: Path) -> None:
+    write_report(sample.report(), tmp_path / "without")
+    for name in ("report.md", "report.html"):
+        assert "KV cache" not in (tmp_path / "without" / name).read_text()
+    model = sample.models[8]
+    figures = {"exact_match": 0.901, "kl_divergence": 0.0555, "decode_tokens_per_s": 1234.0}
+    where = {**model["measurements"][0]["where"], "kv_cache": "q8_0"}
+    model["measurements"] += [
+        {"name": name, "value": value, "unit": "", "n": 300, "ci95": None, "where": where}
+        for name, value in figures.items()
+    ]
+    artifact = sample.artifacts["bench"]
+    (artifact.path / "measurements.json").write_text(json.dumps({"models": sample.models}))
+    gate = {"measurement": "exact_match", "models": "*Q5_K_M*", "min": 0.94}
+    sample.recipe = sample.recipe.model_copy(
+        update={"report": ReportSection.model_validate({"gates": [gate]})}
+    )
+    report = sample.report()
+    assert report["gates"][-1]["ok"], "a gate is not held against another cache"
+    write_report(report, tmp_path / "with")
+    text = (tmp_path / "with" / "report.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| quickstart-Q5_K_M.gguf |")]
+    assert len(rows) == 2
+    assert "| f16 | 94.3" in rows[0] and "0.0447" in rows[0]
+    assert "| q8_0 | 90.1" in rows[1] and "0.0555" in rows[1] and "1,234" in rows[1]
+    assert '<td data-label="KV cache">q8_0</td>' in (tmp_path / "with/report.html").read_text()

@@ -7,13 +7,17 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
 from edgetune.errors import InputError
-from edgetune.runtimes import open_runtime
+from edgetune.measure.quality import log_softmax
+from edgetune.runtimes import find_opener, open_runtime
+from edgetune.runtimes.kv_cache import find_kv_fault
+from tests.conftest import make_model
 from tests.model_files import make_gguf
 
 
@@ -104,3 +108,26 @@ def test_a_real_file_equals_its_model(assets: Path) -> None:
     prompts = [ids, ids[:4], ids[:9]]
     assert llama.generate(prompts, 40, [2]) == torch.generate(prompts, 40, [2])
     llama.close()
+
+
+def test_packed_caches_cost_what_they_cost(tmp_path: Path) -> None:
+    """Each type is really used: logits move, by more the fewer bits a value has."""
+    model = make_gguf(make_model(tmp_path / "model", hidden=128))  # heads of 32
+    ids = [5 + 7 * n % 250 for n in range(90)]
+    found = {}
+    for kv_cache in ("f16", "q8_0", "q4_0"):
+        assert find_kv_fault(model, kv_cache) == ""
+        opener: Any = find_opener(model)
+        runtime = opener(1, "cpu", kv_cache=kv_cache)
+        found[kv_cache] = log_softmax(runtime.logits(ids)), runtime.generate([ids[:40]], 8, [])
+        runtime.close()
+    exact, _ = found["f16"]
+    kl = {name: float((np.exp(exact) * (exact - one)).sum(-1).mean()) for name, (one, _) in
+          found.items()}  # fmt: skip
+    assert 1e-7 < kl["q8_0"] < 0.1 * kl["q4_0"] < 0.1
+    assert all(len(answers[0]) == 8 for _, answers in found.values())
+
+
+def test_heads_that_no_block_fits_are_named(gguf: Path) -> None:
+    assert find_kv_fault(gguf, "f16") == ""
+    assert "a head of 16 values is no multiple" in find_kv_fault(gguf, "q8_0")

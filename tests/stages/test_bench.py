@@ -19,8 +19,9 @@ from edgetune.measure import compare
 from edgetune.measure.subject import make_subject, make_workload
 from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.recipe import Recipe, Sections
+from edgetune.recipe import BenchSection, Recipe, Sections
 from edgetune.stages.bench import run
+from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
 
 BENCH = {
@@ -162,3 +163,47 @@ def test_a_worker_that_dies_is_quoted(tiny_model: Path, device_rows: Path, tmp_p
     with pytest.raises(EdgetuneError, match=r"'the teacher' ended with exit code 1") as error:
         compare.measure_subjects([subject], workload, sections.bench, tmp_path, Log(quiet=True))
     assert "IndexError" in str(error.value)
+
+
+def test_files_are_measured_with_other_caches(
+    device_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(tmp_path / "model", hidden=128)  # heads of 32, as the blocks are
+    sections = make_sections(model, device_rows)
+    section = sections.bench.model_copy(update={"kv_cache": ("f16", "q8_0", "q4_0")})
+    encoder = make_encoder(load_tokenizer(model), sections.data, None)
+    rows = load_splits(sections.data, 0, Log(quiet=True)).train
+    workload = make_workload(encoder, rows, section, seed=0)
+    file = make_gguf(model)
+    subjects = [make_subject(model, "teacher", "teacher"), make_subject(file, "file")]
+    quiet = Log(quiet=True)
+    teacher, entry = compare.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
+    assert not any("kv_cache" in m["where"] for m in teacher["measurements"])
+    marked = [(m["where"].get("kv_cache"), m["name"]) for m in entry["measurements"]]
+    for kv_cache in ("q8_0", "q4_0"):
+        assert {name for kv, name in marked if kv == kv_cache} == {
+            "exact_match", "kl_divergence", "top1_agreement", "decode_tokens_per_s",
+            "peak_rss_bytes",
+        }  # fmt: skip
+    values = {
+        m["where"].get("kv_cache"): m["value"]
+        for m in entry["measurements"]
+        if m["name"] == "kl_divergence"
+    }
+    assert values[None] < 1e-8 < values["q8_0"] < values["q4_0"]
+
+    # Measured once: a second call starts no process. By default nothing is added.
+    monkeypatch.setattr(compare, "_run_worker", None)
+    again = compare.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
+    assert again == [teacher, entry]
+    usual = compare.measure_subjects(subjects, workload, sections.bench, tmp_path / "s", quiet)
+    assert usual[1]["measurements"] == [
+        m for m in entry["measurements"] if "kv_cache" not in m["where"]
+    ]
+
+
+def test_a_cache_that_cannot_be_is_passed_over(tiny_model: Path, tmp_path: Path) -> None:
+    section = BenchSection(kv_cache=("q8_0",))
+    log = Log(tmp_path / "log.jsonl", quiet=True)
+    assert compare._find_caches(make_subject(make_gguf(tiny_model), "file"), section, log) == []
+    assert "has no q8_0 cache: a head of 16 values" in (tmp_path / "log.jsonl").read_text()
