@@ -210,7 +210,9 @@ class ExportSection(Section):
 
     check_rows: Count = Field(32, description="rows each file is compared on with the merged model")
     adapter: bool = Field(
-        False, description="also write the LoRA adapter alone, for llama.cpp over the base's GGUF"
+        False,
+        description="also write the LoRA adapter alone: for llama.cpp over the base's GGUF file, "
+        "and for ONNX Runtime with a graph of the base that takes it",
     )
 
 

@@ -23,7 +23,12 @@ OWNERS = {
     "bitsandbytes": {"models"},
     "trl": {"train"},
     "auto_round": {"export/gguf.py"},
-    "onnxruntime": {"runtimes/ort.py", "export/onnx.py", "export/onnx_blocks.py"},
+    "onnxruntime": {
+        "runtimes/ort.py",
+        "export/onnx.py",
+        "export/onnx_blocks.py",
+        "export/onnx_adapter.py",
+    },
     "onnxruntime_genai": {"export/onnx.py"},
     "llama_cpp": {"runtimes/llamacpp.py", "runtimes/llama_batch.py", "quantize/ggml.py"},
     "click": {"cli"},

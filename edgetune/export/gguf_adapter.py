@@ -15,57 +15,12 @@ from typing import Any
 import gguf
 import torch
 
-from edgetune.artifact import Artifact, hash_file
-from edgetune.errors import InputError, Unsupported
-from edgetune.export.check import Reference
-from edgetune.export.gguf import GgufHeader, convert_gguf, make_converter, quiet_converter
-from edgetune.measure.quality import ReferenceLogProbs, score_rows
-from edgetune.models.lineage import check_lineage, fingerprint, lineage_of, read_stamp
+from edgetune.errors import Unsupported
+from edgetune.export.gguf import GgufHeader, make_converter, quiet_converter
+from edgetune.models.lineage import check_lineage, lineage_of
 from edgetune.models.merge import Adapter
-from edgetune.models.ref import ModelRef
-from edgetune.runtimes import find_opener, open_runtime
-from edgetune.verify.subject import LOSSLESS_KL
 
-NAME = "adapter.gguf"  # what gates and the report call it
 _SAME = 1e-5  # of the largest entry: what two orders of summing in float32 may differ by
-
-
-def find_adapter(inputs: dict[str, Artifact]) -> ModelRef:
-    """Return base and adapter of what is shipped.
-
-    Raises:
-        InputError: something else than an adapter over the base is shipped.
-    """
-    where = "export.adapter"
-    tuned, merged = inputs.get("tune"), inputs["merge"]
-    if merged.facts.get("from") == "distill":
-        raise InputError(
-            "the student is shipped, and the adapter belongs to its teacher",
-            where=where,
-            hint="leave the distill section out, or set export.adapter: false",
-        )
-    if tuned is None:
-        raise InputError(
-            "no adapter is known here",
-            where=where,
-            hint="name what `edgetune tune` made: --adapter",
-        )
-    trained = ModelRef.from_json(tuned.facts["model"], tuned.path)
-    if trained.adapter is None or tuned.facts.get("earlier"):
-        what = "all weights were trained" if trained.adapter is None else "there are several"
-        raise InputError(
-            f"there is no one adapter over the base: {what}",
-            where=where,
-            hint="set export.adapter: false",
-        )
-    stamp = read_stamp(merged.model_folder)
-    if stamp not in (None, f"{lineage_of(trained.base)}+{fingerprint(trained.adapter)}"):
-        raise InputError(
-            "the merged model was not made of this adapter",
-            where=str(trained.adapter),
-            hint="name the folder of `edgetune tune` that was given to `edgetune merge`",
-        )
-    return trained
 
 
 def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int:
@@ -80,7 +35,7 @@ def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int
     lineage = lineage_of(base)
     check_lineage(folder, lineage)
     adapter = Adapter(folder)
-    _refuse_more_than_factors(adapter)
+    refuse_more_than_factors(adapter)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     alpha = float(adapter.config["lora_alpha"])
     with quiet_converter():
@@ -105,7 +60,12 @@ def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int
     return len(adapter.modules)
 
 
-def _refuse_more_than_factors(adapter: Adapter) -> None:
+def refuse_more_than_factors(adapter: Adapter) -> None:
+    """Refuse an adapter that is not low-rank updates alone.
+
+    Raises:
+        Unsupported: it names what else there is.
+    """
     whole = sorted(adapter.touched - {f"{module}.weight" for module in adapter.modules})
     if whole:
         raise Unsupported(
@@ -158,54 +118,3 @@ def _matching(
         return None
     near = _SAME * float(wanted.abs().max())
     return (b, a) if torch.allclose(b @ a, wanted, rtol=0.0, atol=near) else None
-
-
-def ship_adapter(
-    trained: ModelRef, name: str, reference: Reference, out: Path, threads: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write ``gguf/<name>-adapter.gguf`` below ``out`` and measure it over the base's F32 file.
-
-    Returns:
-        facts (``name, path, bytes, sha256, tensors, base`` and what it was found to be:
-        ``kl_divergence`` to base + adapter in torch, ``kl_divergence_to_merged``,
-        ``top1_agreement``), and the gate that holds it to being lossless.
-
-    Raises:
-        Unsupported: as :func:`write_gguf_adapter`, or the base cannot be a GGUF file.
-    """
-    assert trained.adapter is not None
-    path, plain = out / "gguf" / f"{name}-{NAME}", out / "scratch" / "base-F32.gguf"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = write_gguf_adapter(trained.base, trained.adapter, path, name)
-    if not plain.exists():
-        part = plain.with_suffix(".part")
-        convert_gguf(trained.base, part, GgufHeader("base"))
-        part.rename(plain)
-
-    kept = out / "scratch" / "adapter.npy"
-    with_torch = open_runtime(ModelRef(trained.base, trained.adapter), threads)
-    try:
-        score_rows(with_torch, reference.rows, keep=kept)
-    finally:
-        with_torch.close()
-    opener: Any = find_opener(plain)
-    runtime = opener(threads, "cpu", adapter=path)
-    try:
-        wanted = {"trained": ReferenceLogProbs(kept), "merged": reference.log_probs}
-        scores = score_rows(runtime, reference.rows, wanted)
-    finally:
-        runtime.close()
-    found, limit = scores.kl_divergence("trained").value, LOSSLESS_KL["F32"]
-    facts = {
-        "name": NAME,
-        "path": path.relative_to(out).as_posix(),
-        "bytes": path.stat().st_size,
-        "sha256": hash_file(path),
-        "tensors": tensors,
-        "base": lineage_of(trained.base),
-        "kl_divergence": found,
-        "kl_divergence_to_merged": scores.kl_divergence("merged").value,
-        "top1_agreement": scores.top1_agreement("trained").value,
-    }
-    gate = f"{NAME} kl_divergence_to_base_and_adapter"
-    return facts, {"name": gate, "limit": limit, "value": found, "ok": found <= limit}

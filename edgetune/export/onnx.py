@@ -64,24 +64,26 @@ def check_onnx_support(folder: Path) -> list[str]:
     return faults
 
 
-def build_graph(folder: Path, target: Path, scratch: Path) -> None:
+def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None = None) -> None:
     """Write the model as an ONNX folder of float32 weights.
 
     Args:
         folder: Hugging Face folder with safetensors, tokenizer and contract.
         target: folder to write; must not exist.
         scratch: folder for the builder's temporary files.
+        adapter: PEFT folder whose factors become part of the graph, beside the weights.
 
     Raises:
         Unsupported: the builder refuses the model.
     """
     said = io.StringIO()
+    wanted = ["hf_token=false", *([f"adapter_path={adapter}"] if adapter else [])]
     try:
         with _quiet(said):
             from onnxruntime_genai.models import builder
 
             options = builder.parse_extra_options(
-                None, str(folder), str(target), "fp32", "cpu", str(scratch), ["hf_token=false"]
+                None, str(folder), str(target), "fp32", "cpu", str(scratch), wanted
             )
             builder.create_model(
                 None, str(folder), str(target), "fp32", "cpu", str(scratch), **options

@@ -29,7 +29,7 @@ def build_report(
 
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
-        ``headline, created, curves, chain, sources, files, adapter, merge, distillation, refused,
+        ``headline, created, curves, chain, sources, files, adapters, merge, distillation, refused,
         fallbacks, warnings, training, data``.
 
     Raises:
@@ -57,7 +57,7 @@ def build_report(
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],
-        "adapter": export.get("adapter"),
+        "adapters": export.get("adapters", []),
         "refused": export.get("refused", []),
         "fallbacks": [
             {"file": file["name"], **one} for file in files for one in file.get("fallbacks", [])

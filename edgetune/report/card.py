@@ -96,13 +96,16 @@ def _files(report: dict[str, Any]) -> str:
         "the names and hashes of its files."
     )
     parts = [said, _table(titles, rows)]
-    if adapter := report.get("adapter"):
+    for adapter in report["adapters"]:
+        over = {
+            "gguf": "for llama.cpp over a GGUF file of the base",
+            "onnx": "for ONNX Runtime over the graph of the base beside it",
+        }[adapter["format"]]
         parts.append(
             f"{code(adapter['path'])} ({adapter['bytes']:,} bytes, SHA-256 "
-            f"{code(adapter['sha256'])}) is the adapter alone, for llama.cpp over a GGUF file of "
-            f"the base. Over the base in float32 its KL to the merged model is "
-            f"{small(adapter['kl_divergence_to_merged'])}, and to base + adapter as torch computes "
-            f"it {small(adapter['kl_divergence'])}."
+            f"{code(adapter['sha256'])}) is the adapter alone, {over}. Over the base in float32 "
+            f"its KL to the merged model is {small(adapter['kl_divergence_to_merged'])}, and to "
+            f"base + adapter as torch computes it {small(adapter['kl_divergence'])}."
         )
     return "\n\n".join(parts)
 
@@ -145,8 +148,11 @@ def _use(report: dict[str, Any]) -> str:
         if files:
             best = next((f for f in files if f["name"] == chosen), None)
             items += say(best or min(files, key=lambda file: file["bytes"]))
-    if adapter := report.get("adapter"):
-        items.append(f"the adapter: {code('llama-cli -m BASE.gguf --lora ' + adapter['path'])}")
+    items += [
+        f"the adapter: {code('llama-cli -m BASE.gguf --lora ' + adapter['path'])}"
+        for adapter in report["adapters"]
+        if adapter["format"] == "gguf"
+    ]
     return "\n".join(f"- {item}" for item in items)
 
 

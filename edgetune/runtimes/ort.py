@@ -24,11 +24,16 @@ _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OnnxRuntime:
-    """A folder with ``genai_config.json``; see :class:`edgetune.runtimes.Runtime`."""
+    """A folder with ``genai_config.json``; see :class:`edgetune.runtimes.Runtime`.
+
+    With ``adapter``, an ``.onnx_adapter`` file made for its graph, the update is added.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, folder: Path, threads: int, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, threads: int, device: str = "cpu", adapter: Path | None = None
+    ) -> None:
         self.folder, self.threads, self.device = folder, threads, device
         decoder = _read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
         self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
@@ -36,6 +41,10 @@ class OnnxRuntime:
         self._past = _empty_past(self._session, decoder, folder)
         inputs = {node.name for node in self._session.get_inputs()}
         self._wants_positions = "position_ids" in inputs
+        self._adapter = _load_adapter(adapter) if adapter is not None else None
+        self._options = onnxruntime.RunOptions()
+        if self._adapter is not None:
+            self._options.add_active_adapter(self._adapter)
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -100,7 +109,7 @@ class OnnxRuntime:
             feeds["position_ids"] = wrap(np.tile(positions, (batch, 1)))
         outputs = ["logits", *(name.replace("past_key_values", "present") for name in past)]
         try:
-            logits, *present = self._session.run_with_ort_values(outputs, feeds)
+            logits, *present = self._session.run_with_ort_values(outputs, feeds, self._options)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
             raise EdgetuneError(f"ONNX Runtime fails: {error}", where=str(self.folder)) from error
         return logits.numpy(), dict(zip(past, present, strict=True))
@@ -147,6 +156,17 @@ def _open_session(folder: Path, decoder: dict[str, Any], threads: int, device: s
         raise InputError(
             f"ONNX Runtime cannot load this model: {error}", where=str(model)
         ) from error
+
+
+def _load_adapter(path: Path) -> Any:
+    adapter = onnxruntime.LoraAdapter()
+    try:
+        adapter.Load(str(path))
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this
+        raise InputError(
+            f"ONNX Runtime cannot load this adapter: {error}", where=str(path)
+        ) from error
+    return adapter
 
 
 def _empty_past(

@@ -10,11 +10,10 @@ from edgetune.data.contract import encoder_of, golden_of
 from edgetune.data.load import load_splits
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
+from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
 from edgetune.export.check import check_file, make_gates, make_reference
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
-from edgetune.export.gguf_adapter import NAME as ADAPTER
-from edgetune.export.gguf_adapter import find_adapter, ship_adapter
 from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
@@ -29,7 +28,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     Writes:
         ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, ``onnx/<precision>/`` and, where
-        ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf``.
+        ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf`` and ``onnx/adapter/``.
     """
     # 1. The plan, and what cannot be: refused by name before any work.
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
@@ -41,7 +40,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    require_room(out, weights * (len(plan.gguf) + len(plan.onnx) + 2), "the exported files")
+    copies = len(plan.gguf) + len(plan.onnx) + (6 if trained else 2)
+    require_room(out, weights * copies, "the exported files")
 
     # 2. A float32 file a format, and the others from it.
     files: list[dict[str, Any]] = []
@@ -86,22 +86,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             gates += make_gates(file["name"], file["scheme"], file["checks"])
             bar.update(1, now=file["name"])
 
-    # 5. The adapter alone, over the base's own file.
-    adapter = None
+    # 5. The adapter alone, over the base in each format.
+    shipped = Shipped()
     if trained is not None:
-        try:
-            adapter, gate = ship_adapter(trained, sections.name, reference, out, threads)
-            gates.append(gate)
-        except Unsupported as error:
-            log.warn(f"no {ADAPTER}: {error.what}")
-            refused.append({"format": "gguf", "scheme": "adapter", "why": error.what})
+        formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
+        shipped = ship_adapter(trained, sections.name, formats, reference, out, threads)
+        gates, refused = gates + shipped.gates, refused + shipped.refused
 
     # 6. What the person who waits wants to know.
-    for file in files:
-        log.say(_summary(file))
-    if adapter is not None:
-        log.say(_adapter_summary(adapter))
-    return {"files": files, "adapter": adapter, "refused": refused, "gates": gates}
+    for line in (*map(_summary, files), *map(_adapter_summary, shipped.adapters)):
+        log.say(line)
+    for refusal in shipped.refused:
+        log.warn(f"no adapter.{refusal['format']}: {refusal['why']}")
+    return {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates}
 
 
 def _summary(file: dict[str, Any]) -> str:
@@ -115,7 +112,7 @@ def _summary(file: dict[str, Any]) -> str:
 
 def _adapter_summary(adapter: dict[str, Any]) -> str:
     return (
-        f"{adapter['name']}: {bytes_text(adapter['bytes'])}, over the base's F32 file KL "
+        f"{adapter['name']}: {bytes_text(adapter['bytes'])}, over the float32 base KL "
         f"{adapter['kl_divergence']:.2e} to base + adapter in torch, "
         f"{adapter['kl_divergence_to_merged']:.2e} to the merged model"
     )

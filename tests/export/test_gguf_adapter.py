@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from edgetune.artifact import Artifact
 from edgetune.errors import InputError, Unsupported
 from edgetune.export import gguf_adapter
 from edgetune.export.gguf import GgufHeader, convert_gguf
-from edgetune.export.gguf_adapter import find_adapter, write_gguf_adapter
+from edgetune.export.gguf_adapter import write_gguf_adapter
 from edgetune.measure.quality import log_softmax
 from edgetune.models.lineage import lineage_of, stamp_adapter
-from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener, open_runtime
 from tests.conftest import make_model
@@ -142,29 +140,3 @@ def test_a_broken_file_is_refused_before_llama_cpp(tiny_model: Path, tmp_path: P
     with pytest.raises(InputError, match="cannot load this adapter"):
         opener(1, "cpu", adapter=tmp_path / "base.gguf")
     open_runtime(tmp_path / "base.gguf", 1).close()
-
-
-def tuned(base: Path, adapter: Path | None, **facts: Any) -> Artifact:
-    model = ModelRef(base, adapter).to_json(base.parent)
-    return Artifact(base.parent, "adapter", "tune", "t", facts={"model": model, **facts})
-
-
-def test_finds_the_adapter_of_what_ships(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tiny_model, tmp_path / "adapter")
-    write_merged(tiny_model, [adapter], tmp_path / "model", "float32")
-    merged = Artifact(tmp_path, "model", "merge", "m", facts={"from": "tune"})
-    tune = tuned(tiny_model, adapter)
-    assert find_adapter({"tune": tune, "merge": merged}).adapter == adapter
-    student = Artifact(tmp_path, "model", "merge", "m", facts={"from": "distill"})
-    chained = tuned(tiny_model, adapter, earlier=["a"])
-    another = tuned(tiny_model, make_adapter(tiny_model, tmp_path / "another", seed=5))
-    for inputs, fault in (
-        ({"tune": tune, "merge": student}, "the student is shipped"),
-        ({"merge": merged}, "no adapter is known"),
-        ({"tune": tuned(tiny_model, None), "merge": merged}, "all weights were trained"),
-        ({"tune": chained, "merge": merged}, "there are several"),
-        ({"tune": another, "merge": merged}, "not made of this adapter"),
-    ):
-        with pytest.raises(InputError, match=fault):
-            find_adapter(inputs)
-    assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 4

@@ -52,13 +52,16 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
 
 
 def test_tells_of_the_adapter_alone(sample: SampleRun) -> None:
-    sample.artifacts["export"].facts["adapter"] = {
+    adapter = {
         "name": "adapter.gguf", "path": "gguf/a-adapter.gguf", "bytes": 12_345, "sha256": "cd",
-        "kl_divergence": 2e-9, "kl_divergence_to_merged": 0.0042,
+        "format": "gguf", "kl_divergence": 2e-9, "kl_divergence_to_merged": 0.0042,
     }  # fmt: skip
+    other = {**adapter, "format": "onnx", "path": "onnx/adapter/adapter.onnx_adapter"}
+    sample.artifacts["export"].facts["adapters"] = [adapter, other]
     card = render_card(sample.report())
     assert "`gguf/a-adapter.gguf` (12,345 bytes, SHA-256 `cd`) is the adapter alone" in card
     assert "KL to the merged model is 0.0042" in card
+    assert "for ONNX Runtime over the graph of the base beside it" in card
     assert "`llama-cli -m BASE.gguf --lora gguf/a-adapter.gguf`" in card
 
 

@@ -158,7 +158,7 @@ def test_the_adapter_alone_is_proven(tiny_model: Path, rows: Path, tmp_path: Pat
     adapter = make_adapter(tiny_model, tmp_path / "tune" / "adapter")
     folded = tmp_path / "folded"
     write_merged(tiny_model, [adapter], folded, "float32")
-    settings = {"gguf": ["F32"], "onnx": [], "calibration_rows": 4}
+    settings = {"gguf": ["F32"], "onnx": ["fp32"], "calibration_rows": 4}
     recipe = make_recipe(rows, quantize=settings, export={"check_rows": 2, "adapter": True})
     merged = merge(folded, recipe, tmp_path / "merge")
     planned = quantized(recipe, merged, tmp_path / "plan")
@@ -167,20 +167,21 @@ def test_the_adapter_alone_is_proven(tiny_model: Path, rows: Path, tmp_path: Pat
     facts = {"model": ModelRef(tiny_model, adapter).to_json(tmp_path / "tune")}
     tune = Artifact(tmp_path / "tune", "adapter", "tune", "t", facts=facts)
     facts = exported(recipe, merged, planned, tmp_path / "out", tune=tune)
-    made = facts["adapter"]
-    assert made["path"] == "gguf/tiny-adapter.gguf"
-    assert made["sha256"] == hash_file(tmp_path / "out" / made["path"])
-    assert made["tensors"] == 14
-    assert max(made["kl_divergence"], made["kl_divergence_to_merged"]) <= 1e-5
-    gate = facts["gates"][-1]
-    assert gate["name"] == "adapter.gguf kl_divergence_to_base_and_adapter" and gate["ok"]
+    paths = ["gguf/tiny-adapter.gguf", "onnx/adapter/adapter.onnx_adapter"]
+    assert [made["path"] for made in facts["adapters"]] == paths
+    for made, gate in zip(facts["adapters"], facts["gates"][-2:], strict=True):
+        assert made["sha256"] == hash_file(tmp_path / "out" / made["path"])
+        assert made["tensors"] == 14
+        assert max(made["kl_divergence"], made["kl_divergence_to_merged"]) <= 1e-5
+        assert gate["name"] == f"{made['name']} kl_divergence_to_base_and_adapter" and gate["ok"]
 
     # One that no LoRA file can hold is left out by name, and the rest is written.
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
     facts = exported(recipe, merged, planned, tmp_path / "again", tune=tune)
-    assert facts["adapter"] is None and facts["files"]
-    assert facts["refused"][0]["scheme"] == "adapter" and "DoRA" in facts["refused"][0]["why"]
+    assert facts["adapters"] == [] and facts["files"]
+    assert [refusal["scheme"] for refusal in facts["refused"]] == ["adapter", "adapter"]
+    assert "DoRA" in facts["refused"][0]["why"]
 
 
 def test_nothing_left_to_write_is_an_error(
