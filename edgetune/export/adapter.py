@@ -14,6 +14,7 @@ from edgetune.errors import InputError, Unsupported
 from edgetune.export.check import Reference
 from edgetune.export.gguf import GgufHeader, convert_gguf
 from edgetune.export.gguf_adapter import write_gguf_adapter
+from edgetune.export.onnx import finish_folder
 from edgetune.export.onnx_adapter import FILE, write_onnx_adapter
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.models.lineage import fingerprint, lineage_of, read_stamp
@@ -79,6 +80,7 @@ def find_adapter(inputs: dict[str, Artifact]) -> ModelRef:
 
 def ship_adapter(
     trained: ModelRef,
+    merged: Path,
     name: str,
     formats: Sequence[str],
     reference: Reference,
@@ -88,7 +90,8 @@ def ship_adapter(
     """Write the adapter below ``out`` in each format and measure it over the base.
 
     ``gguf/<name>-adapter.gguf`` goes on any GGUF file of the base; ``onnx/adapter/`` holds a graph
-    of the base that takes the adapter beside it, since no other graph does.
+    of the base that takes the adapter beside it, since no other graph does, and says of prompts
+    and end tokens what the folder ``merged`` says.
     """
     assert trained.adapter is not None
     shipped = Shipped()
@@ -101,7 +104,7 @@ def ship_adapter(
     wanted = {"trained": ReferenceLogProbs(kept), "merged": reference.log_probs}
     for kind in formats:
         try:
-            path, tensors, opener = _WRITERS[kind](trained.base, trained.adapter, name, out)
+            path, tensors, opener = _WRITERS[kind](trained.base, trained.adapter, merged, name, out)
         except Unsupported as error:
             shipped.refused.append({"format": kind, "scheme": "adapter", "why": error.what})
             continue
@@ -133,7 +136,7 @@ def ship_adapter(
 Written = tuple[Path, int, Callable[[int, str], Any]]  # file, tensors, opener of base with it
 
 
-def _write_gguf(base: Path, adapter: Path, name: str, out: Path) -> Written:
+def _write_gguf(base: Path, adapter: Path, merged: Path, name: str, out: Path) -> Written:
     path, plain = out / "gguf" / f"{name}-adapter.gguf", out / "scratch" / "base-F32.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = write_gguf_adapter(base, adapter, path, name)
@@ -141,11 +144,12 @@ def _write_gguf(base: Path, adapter: Path, name: str, out: Path) -> Written:
     return path, tensors, partial(find_opener(plain), adapter=path)
 
 
-def _write_onnx(base: Path, adapter: Path, name: str, out: Path) -> Written:
+def _write_onnx(base: Path, adapter: Path, merged: Path, name: str, out: Path) -> Written:
     folder = out / "onnx" / "adapter"
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = write_onnx_adapter(base, adapter, folder, out / "scratch" / "builder")
+    finish_folder(merged, folder)  # template and end tokens of the training, not of the base
     return folder / FILE, tensors, partial(find_opener(folder), adapter=folder / FILE)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, golden_of
+from edgetune.data.encode import Encoder
 from edgetune.data.load import load_splits
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
-from edgetune.export.check import check_file, make_gates, make_reference
+from edgetune.export.check import Reference, check_file, make_gates, make_reference
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
 from edgetune.export.modelfile import find_manners, write_modelfile
@@ -69,8 +70,35 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         merged.close()
 
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
-    gates: list[dict[str, Any]] = []
     golden = golden_of(model, encoder, rows)
+    gates = _check_files(files, encoder, golden, reference, out, threads, log)
+
+    # 5. The adapter alone, over the base in each format.
+    shipped = Shipped()
+    if trained is not None:
+        formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
+        shipped = ship_adapter(trained, model, sections.name, formats, reference, out, threads)
+        gates, refused = gates + shipped.gates, refused + shipped.refused
+
+    # 6. What the person who waits wants to know.
+    for line in (*map(_summary, files), *map(_adapter_summary, shipped.adapters)):
+        log.say(line)
+    for refusal in shipped.refused:
+        log.warn(f"no adapter.{refusal['format']}: {refusal['why']}")
+    return {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates}
+
+
+def _check_files(
+    files: list[dict[str, Any]],
+    encoder: Encoder,
+    golden: list[dict[str, Any]],
+    reference: Reference,
+    out: Path,
+    threads: int,
+    log: Log,
+) -> list[dict[str, Any]]:
+    """Put what was found of each file into its entry, write Modelfiles, and return the gates."""
+    gates: list[dict[str, Any]] = []
     with log.progress("checks", len(files)) as bar:
         for file in files:
             runtime: Any = open_runtime(out / file["path"], threads)
@@ -85,20 +113,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
                 runtime.close()
             gates += make_gates(file["name"], file["scheme"], file["checks"])
             bar.update(1, now=file["name"])
-
-    # 5. The adapter alone, over the base in each format.
-    shipped = Shipped()
-    if trained is not None:
-        formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
-        shipped = ship_adapter(trained, sections.name, formats, reference, out, threads)
-        gates, refused = gates + shipped.gates, refused + shipped.refused
-
-    # 6. What the person who waits wants to know.
-    for line in (*map(_summary, files), *map(_adapter_summary, shipped.adapters)):
-        log.say(line)
-    for refusal in shipped.refused:
-        log.warn(f"no adapter.{refusal['format']}: {refusal['why']}")
-    return {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates}
+    return gates
 
 
 def _summary(file: dict[str, Any]) -> str:

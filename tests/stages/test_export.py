@@ -175,6 +175,9 @@ def test_the_adapter_alone_is_proven(tiny_model: Path, rows: Path, tmp_path: Pat
         assert max(made["kl_divergence"], made["kl_divergence_to_merged"]) <= 1e-5
         assert gate["name"] == f"{made['name']} kl_divergence_to_base_and_adapter" and gate["ok"]
 
+    contract = merged.path / "model/contract.json"
+    assert (tmp_path / "out/onnx/adapter/contract.json").read_bytes() == contract.read_bytes()
+
     # One that no LoRA file can hold is left out by name, and the rest is written.
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
