@@ -70,12 +70,9 @@ class DataSection(Section):
     limit: Count | None = Field(None, description="use only so many train rows")
 
 
-class Training(Section):
+class Optimization(Section):
     """Knobs that every kind of training has."""
 
-    rank: Count = Field(16, description="LoRA rank")
-    alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
-    dropout: Fraction = Field(0.0, description="LoRA dropout")
     learning_rate: Positive = Field(2e-4, description="peak of the cosine schedule")
     warmup_ratio: Fraction = Field(0.05, description="share of the steps that warm up linearly")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
@@ -90,6 +87,14 @@ class Training(Section):
         None, description="stop after so many validations without a better loss"
     )
     gradient_checkpointing: bool = Field(False, description="trade time for activation memory")
+
+
+class Training(Optimization):
+    """Those of trainings that may add an adapter."""
+
+    rank: Count = Field(16, description="LoRA rank")
+    alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
+    dropout: Fraction = Field(0.0, description="LoRA dropout")
 
 
 class TuneSection(Training):
@@ -188,6 +193,14 @@ class MergeSection(Section):
     measure_rows: Count = Field(64, description="validation rows that decide between the bases")
 
 
+class GridSection(Optimization):
+    """Train the weights on the grid that their types have."""
+
+    learning_rate: Positive = Field(1e-4, description="peak of the cosine schedule")
+    max_steps: Count = Field(300, description="optimizer steps")
+    batch_size: Count = Field(16, description="sequences a forward pass")
+
+
 class QuantizeSection(Section):
     """Decide the type of every tensor."""
 
@@ -200,6 +213,10 @@ class QuantizeSection(Section):
         description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
         "many as that scheme's), bits=4.5, kl=0.02",
     )
+    train: bool = Field(
+        False, description="train the weights of the targets' files on the grid of their types"
+    )
+    grid: GridSection = Field(default_factory=GridSection)
     search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
     imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
     calibration_rows: Count = Field(256, description="train rows the importance matrix is made of")

@@ -20,6 +20,11 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
     metavar="BUDGET",
     help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02.",
 )
+@click.option(
+    "--train/--no-train",
+    default=None,
+    help="Train the weights of the targets' files on the grid of their types.",
+)
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the plan.")
 @recipe_options

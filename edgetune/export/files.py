@@ -16,7 +16,7 @@ from edgetune.errors import Unsupported
 from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, write_gguf
 from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
 from edgetune.log import Log
-from edgetune.quantize.plan import Plan
+from edgetune.quantize.plan import Plan, read_trained
 from edgetune.recipe import QuantizeSection
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.verify.subject import LOSSLESS_KL
@@ -64,10 +64,14 @@ def write_ggufs(
     header: GgufHeader,
     plan: Plan,
     importance: Mapping[str, np.ndarray],
+    trained: Path,
     out: Path,
     log: Log,
 ) -> Written:
-    """Write ``gguf/<name>-<scheme>.gguf`` below ``out``: F32 by the converter, the rest from it."""
+    """Write ``gguf/<name>-<scheme>.gguf`` below ``out``: F32 by the converter, the rest from it.
+
+    Where ``trained`` holds ``<scheme>.safetensors``, tensors are written as they stand there.
+    """
     plain = out / ("gguf" if "F32" in plan.gguf else SCRATCH) / f"{header.name}-F32.gguf"
     written = Written()
     try:
@@ -80,7 +84,9 @@ def write_ggufs(
             path = out / "gguf" / f"{header.name}-{scheme}.gguf"
 
             def write(part: Path, scheme: str = scheme, types: Any = types) -> list[dict[str, str]]:
-                write_gguf(source, part, scheme, types, importance)
+                made = trained / f"{scheme}.safetensors"
+                ready = read_trained(made) if made.is_file() else {}
+                write_gguf(source, part, scheme, types, importance, ready)
                 return []
 
             _add(written, path, ("gguf", scheme), out, write)

@@ -137,13 +137,16 @@ def write_gguf(
     scheme: str,
     types: Mapping[str, str],
     importance: Mapping[str, np.ndarray] | None = None,
+    ready: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write an F32 file again with its tensors in the plan's ``types``, one tensor at a time.
+
+    Tensors in ``ready`` are bytes of their type already and are written as they are.
 
     Raises:
         InputError: a tensor is not in the plan, or holds NaN.
     """
-    weights = importance or {}
+    weights, made = importance or {}, ready or {}
     with quiet_converter():
         writer = gguf.GGUFWriter(target, source.keys["general.architecture"])
         number = file_type(scheme)
@@ -159,6 +162,10 @@ def write_gguf(
                 raise InputError("the plan has no type for this tensor", where=name)
             type_ = gguf.GGMLQuantizationType[types[name]]
             shape = gguf.quant_shape_to_byte_shape(tensor.shape, type_)
+            if name in made and made[name].shape != shape:
+                raise InputError(
+                    f"its trained bytes have shape {made[name].shape}, not {shape}", where=name
+                )
             writer.add_tensor_info(
                 name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=type_
             )
@@ -166,8 +173,11 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name in source.tensors:
-            values = quantize_tensor(source.read(name), types[name], weights.get(name), name)
-            writer.write_tensor_data(values)
+            writer.write_tensor_data(
+                made[name]
+                if name in made
+                else quantize_tensor(source.read(name), types[name], weights.get(name), name)
+            )
         writer.close()
 
 

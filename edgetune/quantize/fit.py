@@ -14,7 +14,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import InputEnergy
-from edgetune.quantize.search import TYPES, Candidates, Found, Search, pad
+from edgetune.quantize.search import Candidates, Found, Search, pad
 from edgetune.quantize.target import Target
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
@@ -45,11 +45,13 @@ class Fits:
 
     Attributes:
         types: file name to the type of every tensor.
-        facts: ``{"fits": [...], "frontier": [...], "rank_correlation", "pairs", "positions"}``.
+        facts: ``{"fits", "stock", "frontier", "rank_correlation", "pairs", "positions"}``.
+        candidates: what each tensor could have been; none where nothing was searched.
     """
 
     types: dict[str, dict[str, str]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    candidates: Candidates | None = None
 
 
 def fit_targets(
@@ -60,6 +62,7 @@ def fit_targets(
     importance: Mapping[str, np.ndarray],
     sequences: Sequence[Sequence[int]],
     tokens: int,
+    types: Sequence[str],
     targets: Sequence[Target],
     scratch: Path,
     seed: int,
@@ -75,6 +78,7 @@ def fit_targets(
         importance: the same by tensor, for llama.cpp's own mixes.
         sequences: calibration text, as token ids.
         tokens: how many of them KL is measured on.
+        types: what a tensor may become.
         targets: what the files have to meet.
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
@@ -87,7 +91,7 @@ def fit_targets(
     weights = find_weights(model, *names, shapes, energy)
     candidates = Candidates(model, weights, scratch / "candidates")
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
-    candidates.make(TYPES, log)
+    candidates.make(types, log)
     frame = make_frame(source, stock[FIXED_LIKE], candidates)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
     search.estimate()
@@ -97,7 +101,7 @@ def fit_targets(
         f"measured: {correlation:.3f} over {pairs} pairs"
     )
     known = _measure_stock(search, stock)
-    fits = Fits()
+    fits = Fits(candidates=candidates)
     rows = []
     for target in targets:
         found = _meet(target, search, frame, known)

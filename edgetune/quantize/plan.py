@@ -16,6 +16,7 @@ from edgetune.errors import InputError
 from edgetune.quantize.ggml import stock_types
 
 NAME = "plan.json"
+TRAINED = "trained"  # folder beside it: <file>.safetensors, the bytes of tensors that were trained
 # ggml's Q4_0 and Q8_0 are what ONNX Runtime's MatMulNBits computes with: blocks of 32 along the
 # input, one scale, a fixed zero point. Level 4 multiplies in int8; level 1 costs 25 % of the speed.
 # The head keeps 8 bits, where a rounding error goes straight into the distribution; so does the
@@ -76,6 +77,13 @@ def hash_sequences(sequences: Sequence[Sequence[int]]) -> str:
 def write_plan(plan: Plan, folder: Path) -> None:
     """Write ``plan.json``."""
     write_atomic(folder / NAME, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
+
+
+def read_trained(path: Path) -> dict[str, np.ndarray]:
+    """Return tensor name to its bytes, uint8 [rows, row_bytes], in the order of the file's rows."""
+    from safetensors.numpy import load_file
+
+    return dict(load_file(path))
 
 
 def read_plan(folder: Path) -> Plan:

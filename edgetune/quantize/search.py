@@ -83,9 +83,14 @@ class Candidates:
             raise Unsupported(f"no type holds rows of {columns} values", where=weight.tensor)
         return errors
 
+    def load(self, tensor: str, kind: str) -> np.ndarray:
+        """Return the bytes [out, row_bytes] of a tensor in a type."""
+        raw: np.ndarray = np.load(self._path(tensor, kind))
+        return raw
+
     def read(self, tensor: str, kind: str) -> np.ndarray:
         """Return the float32 values [out, in] of a tensor in a type."""
-        return dequantize_tensor(np.load(self._path(tensor, kind)), kind)
+        return dequantize_tensor(self.load(tensor, kind), kind)
 
     def size(self, tensor: str, kind: str) -> int:
         """Return its bytes in a file, padding included."""

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgetune.recipe import Training
+from edgetune.recipe import Optimization
 
 
-def count_steps(section: Training, rows: int) -> int:
+def count_steps(section: Optimization, rows: int) -> int:
     """Return optimizer steps: ``max_steps``, or ``epochs`` over ``rows`` sequences."""
     if section.max_steps is not None:
         return section.max_steps
@@ -18,7 +18,7 @@ def count_steps(section: Training, rows: int) -> int:
 
 
 def trainer_arguments(
-    section: Training, steps: int, out: Path, seed: int, device: str, has_validation: bool
+    section: Optimization, steps: int, out: Path, seed: int, device: str, has_validation: bool
 ) -> dict[str, Any]:
     """Return the keyword arguments that ``TrainingArguments`` and ``SFTConfig`` share.
 

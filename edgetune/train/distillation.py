@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from edgetune.distill.losses import Answers, StudentLoss, loss_of, pad_targets
 from edgetune.log import Log
 from edgetune.models.head import find_head
 from edgetune.ops import choose
-from edgetune.recipe import DistillSection
+from edgetune.recipe import Optimization
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
 from edgetune.train.rows import RowsMixin
 from edgetune.train.sft import keep_trainable_float32
+
+#: A context around the computing of a loss, such as other weights in place of the model's own.
+Around = Callable[[Any], AbstractContextManager[Any]]
 
 
 class Rows(Dataset):  # type: ignore[type-arg]
@@ -69,8 +73,9 @@ def collate(examples: list[dict[str, Any]], pad_id: int) -> dict[str, torch.Tens
 class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
     """Transformers' trainer with one of the losses, summed over tokens and divided once a step."""
 
-    def __init__(self, *, loss: StudentLoss, **settings: Any) -> None:
+    def __init__(self, *, loss: StudentLoss, around: Around, **settings: Any) -> None:
         super().__init__(**settings)
+        self._around = around
         self._lengths: list[int] = settings["train_dataset"].lengths
         self._loss = loss
         self._answers = Answers(choose("sparse_loss", "torch"))
@@ -79,6 +84,15 @@ class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
 
     def row_lengths(self) -> Sequence[int]:
         return self._lengths
+
+    def training_step(self, model: Any, *inputs: Any, **named: Any) -> torch.Tensor:
+        with self._around(model):
+            loss: torch.Tensor = super().training_step(model, *inputs, **named)
+        return loss
+
+    def prediction_step(self, model: Any, *inputs: Any, **named: Any) -> Any:
+        with self._around(model):
+            return super().prediction_step(model, *inputs, **named)
 
     def compute_loss(
         self,
@@ -112,11 +126,12 @@ def train_student(
     train: Sequence[Encoded],
     validation: Sequence[Encoded],
     pad_id: int,
-    section: DistillSection,
+    section: Optimization,
     seed: int,
     out: Path,
     role: str,
     log: Log,
+    around: Around = nullcontext,
 ) -> Outcome:
     """Train ``student``.
 
@@ -125,6 +140,8 @@ def train_student(
         loss: what it is taught by.
         cache: of exactly these ``train`` rows, where the loss reads one.
         role: ``student`` or ``baseline``: names the checkpoints and the curve.
+        around: given the model, what holds while a loss and its gradient are computed; optimizer
+            and checkpoints see the weights without it.
     """
     keep_trainable_float32(student)
     device = next(student.parameters()).device.type
@@ -133,6 +150,7 @@ def train_student(
     arguments = trainer_arguments(section, steps, folder, seed, device, bool(validation))
     trainer = DistillationTrainer(
         loss=loss,
+        around=around,
         model=student,
         args=TrainingArguments(**arguments),
         train_dataset=Rows(train, cache),

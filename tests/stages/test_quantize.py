@@ -88,3 +88,47 @@ def test_an_importance_matrix_needs_data(
     merged = merge(tiny_model, recipe, tmp_path / "merge")
     with pytest.raises(InputError, match="needs data"):
         quantized(recipe.model_copy(update={"data": None}), merged, tmp_path / "plan")
+
+
+def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path: Path) -> None:
+    """Search, training and export: the file has the trained bytes, and they are closer."""
+    from gguf import GGUFReader
+
+    from edgetune.quantize.plan import TRAINED, read_trained
+    from edgetune.stages import export
+    from tests.conftest import make_model
+
+    settings = {
+        "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M"], "train": True,
+        "calibration_rows": 32, "search_tokens": 256,
+        "grid": {"max_steps": 40, "batch_size": 4, "learning_rate": 5e-5},
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    model = make_model(tmp_path / "model", layers=2, hidden=256)
+    merged = merge(model, recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    (found,) = plan.facts["trained"]
+    assert found["kept"] and found["kl_trained"] < found["kl_rounded"], found
+    out = tmp_path / "files"
+    out.mkdir()
+    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
+    file = next(one for one in facts["files"] if one["scheme"] == "fit-Q4_K_M")
+    wanted = read_trained(plan.path / TRAINED / "fit-Q4_K_M.safetensors")
+    held = {tensor.name: tensor.data.tobytes() for tensor in GGUFReader(out / file["path"]).tensors}
+    assert all(held[name] == raw.tobytes() for name, raw in wanted.items())
+    assert file["checks"]["token_ids_equal"]
+    stock = next(one for one in facts["files"] if one["scheme"] == "Q4_K_M")
+    assert file["checks"]["kl_divergence"] < stock["checks"]["kl_divergence"]
+
+
+def test_rows_that_judge_are_not_calibrated_on(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": []})
+    assert recipe.data is not None
+    same = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"test": str(device_rows)})}
+    )
+    with pytest.raises(InputError, match="among those that judge"):
+        quantized(same, merge(tiny_model, recipe, tmp_path / "merge"), tmp_path / "plan")

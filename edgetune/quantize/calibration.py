@@ -1,0 +1,65 @@
+"""The rows that a quantization is measured and trained on: none of those that judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetune.data.contract import encoder_of
+from edgetune.data.load import load_splits
+from edgetune.data.split import choose_rows, leave_out
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.recipe import Sections
+
+JUDGED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows as token ids.
+
+    Attributes:
+        calibration: importance and harm are measured on them; of the train rows.
+        training: weights are trained on their grid with them; of the train rows.
+        judged: decide whether that helped; validation rows.
+    """
+
+    calibration: list[list[int]]
+    training: list[list[int]]
+    judged: list[list[int]]
+
+
+def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
+    """Choose by the seed among the train rows that no test row asks too.
+
+    Raises:
+        InputError: no data, or every train row judges too.
+    """
+    section = sections.quantize
+    if sections.data is None:
+        raise InputError(
+            "the importance matrix needs data",
+            where="quantize.imatrix",
+            hint="name data, or set quantize.imatrix: false",
+        )
+    encoder = encoder_of(model, sections.data)
+    rows = load_splits(sections.data, sections.seed, log.muted())
+    free = leave_out(rows.train, rows.test)
+    if not free:
+        raise InputError(
+            f"all {len(rows.train)} train rows are among those that judge the files",
+            where="data.test",
+            hint="name test rows that are not trained on",
+        )
+    if len(free) < len(rows.train):
+        log.warn(f"{len(rows.train) - len(free)} train rows judge too: not calibrated on")
+    seen = section.grid.max_steps * section.grid.batch_size * section.grid.gradient_accumulation
+    chosen = {
+        "calibration": choose_rows(free, section.calibration_rows, sections.seed),
+        "training": choose_rows(free, seen, sections.seed) if section.train else [],
+        "judged": rows.validation[:JUDGED_ROWS] if section.train else [],
+    }
+    return Texts(
+        **{name: [encoder.encode(row).ids for row in some] for name, some in chosen.items()}
+    )

@@ -1,0 +1,134 @@
+"""A model trained on the grid it will be shipped on.
+
+What the model computes with is exactly what the file will hold: before each forward pass every
+matrix is rounded to its grid, the gradient passes the rounding as if it were not there (the
+straight-through estimator, Bengio et al. 2013, arXiv 1308.3432, section 4), and the optimizer moves
+the values behind it. Block scales stay as ggml chose them, so the codes found go into its bytes
+as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from edgetune.quantize.grid import Codes, Grid, find_grid
+from edgetune.quantize.weights import Weight
+
+
+class _Matrix(NamedTuple):
+    """One matrix [R, C] on its grid: block b of row r is columns b·C/B to (b + 1)·C/B."""
+
+    weight: Weight
+    grid: Grid
+    raw: np.ndarray
+    scale_RB1: torch.Tensor
+    offset_RB1: torch.Tensor
+    still_RB1: torch.Tensor  # blocks whose scale is 0: their codes stay
+    first_RBC: torch.Tensor  # codes as ggml chose them
+
+
+class Lattice:
+    """The grids of a model's matrices.
+
+    Args:
+        model: in torch, its matrices float32.
+        weights: the matrices.
+        raw: tensor name to its quantized bytes, rows in the model's own order.
+        types: tensor name to a type that has a grid.
+    """
+
+    def __init__(
+        self, model: Any, weights: Mapping[str, Weight], raw: Mapping[str, np.ndarray],
+        types: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._matrices = {
+            name: _take_apart(weights[name], raw[name], kind) for name, kind in types.items()
+        }
+        self._parameters = {
+            name: model.get_parameter(matrix.weight.parameter)
+            for name, matrix in self._matrices.items()
+        }
+
+    @property
+    def parameters(self) -> set[int]:
+        """The ids of the parameters that have a grid: those that are trained."""
+        return {id(parameter) for parameter in self._parameters.values()}
+
+    @contextmanager
+    def applied(self, _: Any = None) -> Iterator[None]:
+        """Put the rounded values in place of the weights while the context is open."""
+        latent = {name: parameter.data for name, parameter in self._parameters.items()}
+        try:
+            for name, values in latent.items():
+                self._parameters[name].data = self.round(name, values)
+            yield
+        finally:
+            for name, values in latent.items():
+                self._parameters[name].data = values
+
+    @torch.no_grad()
+    def round(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Return the values of a parameter's shape, each the nearest that its block can have."""
+        matrix = self._matrices[name]
+        codes_RBC = self._codes(matrix, values)
+        rounded_RBC = (codes_RBC - matrix.grid.zero) * matrix.scale_RB1
+        rounded_RC = (rounded_RBC - matrix.offset_RB1).reshape(matrix.raw.shape[0], -1)
+        return rounded_RC.T.contiguous() if matrix.weight.transposed else rounded_RC
+
+    def write(self) -> dict[str, np.ndarray]:
+        """Return each tensor's bytes with the codes that its weights have now."""
+        found = {}
+        for name, matrix in self._matrices.items():
+            codes_RBC = self._codes(matrix, self._parameters[name].data)
+            codes_RC = codes_RBC.reshape(len(matrix.raw), -1).to(torch.uint8).cpu().numpy()
+            found[name] = matrix.grid.put_together(matrix.raw, codes_RC)
+        return found
+
+    def _codes(self, matrix: _Matrix, values: torch.Tensor) -> torch.Tensor:
+        values_RC = values.T if matrix.weight.transposed else values
+        values_RBC = values_RC.reshape(*matrix.scale_RB1.shape[:2], -1)
+        divisor_RB1 = torch.where(matrix.still_RB1, 1.0, matrix.scale_RB1)
+        steps_RBC = (values_RBC + matrix.offset_RB1) / divisor_RB1 + matrix.grid.zero
+        codes_RBC = steps_RBC.round_().clamp_(matrix.grid.first, matrix.grid.last)
+        return torch.where(matrix.still_RB1, matrix.first_RBC, codes_RBC)
+
+
+def _take_apart(weight: Weight, raw: np.ndarray, kind: str) -> _Matrix:
+    grid = find_grid(kind)
+    codes: Codes = grid.take_apart(raw)
+    blocks = codes.scale_RB.shape[1]
+    scale_RB1 = torch.from_numpy(codes.scale_RB.copy())[..., None]
+    offset = np.zeros_like(codes.scale_RB) if codes.offset_RB is None else codes.offset_RB
+    first_RBC = torch.from_numpy(codes.codes_RC.copy()).reshape(len(raw), blocks, -1)
+    still_RB1 = scale_RB1 == 0
+    return _Matrix(
+        weight, grid, raw, scale_RB1, torch.from_numpy(offset.copy())[..., None], still_RB1,
+        first_RBC.float(),
+    )  # fmt: skip
+
+
+def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | None:
+    """Return which of the model's rows stands at each of the file's, or none.
+
+    llama.cpp's converter puts the rows of q and k in another order; nothing else moves.
+
+    Args:
+        file_rows: float32 [R, C] of an F32 file.
+        model_rows: float32 [R, C] of the same matrix in torch.
+    """
+    if file_rows.shape != model_rows.shape:
+        return None
+    if np.array_equal(file_rows, model_rows):
+        return np.arange(len(model_rows))
+    places: dict[bytes, list[int]] = {}
+    for number, row in enumerate(model_rows):
+        places.setdefault(row.tobytes(), []).append(number)
+    found = [places.get(row.tobytes(), []) for row in file_rows]
+    if any(len(each) != 1 for each in found):
+        return None  # a row that is not there, or two that are alike
+    return np.array([each[0] for each in found])

@@ -1,0 +1,109 @@
+"""Train a model's weights on the grid of a file's types, its own unrounded self as the teacher."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from edgetune.data.encode import Encoded
+from edgetune.distill.losses import Online
+from edgetune.errors import Unsupported
+from edgetune.log import Log
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+from edgetune.ops import choose
+from edgetune.quantize.ggml import dequantize_tensor
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.lattice import Lattice, order_like
+from edgetune.quantize.search import Candidates
+from edgetune.recipe import GridSection
+from edgetune.runtimes.gguf_header import GgufFile
+from edgetune.train.distillation import train_student
+
+
+def train_on_grid(
+    model: Path, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
+    judged: Sequence[Sequence[int]], section: GridSection, seed: int, out: Path, name: str,
+    log: Log,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
+    """Return each tensor's bytes after training, rows in the model's own order, and what changed.
+
+    The bytes are those of plain rounding where training did not help on ``judged``.
+
+    Args:
+        model: the merged folder.
+        candidates: its matrices, and their bytes in every type.
+        types: tensor name to a type that has a grid.
+        rows: token ids to train on, every position.
+        judged: token ids to compare on; none of them in ``rows``.
+        section: steps, rate and batch.
+        seed: of the order of rows.
+        out: the stage's folder; checkpoints lie in its scratch.
+        name: of the file: names checkpoints and curve.
+        log: where bars go.
+    """
+    teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
+    raw = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
+    lattice = Lattice(student, candidates.weights, raw, types)
+    for parameter in student.parameters():
+        parameter.requires_grad_(id(parameter) in lattice.parameters)
+    vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
+    loss = Online(
+        teacher.requires_grad_(False), choose("dense_loss"), choose("sparse_loss"),
+        divergence="forward_kl", divergence_mix=0.5, temperature=1.0, weight=1.0, warmup=0.0,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+    encoded = [Encoded(list(ids), [False] + [True] * (len(ids) - 1), False) for ids in rows]
+    student.train()
+    outcome = train_student(
+        student, loss, None, encoded, [], 0, section, seed, out, name, log, around=lattice.applied
+    )
+    trained = lattice.write()
+    del student, loss
+    gc.collect()
+    meter = HarmMeter(teacher, judged, sum(map(len, judged)))
+    before, after = (meter.measure(_values(candidates, each, types)) for each in (raw, trained))
+    log.say(f"{name}: trained on its grid, KL {before:.3g} → {after:.3g} on held-out rows")
+    facts = {
+        "name": name, "kl_rounded": before, "kl_trained": after, "kept": after < before,
+        "steps": outcome.steps, "positions": meter.positions,
+    }  # fmt: skip
+    return (trained if after < before else raw), facts
+
+
+def _values(
+    candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        candidates.weights[name].parameter: candidates.weights[name].to_model(
+            dequantize_tensor(rows, types[name])
+        )
+        for name, rows in raw.items()
+    }
+
+
+def write_trained(
+    raw: Mapping[str, np.ndarray], source: GgufFile, candidates: Candidates, model: Any, path: Path
+) -> None:
+    """Write trained bytes as a file has them: rows in the order of the F32 file ``source``.
+
+    Raises:
+        Unsupported: a tensor whose rows are not those of the model in some order.
+    """
+    ordered = {}
+    for name, rows in raw.items():
+        order = order_like(source.read(name), candidates.weights[name].read(model))
+        if order is None:
+            raise Unsupported(
+                "its rows in the file are not those of the model",
+                where=name,
+                hint="set quantize.train: false for this architecture",
+            )
+        ordered[name] = np.ascontiguousarray(rows[order])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(ordered, path)

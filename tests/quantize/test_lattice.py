@@ -1,0 +1,94 @@
+"""Weights on their grid: what the forward pass has is what the bytes say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgetune.export.gguf import GgufHeader, convert_gguf
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.grid import GRIDS
+from edgetune.quantize.lattice import Lattice, order_like
+from edgetune.quantize.weights import Weight, find_weights
+from edgetune.runtimes.gguf_header import open_gguf
+from tests.conftest import make_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lattice")
+    make_model(folder / "model", layers=2, hidden=256)
+    convert_gguf(folder / "model", folder / "F32.gguf", GgufHeader("lattice"))
+    return folder
+
+
+def parts(folder: Path, kind: str) -> tuple[Any, dict[str, Weight], dict[str, np.ndarray]]:
+    model = load_model(ModelRef(folder / "model"))
+    source = open_gguf(folder / "F32.gguf")
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    weights = {weight.tensor: weight for weight in find_weights(model, "llama", 2, shapes)}
+    raw = {name: quantize_tensor(one.read(model), kind) for name, one in weights.items()}
+    return model, weights, raw
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> None:
+    model, weights, raw = parts(folder, kind)
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind))
+    with torch.no_grad():  # start on the grid: rounding then changes nothing
+        for name, weight in weights.items():
+            values = weight.to_model(dequantize_tensor(raw[name], kind))
+            model.get_parameter(weight.parameter).copy_(values)
+            assert torch.equal(lattice.round(name, values), values)
+    assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q4_K", "Q4_0", "Q3_K"])
+def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -> None:
+    model, weights, raw = parts(folder, kind)
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in weights.values():
+            parameter = model.get_parameter(weight.parameter)
+            parameter.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+    latent = model.model.layers[0].mlp.up_proj.weight.detach().clone()
+    written = lattice.write()
+    assert any(not np.array_equal(written[name], raw[name]) for name in raw)
+    with lattice.applied(model):
+        for name, weight in weights.items():
+            values = weight.to_model(dequantize_tensor(written[name], kind))
+            assert torch.equal(model.get_parameter(weight.parameter).data, values)
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, latent)
+
+
+def test_the_gradient_passes_the_rounding(folder: Path) -> None:
+    model, weights, raw = parts(folder, "Q4_0")
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, "Q4_0"))
+    ids = torch.arange(5, 37)[None]
+    weight = model.model.layers[1].mlp.down_proj.weight
+    with lattice.applied(model):
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert weight.grad is not None and float(weight.grad.abs().max()) > 0
+    assert {id(weight)} <= lattice.parameters
+
+
+def test_rows_in_another_order_are_found(folder: Path) -> None:
+    model, weights, _ = parts(folder, "Q8_0")
+    source = open_gguf(folder / "F32.gguf")
+    for name in ("blk.0.attn_q.weight", "blk.0.ffn_up.weight"):
+        mine = weights[name].read(model)
+        order = order_like(source.read(name), mine)
+        assert order is not None and np.array_equal(mine[order], source.read(name))
+    q = weights["blk.0.attn_q.weight"].read(model)
+    moved = order_like(source.read("blk.0.attn_q.weight"), q)
+    assert moved is not None and not np.array_equal(moved, np.arange(len(q)))
+    assert order_like(q + 1, q) is None
+    q[1] = q[0]
+    assert order_like(q[::-1].copy(), q) is None
