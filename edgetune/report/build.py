@@ -29,8 +29,8 @@ def build_report(
 
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
-        ``headline, created, curves, chain, sources, files, adapters, merge, distillation, refused,
-        fallbacks, warnings, training, data``.
+        ``headline, created, curves, chain, sources, files, adapters, merge, search, grid,
+        distillation, refused, fallbacks, warnings, training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -54,6 +54,8 @@ def build_report(
         "models": models,
         "distillation": judge_distillation(models) if "distill" in facts else None,
         "merge": facts.get("merge"),
+        "search": facts.get("quantize", {}).get("search") or None,
+        "grid": facts.get("quantize", {}).get("trained", []),
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],

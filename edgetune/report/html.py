@@ -43,6 +43,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
         sections.quality,
     ),
     (
+        "Quality per byte",
+        "Types chosen tensor by tensor for a budget, against llama.cpp's own mixes (diamonds); the "
+        "curve is the best that was measured at each size.",
+        sections.search,
+    ),
+    (
         "Distillation",
         "The student, and the same student trained as long without the teacher.",
         sections.distillation,

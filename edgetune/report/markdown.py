@@ -16,6 +16,7 @@ def render_markdown(report: dict[str, Any]) -> str:
         ("Failed gates", _gates([gate for gate in report["gates"] if not gate["ok"]])),
         ("Models", _models(report)),
         ("KV cache", _caches(report)),
+        ("Quality per byte", _search(report)),
         ("Distillation", _distillation(report)),
         ("From training to file", _chain(report)),
         ("Gates", _gates(report["gates"])),
@@ -56,6 +57,21 @@ def _caches(report: dict[str, Any]) -> str:
         for file, kv_cache, cells in cache_rows(report["models"])
     ]
     return _table(CACHE_TITLES, rows)
+
+
+def _search(report: dict[str, Any]) -> str:
+    found = report.get("search")
+    if not found:
+        return ""
+    trained = {one["name"]: one["kl_trained"] for one in report.get("grid", [])}
+    rows = [
+        (
+            row["name"], size(row["bytes"]), f"{row['bits_per_weight']:.2f}",
+            small(row["kl_measured"]), small(trained.get(row["name"])),
+        )
+        for row in [*found["fits"], *found["stock"]]
+    ]  # fmt: skip
+    return _table(("Mix", "Bytes", "Bits a weight", "KL", "KL, trained"), rows)
 
 
 def _distillation(report: dict[str, Any]) -> str:

@@ -54,6 +54,28 @@ def quality_plots(models: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     return plots
 
 
+def search_plot(found: dict[str, Any]) -> str:
+    """Return bytes against KL: llama.cpp's own mixes, the files picked, and the frontier found."""
+    points = [
+        Point(row["name"], kind, row["bytes"], row["kl_measured"])
+        for kind, rows in (("hf", found["stock"]), ("gguf", found["fits"]))
+        for row in rows
+        if row["kl_measured"] > 0
+    ]
+    shown = [point.x for point in points]
+    trail = [
+        (float(row["bytes"]), float(row["kl_measured"]))
+        for row in found["frontier"]
+        if row["kl_measured"] > 0 and min(shown) <= row["bytes"] <= max(shown)
+    ]
+    title = "KL divergence to the merged model, log scale"
+    x = fit_axis("file size, log scale", shown, round_form(size), log=True)
+    ends = [point.y for point in points] + [kl for _, kl in trail]
+    y = fit_axis(title, ends, tick, log=True)
+    line = Line("frontier", "eval", trail) if len(trail) > 1 else None
+    return scatter(points, x, y, f"{title}, against file size", line)
+
+
 def curve_plots(groups: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return (role, SVG) for each training: loss of the steps and on validation rows."""
     plots = []

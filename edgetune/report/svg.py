@@ -37,10 +37,16 @@ class Line:
     points: Sequence[tuple[float, float]]
 
 
-def scatter(points: Sequence[Point], x: Axis, y: Axis, title: str) -> str:
-    """Return labelled points with error bars; labels avoid each other, the points and the bars."""
+def scatter(
+    points: Sequence[Point], x: Axis, y: Axis, title: str, trail: Line | None = None
+) -> str:
+    """Return labelled points with error bars; labels avoid each other, the points and the bars.
+
+    ``trail`` is a curve behind them.
+    """
     placed = _place_labels(points, x, y)
-    body = [_bar(p, x, y) for p in points if p.low is not None and p.high is not None]
+    body = [] if trail is None else [_polyline(trail, x, y)]
+    body += [_bar(p, x, y) for p in points if p.low is not None and p.high is not None]
     body += [_mark(p, *_pixel(p.x, p.y, x, y)) for p in points]
     for point, box in zip(points, placed, strict=True):
         if box is None:
@@ -64,8 +70,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, title: str) -> str:
     body = []
     for line in lines:
         pixels = [_pixel(px, py, x, y) for px, py in line.points]
-        path = " ".join(f"{left:.1f},{top:.1f}" for left, top in pixels)
-        body.append(f'<polyline class="curve {line.kind}" points="{path}"/>')
+        body.append(_polyline(line, x, y))
         if line.kind == "eval":
             body += [f'<circle class="dot" cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in pixels]
     return _frame(title, x, y, body)
@@ -115,6 +120,12 @@ def _svg(height: int, title: str, body: Sequence[str]) -> str:
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(body)}</svg>"
     )
+
+
+def _polyline(line: Line, x: Axis, y: Axis) -> str:
+    pixels = [_pixel(px, py, x, y) for px, py in line.points]
+    path = " ".join(f"{left:.1f},{top:.1f}" for left, top in pixels)
+    return f'<polyline class="curve {line.kind}" points="{path}"/>'
 
 
 def _pixel(px: float, py: float, x: Axis, y: Axis) -> tuple[float, float]:

@@ -150,3 +150,37 @@ def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> Non
     scrolled, too_wide, cells = map(int, found.groups())
     assert cells > 100
     assert (scrolled, too_wide) == (0, 0)
+
+
+SEARCH = {
+    "fits": [
+        {"name": "fit-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
+         "kl_measured": 0.012},
+    ],
+    "stock": [
+        {"name": "Q4_K_M", "bytes": 2_600_000, "bits_per_weight": 4.9, "kl_estimated": 0.03,
+         "kl_measured": 0.031},
+        {"name": "Q6_K", "bytes": 3_400_000, "bits_per_weight": 6.6, "kl_estimated": 0.002,
+         "kl_measured": 0.0021},
+    ],
+    "frontier": [
+        {"name": "", "bytes": n, "bits_per_weight": 1.0, "kl_estimated": k, "kl_measured": k}
+        for n, k in ((2_400_000, 0.02), (2_500_000, 0.012), (3_000_000, 0.001))
+    ],
+    "rank_correlation": 0.987, "pairs": 24, "positions": 4096,
+}  # fmt: skip
+
+
+def test_a_search_is_shown_beside_stock_mixes_with_the_pick_marked(
+    sample: SampleRun,
+) -> None:
+    from edgetune.report.markdown import render_markdown
+
+    report = sample.report()
+    found = {**report, "search": SEARCH, "grid": [{"name": "fit-2.5MB", "kl_trained": 0.0061}]}
+    page = render_html(found)
+    assert "Quality per byte" in page and "0.987" in page
+    assert page.count('class="chosen"') >= 1 and "fit-2.5MB" in page
+    assert '<polyline class="curve eval"' in page.partition("Quality per byte")[2]
+    assert "0.0061" in page and "0.0061" in render_markdown(found)
+    assert "Quality per byte" not in render_html(report)
