@@ -43,7 +43,7 @@ STAGES = (
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 1, ("data", "quantize"), ("merge",)),
     Stage(
-        "export", "files", 6, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
+        "export", "files", 7, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),

@@ -21,7 +21,8 @@ import onnx
 
 from edgetune.artifact import write_atomic
 from edgetune.errors import Unsupported
-from edgetune.export.onnx_blocks import narrow_graph, quantize_graph
+from edgetune.export.onnx_blocks import Quantize, narrow_graph, quantize_graph, read_matrices
+from edgetune.quantize.blocks import block_row_bytes, quantize_blocks
 
 MODEL, DATA = "model.onnx", "model.onnx.data"
 HEAD_SIZE_STEP = 16  # ONNX Runtime's GroupQueryAttention on CPU
@@ -107,8 +108,9 @@ def rewrite_weights(
     target: Path,
     settings: dict[str, Any],
     importance: Mapping[str, np.ndarray],
+    quantize: Quantize = quantize_blocks,
 ) -> list[dict[str, str]]:
-    """Write the float32 ONNX folder ``source`` again with float16, 8-bit or 4-bit weights.
+    """Write the float32 ONNX folder ``source`` again with float16 weights or blocks.
 
     Args:
         source: what :func:`build_graph` wrote.
@@ -116,6 +118,7 @@ def rewrite_weights(
         target: folder to write; must not exist.
         settings: of the plan.
         importance: GGUF tensor name to column weights; may be empty.
+        quantize: what makes the blocks' bytes.
 
     Returns:
         The weights that stayed float32, and why.
@@ -124,7 +127,7 @@ def rewrite_weights(
     if settings["weights"] == "F16":
         fallbacks = narrow_graph(model)
     else:
-        fallbacks = quantize_graph(model, settings, importance)
+        fallbacks = quantize_graph(model, settings, importance, quantize)
     target.mkdir(parents=True)
     onnx.save(
         model,
@@ -139,6 +142,38 @@ def rewrite_weights(
             shutil.copy2(file, target / file.name)
     finish_folder(folder, target)
     return fallbacks
+
+
+def load_matrices(source: Path) -> dict[str, np.ndarray]:
+    """Return the matrices of a float32 ONNX folder by node name, each [out, in]."""
+    return read_matrices(onnx.load(source / MODEL))
+
+
+def measure_overhead(
+    source: Path, folder: Path, target: Path, settings: dict[str, Any], rows: Mapping[str, int]
+) -> int:
+    """Return the bytes of an ONNX folder besides the blocks of the nodes that have a type.
+
+    The folder is written, with zeros for blocks: graph, tokenizer and configurations are its size
+    too, as the report counts it. Nodes and file offsets are named by type, so other types than
+    those of ``settings`` can take some bytes a matrix more or less.
+
+    Args:
+        source: what :func:`build_graph` wrote.
+        folder: the Hugging Face folder it was made from.
+        target: folder to write; it is removed again.
+        settings: with ``types``.
+        rows: node name to how many bytes its blocks have.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    rewrite_weights(source, folder, target, settings, {}, _blank)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    shutil.rmtree(target)
+    return size - sum(rows.values())
+
+
+def _blank(matrix: np.ndarray, kind: str, _: np.ndarray | None, name: str) -> np.ndarray:
+    return np.zeros((len(matrix), block_row_bytes(matrix.shape[1], kind)), np.uint8)
 
 
 def finish_folder(folder: Path, target: Path) -> None:

@@ -1,14 +1,17 @@
-"""ggml's blocks inside an ONNX graph: a float graph's weights as MatMulNBits of 4 or 8 bits.
+"""Blocks inside an ONNX graph: a float graph's weights as MatMulNBits of 2, 4 or 8 bits.
 
 ggml's Q4_0 (value = scale x (q - 8)) and Q8_0 (scale x q) are what MatMulNBits reads, in another
 order of bits, so the same numbers go into both containers: a gap between a GGUF and an ONNX file
 points at the runtime. Layouts: ggml-common.h, and contrib_ops/core MatMulNBits of ONNX Runtime.
+Scales lie in the file as float16, which is what ggml has, and are cast where they are read: ONNX
+Runtime folds the casts when it loads, and a block of 32 weights is two bytes smaller.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgetune.errors import Unsupported
-from edgetune.quantize.ggml import quantize_tensor
+from edgetune.export.onnx_table import look_up
+from edgetune.quantize.blocks import fits_blocks, layout_of, quantize_blocks, unpack_rows
 
-BLOCK = 32
-BITS = {"Q4_0": 4, "Q8_0": 8}
 HEAD = "/lm_head/MatMul"
 EMBEDDING = "/model/embed_tokens/Gather"
 # The builder's node names to the GGUF tensors whose importance weighs them (q, k, v share inputs).
@@ -34,46 +36,86 @@ _PARTS = {
     "mlp/gate_up_proj": "ffn_up",
     "mlp/down_proj": "ffn_down",
 }
+#: (matrix [out, in], type, importance, name) to bytes [out, row bytes].
+Quantize = Callable[[np.ndarray, str, np.ndarray | None, str], np.ndarray]
 _LAYER = re.compile(r"/model/layers\.(\d+)/(\w+/\w+)/MatMul")
 
 
+@dataclass
+class _Made:
+    """What replaces float weights.
+
+    Attributes:
+        weights: initializers by name.
+        casts: nodes that widen scales.
+        fallbacks: ``{"tensor", "wanted", "got", "why"}``.
+    """
+
+    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    casts: list[onnx.NodeProto] = field(default_factory=list)
+    fallbacks: list[dict[str, str]] = field(default_factory=list)
+
+
 def quantize_graph(
-    model: onnx.ModelProto, settings: dict[str, Any], importance: Mapping[str, np.ndarray]
+    model: onnx.ModelProto,
+    settings: dict[str, Any],
+    importance: Mapping[str, np.ndarray],
+    quantize: Quantize = quantize_blocks,
 ) -> list[dict[str, str]]:
     """Replace the weights of ``model`` (float32, of the genai builder) by blocks, in place.
 
     Args:
         model: with its weights in memory.
-        settings: ``weights``, ``head`` and ``embedding`` types, ``accuracy_level``.
+        settings: ``weights``, ``head`` and ``embedding`` types, ``accuracy_level``; ``types`` has
+            those of single nodes, by name. A tied table has the type of the head there.
         importance: GGUF tensor name to column weights; may be empty.
+        quantize: what makes the bytes.
 
     Returns:
         ``{"tensor", "wanted", "got", "why"}`` for weights whose rows are no whole blocks.
     """
-    graph = model.graph
+    graph, made, types = model.graph, _Made(), settings.get("types", {})
     weights = {each.name: each for each in graph.initializer}
-    made: dict[str, onnx.TensorProto] = {}
-    fallbacks: list[dict[str, str]] = []
     nodes: list[onnx.NodeProto] = []
-    transposed = {n.output[0]: n for n in graph.node if n.op_type == "Transpose"}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in weights:
-            kind = settings["head" if node.name == HEAD else "weights"]
+            kind = types.get(node.name, settings["head" if node.name == HEAD else "weights"])
             matrix = numpy_helper.to_array(weights[node.input[1]]).T  # [out, in], as ggml has it
-            if matrix.shape[1] % BLOCK:
-                why = f"rows of {matrix.shape[1]} are no multiple of {BLOCK}"
-                fallbacks.append({"tensor": node.name, "wanted": kind, "got": "F32", "why": why})
-            else:
-                found = _find_importance(node.name, importance)
-                made |= _pack(node.name, matrix, kind, found)
-                node = _matmul(node, matrix, kind, settings["accuracy_level"])
+            if _fits(node.name, matrix, kind, made):
+                inputs = _pack(node.name, matrix, kind, importance, made, quantize)
+                node = _matmul(node, matrix, inputs, kind, settings["accuracy_level"])
             nodes.append(node)
         elif node.name == EMBEDDING:
-            nodes += _embed(node, weights, transposed, settings, importance, made, fallbacks)
+            table, is_tied = _read_table(node, graph, weights)
+            own = types.get(HEAD if is_tied else EMBEDDING, settings["embedding"])
+            head = types.get(HEAD, settings["head"])
+            prefix = HEAD if is_tied and own == head else EMBEDDING
+            if _fits(node.name, table, own, made):
+                inputs = _pack(prefix, table, own, importance, made, quantize, is_tied)
+                found, constants = look_up(node, inputs, layout_of(own))
+                made.weights |= constants
+                nodes += found
+            else:
+                nodes.append(node)
         else:
             nodes.append(node)
-    _replace(graph, nodes, made)
-    return fallbacks
+    _replace(graph, [*made.casts, *nodes], made.weights)
+    return made.fallbacks
+
+
+def read_matrices(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Return the matrices of a float32 graph by node name, each [out, in]; a tied table once."""
+    graph = model.graph
+    weights = {each.name: each for each in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in weights:
+            found[node.name] = numpy_helper.to_array(weights[node.input[1]]).T
+        elif node.name == EMBEDDING:
+            table, is_tied = _read_table(node, graph, weights)
+            if not is_tied:
+                found[node.name] = table
+    return found
 
 
 def narrow_graph(model: onnx.ModelProto) -> list[dict[str, str]]:
@@ -109,100 +151,79 @@ def narrow_graph(model: onnx.ModelProto) -> list[dict[str, str]]:
     return fallbacks
 
 
-def _embed(
-    node: onnx.NodeProto,
-    weights: Mapping[str, onnx.TensorProto],
-    transposed: Mapping[str, onnx.NodeProto],
-    settings: dict[str, Any],
-    importance: Mapping[str, np.ndarray],
-    made: dict[str, onnx.TensorProto],
-    fallbacks: list[dict[str, str]],
-) -> list[onnx.NodeProto]:
-    """Return nodes that look up rows of 8-bit blocks and scale them; tied: the head's blocks."""
-    source = transposed.get(node.input[0])
-    name = source.input[0] if source is not None else node.input[0]
-    table = numpy_helper.to_array(weights[name])
-    table = table.T if source is not None else table  # [vocabulary, hidden]
-    kind = settings["embedding"]
-    if table.shape[1] % BLOCK or kind != "Q8_0":
-        why = f"rows of {table.shape[1]} are no multiple of {BLOCK}"
-        fallbacks.append({"tensor": node.name, "wanted": kind, "got": "F32", "why": why})
-        return [node]
-    prefix = HEAD if source is not None and settings["head"] == kind else EMBEDDING
-    if prefix + ".blocks" not in made:
-        made |= _pack(prefix, table, kind, _find_importance(HEAD, importance))
-    ids, out, base = node.input[1], node.output[0], EMBEDDING
-    made[base + ".zero"] = numpy_helper.from_array(np.float32(128), base + ".zero")
-    made[base + ".axis"] = numpy_helper.from_array(np.array([-1]), base + ".axis")
-    made[base + ".shape"] = numpy_helper.from_array(np.array([0, 0, -1]), base + ".shape")
-    steps = [
-        ("Gather", [prefix + ".blocks", ids], "codes"),
-        ("Cast", [base + "/codes"], "floats"),
-        ("Sub", [base + "/floats", base + ".zero"], "centred"),
-        ("Gather", [prefix + ".scales", ids], "scales"),
-        ("Unsqueeze", [base + "/scales", base + ".axis"], "columns"),
-        ("Mul", [base + "/centred", base + "/columns"], "values"),
-        ("Reshape", [base + "/values", base + ".shape"], None),
-    ]
-    return [
-        helper.make_node(
-            kind_of,
-            inputs,
-            [f"{base}/{to}" if to else out],
-            f"{base}/{to or 'rows'}",
-            **({"to": onnx.TensorProto.FLOAT} if kind_of == "Cast" else {}),
-        )
-        for kind_of, inputs, to in steps
-    ]
+def _read_table(
+    node: onnx.NodeProto, graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]
+) -> tuple[np.ndarray, bool]:
+    """Return the embedding [vocabulary, hidden], and whether it is the head's matrix."""
+    flipped = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Transpose"}
+    source = flipped.get(node.input[0])
+    if source is None:
+        return numpy_helper.to_array(weights[node.input[0]]), False
+    return numpy_helper.to_array(weights[source]).T, True
+
+
+def _fits(name: str, matrix: np.ndarray, kind: str, made: _Made) -> bool:
+    if fits_blocks(matrix.shape[1], kind):
+        return True
+    why = f"rows of {matrix.shape[1]} are no multiple of {layout_of(kind).block}"
+    made.fallbacks.append({"tensor": name, "wanted": kind, "got": "F32", "why": why})
+    return False
+
+
+def _names(name: str, kind: str) -> list[str]:
+    """Return what an operator reads: blocks, scales and, where the type has them, zeros."""
+    zeros = [name + ".zeros"] if layout_of(kind).has_zeros else []
+    return [name + ".blocks", name + ".scales", *zeros]
 
 
 def _pack(
-    name: str, matrix: np.ndarray, kind: str, importance: np.ndarray | None
-) -> dict[str, onnx.TensorProto]:
-    """Quantize ``[out, in]`` with ggml and return ``.blocks`` and ``.scales`` initializers."""
-    raw = quantize_tensor(np.ascontiguousarray(matrix, np.float32), kind, importance, name)
-    codes, scales = unpack_blocks(raw, kind)
-    return {
-        name + suffix: numpy_helper.from_array(np.ascontiguousarray(values), name + suffix)
-        for suffix, values in ((".blocks", codes), (".scales", scales))
-    }
-
-
-def unpack_blocks(raw: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Repack ggml rows for MatMulNBits.
-
-    Returns:
-        uint8 ``[out, blocks, 16 or 32]`` and float32 scales ``[out, blocks]``.
-    """
-    width = 2 + BLOCK * BITS[kind] // 8  # a float16 scale, then the codes
-    blocks = raw.reshape(len(raw), -1, width)
-    scales = blocks[..., :2].copy().view(np.float16)[..., 0].astype(np.float32)
-    codes = blocks[..., 2:]
-    if kind == "Q8_0":
-        return codes ^ 0x80, scales  # int8 to uint8 with a zero point of 128
-    # ggml: byte j holds values j and j + 16; MatMulNBits: byte j holds values 2j and 2j + 1.
-    values = np.concatenate([codes & 15, codes >> 4], -1)
-    return values[..., 0::2] | (values[..., 1::2] << 4), scales
+    name: str,
+    matrix: np.ndarray,
+    kind: str,
+    importance: Mapping[str, np.ndarray],
+    made: _Made,
+    quantize: Quantize,
+    is_matmul: bool = True,
+) -> list[str]:
+    """Quantize ``[out, in]``, a tied table once, and return the names of what an operator reads."""
+    if name + ".blocks" in made.weights:
+        return _names(name, kind)
+    weighed = find_importance(name if is_matmul else "", importance)
+    raw = quantize(np.ascontiguousarray(matrix, np.float32), kind, weighed, name)
+    packed = unpack_rows(raw, kind)
+    blocks, scales, *zeros = _names(name, kind)
+    narrow = scales + ".float16"
+    parts = [(blocks, packed.codes_RBY), (narrow, packed.scales_RB)]
+    if packed.zeros_RY is not None:
+        parts.append((zeros[0], packed.zeros_RY))
+    for each, values in parts:
+        made.weights[each] = numpy_helper.from_array(np.ascontiguousarray(values), each)
+    made.casts.append(
+        helper.make_node("Cast", [narrow], [scales], scales + "/Cast", to=onnx.TensorProto.FLOAT)
+    )
+    return [blocks, scales, *zeros]
 
 
 def _matmul(
-    node: onnx.NodeProto, matrix: np.ndarray, kind: str, accuracy_level: int
+    node: onnx.NodeProto, matrix: np.ndarray, inputs: list[str], kind: str, accuracy_level: int
 ) -> onnx.NodeProto:
+    layout = layout_of(kind)
     return helper.make_node(
         "MatMulNBits",
-        [node.input[0], node.name + ".blocks", node.name + ".scales"],
+        [node.input[0], *inputs],
         list(node.output),
         node.name,
         domain="com.microsoft",
         K=matrix.shape[1],
         N=matrix.shape[0],
-        bits=BITS[kind],
-        block_size=BLOCK,
+        bits=layout.bits,
+        block_size=layout.block,
         accuracy_level=accuracy_level,
     )
 
 
-def _find_importance(name: str, importance: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def find_importance(name: str, importance: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return the column weights of a node's matrix; a lookup has none."""
     if name == HEAD:
         return importance.get("output.weight", importance.get("token_embd.weight"))
     match = _LAYER.fullmatch(name)

@@ -79,6 +79,13 @@ def fits_blocks(columns: int, kind: str) -> bool:
     return columns % layout_of(kind).block == 0
 
 
+def block_row_bytes(columns: int, kind: str) -> int:
+    """Return the bytes of a row, which are also those it has in an ONNX file."""
+    layout = layout_of(kind)
+    blocks = columns // layout.block
+    return blocks * (2 + layout.block * layout.bits // 8) + _zero_bytes(blocks, layout)
+
+
 def quantize_blocks(
     values_RC: np.ndarray, kind: str, importance: np.ndarray | None = None, name: str = "tensor"
 ) -> np.ndarray:

@@ -21,7 +21,7 @@ TRAINED = "trained"  # folder beside it: <file>.safetensors, the bytes of tensor
 # input, one scale, a fixed zero point. Level 4 multiplies in int8; level 1 costs 25 % of the speed.
 # The head keeps 8 bits, where a rounding error goes straight into the distribution; so does the
 # embedding, which is a lookup, and the same tensor where the two are tied.
-_BLOCKS = {"block_size": 32, "accuracy_level": 4, "head": "Q8_0", "embedding": "Q8_0"}
+_BLOCKS = {"accuracy_level": 4, "head": "Q8_0", "embedding": "Q8_0"}
 ONNX_SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {"weights": "F32"},
     "fp16": {"weights": "F16"},
@@ -30,13 +30,19 @@ ONNX_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def settings_of(types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of an ONNX file whose nodes have these types; 8 bits where none is."""
+    return {**ONNX_SETTINGS["int8"], "types": dict(types)}
+
+
 @dataclass(frozen=True)
 class Plan:
     """What export writes.
 
     Attributes:
         gguf: scheme to tensor name to ggml type.
-        onnx: precision to its settings; see :data:`ONNX_SETTINGS`.
+        onnx: precision to its settings, see :data:`ONNX_SETTINGS`; a searched file's also have
+            ``types``, the type of single nodes.
         fallbacks: ``{"scheme", "tensor", "wanted", "got", "why"}``.
         imatrix_sha256: hash of the importance matrix, or none.
         calibration: ``{"rows", "tokens", "sha256", "split"}``, or empty.

@@ -28,7 +28,7 @@ class Tensors(Protocol):
 
 
 _FLOATS = {1: "F32", 10: "F16", 16: "BF16"}  # onnx.TensorProto.DataType
-_FLOAT, _UINT8 = 1, 2
+_UINT8 = 2
 _EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -71,6 +71,17 @@ class GgufTensors:
         return self._file.read(name)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """An embedding [rows, width] in blocks: initializers, and how they are read."""
+
+    parts: list[str]
+    rows: int
+    width: int
+    bits: int
+    block: int
+
+
 class OnnxTensors:
     """Weights of an ONNX graph: matrices by the name of their MatMul node, ``[in, out]``.
 
@@ -99,11 +110,11 @@ class OnnxTensors:
                 continue
             name = node.name.removesuffix("_Q4").removesuffix("_Q8")
             self._nodes[name], self.entries[name] = node, entry
-            read |= set(node.input[1:])
-        if self._table and self._table[0] not in read:  # else it is the head's
-            dims = self._found[self._table[0]].dims
-            self.entries[_EMBEDDING] = Entry((dims[0], math.prod(dims[1:])), "int8")
-            read |= set(self._table)
+            read |= {self._origin(part) for part in node.input[1:]}
+        if self._table and self._table.parts[0] not in read:  # else it is the head's
+            rows, width, bits = self._table.rows, self._table.width, self._table.bits
+            self.entries[_EMBEDDING] = Entry((rows, width), f"int{bits}")
+            read |= set(self._table.parts)
         for name, one in self._found.items():
             if name not in read and one.data_type in _FLOATS:
                 self.entries[name] = Entry(tuple(one.dims), _FLOATS[one.data_type])
@@ -113,28 +124,51 @@ class OnnxTensors:
 
         node = self._nodes.get(name)
         if node is None and name == _EMBEDDING and self._table:
-            codes, scales = (numpy_helper.to_array(self._found[part]) for part in self._table)
-            rows = codes.reshape(*scales.shape, -1).astype(np.float32) - 128
-            return np.asarray(rows * scales[..., None]).reshape(codes.shape[0], -1)
+            table = self._table
+            parts = [numpy_helper.to_array(self._found[part]) for part in table.parts]
+            settings = {
+                "bits": table.bits, "block_size": table.block, "K": table.width, "N": table.rows
+            }  # fmt: skip
+            return np.ascontiguousarray(unpack_blocks(parts, settings).T)
         if node is None:
             return np.asarray(numpy_helper.to_array(self._found[name])).astype(np.float32)
         if node.op_type == "MatMul":
             return self._values(node.input[1])
         settings = {one.name: one.i for one in node.attribute}
-        parts = [numpy_helper.to_array(self._found[part]) for part in node.input[1:] if part]
+        names = [self._origin(part) for part in node.input[1:] if part]
+        parts = [numpy_helper.to_array(self._found[name]) for name in names]
         return unpack_blocks(parts, settings)
 
-    def _find_table(self) -> tuple[str, str] | None:
-        """Return codes and scales of an embedding in 8-bit blocks, as ``onnx_blocks`` writes it."""
-        looked_up = {
-            self._found[node.input[0]].data_type: node.input[0]
-            for node in self._graph.node
-            if node.op_type == "Gather" and node.input[1] == "input_ids"
-            and node.input[0] in self._found
-        }  # fmt: skip
-        if not {_UINT8, _FLOAT} <= looked_up.keys():
+    def _find_table(self) -> _Table | None:
+        """Return an embedding in blocks, as ``export/onnx_table.py`` writes it."""
+        looked_up: dict[bool, str] = {}
+        for node in self._graph.node:
+            if node.op_type == "GatherBlockQuantized" and node.input[1] == "input_ids":
+                settings = {one.name: one.i for one in node.attribute}
+                names = [self._origin(n) for n in (node.input[0], *node.input[2:]) if n]
+                return self._table_of(names, settings["bits"], settings["block_size"])
+            if node.op_type == "Gather" and node.input[1] == "input_ids":
+                name = self._origin(node.input[0])
+                if name in self._found:
+                    looked_up[self._found[name].data_type == _UINT8] = name
+        if len(looked_up) < 2:
             return None
-        return looked_up[_UINT8], looked_up[_FLOAT]
+        blocks = self._found[looked_up[True]].dims
+        return self._table_of([looked_up[True], looked_up[False]], 8, blocks[-1])
+
+    def _table_of(self, parts: list[str], bits: int, block: int) -> _Table | None:
+        if not all(part in self._found for part in parts):
+            return None
+        dims = self._found[parts[0]].dims
+        return _Table(parts, dims[0], math.prod(dims[1:]) * 8 // bits, bits, block)
+
+    def _origin(self, name: str) -> str:
+        """Return the initializer that ``name`` is a cast or another shape of, or ``name``."""
+        made = self._made.get(name)
+        while made is not None and made.op_type in ("Cast", "Reshape") and name not in self._found:
+            name = made.input[0]
+            made = self._made.get(name)
+        return name
 
     def _stored(self, name: str) -> tuple[tuple[int, ...], str, bool] | None:
         if name in self._found:

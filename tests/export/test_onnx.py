@@ -12,11 +12,28 @@ import pytest
 from gguf.quants import dequantize
 
 from edgetune.errors import Unsupported
-from edgetune.export.onnx import FAILING, build_graph, check_onnx_support, rewrite_weights
-from edgetune.export.onnx_blocks import unpack_blocks
+from edgetune.export.onnx import (
+    FAILING,
+    build_graph,
+    check_onnx_support,
+    load_matrices,
+    measure_overhead,
+    rewrite_weights,
+)
+from edgetune.quantize.blocks import (
+    BLOCK_TYPES,
+    block_row_bytes,
+    dequantize_blocks,
+    layout_of,
+    quantize_blocks,
+    unpack_bits,
+    unpack_rows,
+)
 from edgetune.quantize.ggml import quantize_tensor
-from edgetune.quantize.plan import ONNX_SETTINGS
+from edgetune.quantize.plan import ONNX_SETTINGS, settings_of
 from edgetune.runtimes import open_runtime
+from edgetune.verify.tensors import OnnxTensors
+from tests.conftest import make_model
 
 IDS = list(range(3, 90))
 
@@ -101,11 +118,60 @@ def test_importance_reaches_the_blocks(
 def test_blocks_hold_ggmls_numbers(kind: str, number: int, zero: int) -> None:
     values = np.random.default_rng(0).standard_normal((6, 96), dtype=np.float32)
     raw = quantize_tensor(values, kind)
-    codes, scales = unpack_blocks(raw, kind)
-    if kind == "Q4_0":  # MatMulNBits: the low half of a byte comes first
-        codes = np.stack([codes & 15, codes >> 4], -1).reshape(6, 3, 32)
-    found = (codes.astype(np.float32) - zero) * scales[..., None]
+    packed = unpack_rows(raw, kind)
+    codes = unpack_bits(packed.codes_RBY, 4 if kind == "Q4_0" else 8)
+    found = (codes.astype(np.float32) - zero) * packed.scales_RB.astype(np.float32)[..., None]
     assert np.array_equal(found.reshape(6, 96), dequantize(raw, number))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model whose rows hold blocks of 128, and its float32 graph."""
+    folder = tmp_path_factory.mktemp("wide")
+    make_model(folder / "model", layers=1, hidden=256, tied=request.param)
+    build_graph(folder / "model", folder / "fp32", folder / "scratch")
+    return folder
+
+
+@pytest.mark.parametrize("kind", BLOCK_TYPES)
+def test_every_type_runs_as_weights_head_and_embedding(
+    kind: str, wide: Path, tmp_path: Path
+) -> None:
+    """The graph says what torch says with the rounded weights, and a tied table is there once."""
+    settings = settings_of(dict.fromkeys(load_matrices(wide / "fp32"), kind))
+    left = rewrite_weights(wide / "fp32", wide / "model", tmp_path / "made", settings, {})
+    assert left == []
+    again = OnnxTensors(tmp_path / "made", "model.onnx")
+    plain = OnnxTensors(wide / "fp32", "model.onnx")
+    held = {name for name in again.entries if name.endswith(("MatMul", "embed_tokens.weight"))}
+    assert held == {name for name in plain.entries if name.endswith(("MatMul", "tokens.weight"))}
+    for name in held:
+        matrix = plain.read(name)
+        rows = np.ascontiguousarray(matrix.T if name.endswith("MatMul") else matrix)
+        rounded = dequantize_blocks(quantize_blocks(rows, kind), kind)
+        assert np.array_equal(again.read(name), rounded.T if name.endswith("MatMul") else rounded)
+    runtime = open_runtime(tmp_path / "made", threads=1)
+    assert len(list(runtime.stream(IDS[:9], 5))) == 5
+    runtime.close()
+    limit = {8: 5e-3, 4: 1.0, 2: 3.0}[layout_of(kind).bits]
+    assert divergence(tmp_path / "made", wide / "model") < limit
+
+
+def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> None:
+    matrices = load_matrices(wide / "fp32")
+    sizes = {}
+    for kind in ("Z4_32", "Q4_0", "S8_128"):
+        types = dict.fromkeys(matrices, kind)
+        rows = {n: len(m) * block_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
+        over = measure_overhead(
+            wide / "fp32", wide / "model", tmp_path / "frame", settings_of(types), rows
+        )
+        rewrite_weights(wide / "fp32", wide / "model", tmp_path / kind, settings_of(types), {})
+        size = sum(file.stat().st_size for file in (tmp_path / kind).rglob("*") if file.is_file())
+        assert size == over + sum(rows.values())
+        sizes[kind] = over
+    assert max(sizes.values()) == sizes["Z4_32"]
+    assert sizes["Z4_32"] - min(sizes.values()) < 300 * len(matrices)
 
 
 def test_rows_of_no_whole_blocks_stay_float(contracted: Path, tmp_path: Path) -> None:
