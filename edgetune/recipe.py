@@ -211,7 +211,8 @@ class QuantizeSection(Section):
     target: tuple[str, ...] = Field(
         (),
         description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
-        "many as that scheme's), bits=4.5, kl=0.02",
+        "many as that scheme's), bits=4.5, kl=0.02; ONNX folders: onnx:bytes=2.5MB, "
+        "onnx:bytes=int4, onnx:bits=4.5, onnx:kl=0.02",
     )
     train: bool = Field(
         False, description="train the weights of the targets' files on the grid of their types"

@@ -18,7 +18,8 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
     "targets",
     multiple=True,
     metavar="BUDGET",
-    help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02.",
+    help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02; "
+    "onnx:bytes=2.5MB and so on for an ONNX folder.",
 )
 @click.option(
     "--train/--no-train",

@@ -14,8 +14,9 @@ from edgetune.log import Log, bytes_text
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import InputEnergy
-from edgetune.quantize.search import Candidates, Found, Search, pad
+from edgetune.quantize.search import Candidates, Found, Search
 from edgetune.quantize.target import Target
+from edgetune.quantize.types import pad
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
 
@@ -94,14 +95,38 @@ def fit_targets(
     candidates.make(types, log)
     frame = make_frame(source, stock[FIXED_LIKE], candidates)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
+    return search_targets(search, frame, stock, targets, seed, log)
+
+
+def search_targets(
+    search: Search,
+    frame: Frame,
+    stock: Mapping[str, Mapping[str, str]],
+    targets: Sequence[Target],
+    seed: int,
+    log: Log,
+) -> Fits:
+    """Search the types of the candidates for every target, and measure stock mixes beside them.
+
+    Args:
+        search: nothing of it estimated yet.
+        frame: the file around the candidates.
+        stock: scheme to the type of each tensor.
+        targets: what the files have to meet.
+        seed: of the pairs that the estimate is checked on.
+        log: where bars go.
+
+    Raises:
+        GateFailed: a budget that nothing meets.
+    """
     search.estimate()
     correlation, pairs = search.rank_correlation(seed)
     log.say(
-        f"harm of {len(weights)} tensors estimated on {search.meter.positions:,} tokens; ranks as "
-        f"measured: {correlation:.3f} over {pairs} pairs"
+        f"harm of {len(search.harms)} tensors estimated on {search.meter.positions:,} tokens; "
+        f"ranks as measured: {correlation:.3f} over {pairs} pairs"
     )
     known = _measure_stock(search, stock)
-    fits = Fits(candidates=candidates)
+    fits = Fits(candidates=search.candidates)
     rows = []
     for target in targets:
         found = _meet(target, search, frame, known)

@@ -19,23 +19,10 @@ import numpy as np
 from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
 from edgetune.quantize.assign import Option, assign_types
-from edgetune.quantize.ggml import (
-    dequantize_tensor,
-    fits_rows,
-    needs_importance,
-    quantize_tensor,
-)
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.weights import Weight
+from edgetune.quantize.types import GGUF, TypeSet
+from edgetune.quantize.weights import Fused, Weight
 
-#: What a tensor may become, most bits first. Left out: IQ2 and IQ1 types, of which one takes ten
-#: to a hundred times as long to choose as Q2_K, and ternary ones, made for models trained so.
-TYPES = (
-    "F16", "Q8_0", "Q6_K", "Q5_1", "Q5_K", "Q5_0", "Q4_1", "Q4_K", "Q4_0", "IQ4_NL", "IQ4_XS",
-    "IQ3_S", "Q3_K", "IQ3_XXS", "Q2_K",
-)  # fmt: skip
-ANCHORS = ("Q4_K", "Q4_0")  # the first that the rows fit
-ALIGNMENT = 32  # of tensors in a GGUF file, bytes
 ROUNDS = 3  # of measuring exchanges and assigning anew, at most
 MISLED = 1.1  # measured over estimated KL from which exchanges are measured
 BISECTIONS = 10  # of the budget, where a KL is the target
@@ -48,10 +35,14 @@ class Candidates:
     Attributes:
         weights: by tensor name.
         errors: tensor to type to squared rounding error, weighed by importance.
+        types: what makes, reads and sizes them.
     """
 
-    def __init__(self, model: Any, weights: Sequence[Weight], folder: Path) -> None:
-        self.weights = {weight.tensor: weight for weight in weights}
+    def __init__(
+        self, model: Any, weights: Sequence[Weight | Fused], folder: Path, types: TypeSet = GGUF
+    ) -> None:
+        self.types = types
+        self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
         self.errors: dict[str, dict[str, float]] = {}
         self._model, self._folder = model, folder
 
@@ -62,17 +53,17 @@ class Candidates:
                 self.errors[name] = self._make_one(weight, types)
                 bar.update(1, now=name)
 
-    def _make_one(self, weight: Weight, types: Sequence[str]) -> dict[str, float]:
+    def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
         values = weight.read(self._model)
         columns, errors = values.shape[1], {}
         mean = weight.importance
         for kind in types:
-            if not fits_rows(columns, kind) or (mean is None and needs_importance(kind)):
+            if not self.types.fits(columns, kind, mean is not None):
                 continue
             path = self._path(weight.tensor, kind)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                raw = quantize_tensor(values, kind, mean, weight.tensor)
+                raw = self.types.quantize(values, kind, mean, weight.tensor)
                 part = path.with_suffix(".part")
                 with part.open("wb") as file:
                     np.save(file, raw)
@@ -90,22 +81,22 @@ class Candidates:
 
     def read(self, tensor: str, kind: str) -> np.ndarray:
         """Return the float32 values [out, in] of a tensor in a type."""
-        return dequantize_tensor(self.load(tensor, kind), kind)
+        return self.types.read(self.load(tensor, kind), kind)
 
     def size(self, tensor: str, kind: str) -> int:
         """Return its bytes in a file, padding included."""
         raw = np.load(self._path(tensor, kind), mmap_mode="r")
-        return pad(int(raw.size))
+        return self.types.size(int(raw.size))
 
     def in_model(self, types: Mapping[str, str]) -> dict[str, Any]:
         """Return parameter name to values for tensors in these types."""
-        return {
-            self.weights[name].parameter: self.weights[name].to_model(self.read(name, kind))
-            for name, kind in types.items()
-        }
+        made: dict[str, Any] = {}
+        for name, kind in types.items():
+            made |= self.weights[name].as_parameters(self.read(name, kind))
+        return made
 
     def _path(self, tensor: str, kind: str) -> Path:
-        return self._folder / tensor / f"{kind}.npy"
+        return self._folder / tensor.strip("/") / f"{kind}.npy"
 
 
 @dataclass
@@ -142,12 +133,16 @@ class Search:
     harms: dict[str, dict[str, float]] = field(default_factory=dict)
     tried: list[Found] = field(default_factory=list)
 
+    @property
+    def _anchors(self) -> tuple[str, ...]:
+        return self.candidates.types.anchors
+
     def estimate(self) -> None:
         """Measure each tensor once, in its anchor type, and scale that to its other types."""
         self.meter.keep()
         with self.log.progress("harm", len(self.candidates.weights)) as bar:
             for name, errors in self.candidates.errors.items():
-                anchor = next((one for one in ANCHORS if one in errors), min(errors))
+                anchor = next((one for one in self._anchors if one in errors), min(errors))
                 harm = self.measure_alone(name, anchor)
                 scale = harm / max(errors[anchor], 1e-30)
                 self.harms[name] = {kind: scale * error for kind, error in errors.items()}
@@ -167,7 +162,7 @@ class Search:
             (tensor, kind)
             for tensor, errors in self.candidates.errors.items()
             for kind in errors
-            if kind not in ANCHORS
+            if kind not in self._anchors
         ]
         chosen = np.random.default_rng(seed).permutation(len(pairs))[:PROBES]
         estimated = [self.harms[pairs[n][0]][pairs[n][1]] for n in chosen]
@@ -306,11 +301,6 @@ def _slope(a: Option, b: Option) -> float:
 
 def _types(chosen: Mapping[str, Option]) -> dict[str, str]:
     return {name: option.type for name, option in chosen.items()}
-
-
-def pad(size: int) -> int:
-    """Return ``size`` rounded up to the alignment of a GGUF file."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:

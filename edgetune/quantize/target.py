@@ -10,13 +10,16 @@ from edgetune.errors import InputError, nearest
 from edgetune.recipe import GGUF_SCHEMES
 
 KINDS = ("bytes", "bits", "kl")
+FORMATS = ("gguf", "onnx")
+#: Schemes whose bytes can be a budget, by format.
+_LIKE = {"gguf": GGUF_SCHEMES, "onnx": ("int8", "int4")}
 _UNITS: dict[str, Mapping[str, float]] = {
     "bytes": {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20,
               "GiB": 2**30},
     "bits": {"": 1},
     "kl": {"": 1},
 }  # fmt: skip
-_TARGET = re.compile(r"(\w+)=(.+)")
+_TARGET = re.compile(r"(?:(\w+):)?(\w+)=(.+)")
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)")
 
 
@@ -29,18 +32,21 @@ class Target:
         value: bytes, bits a weight or nats; none where ``like`` is given.
         like: a scheme whose own bytes are the budget, such as ``Q4_K_M``.
         name: of the file that meets it.
+        format: one of :data:`FORMATS`.
     """
 
     kind: str
     value: float | None
     like: str | None
     name: str
+    format: str = "gguf"
 
 
 def parse_target(text: str) -> Target:
     """Read a target.
 
-    ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5`` or ``kl=0.02``.
+    ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5`` or ``kl=0.02``;
+    before it ``onnx:`` where an ONNX folder is meant, whose schemes are ``int8`` and ``int4``.
 
     Args:
         text: what was written.
@@ -52,14 +58,19 @@ def parse_target(text: str) -> Target:
     where = f"quantize.target: {text}"
     if match is None:
         raise InputError("not a target", where=where, hint="write it as bytes=2.5MB or kl=0.02")
-    kind, amount = match[1], match[2].strip()
+    container, kind, amount = match[1] or "gguf", match[2], match[3].strip()
+    if container not in FORMATS:
+        raise InputError(
+            f"no format '{container}'{nearest(container, FORMATS)}", where=where,
+            hint=f"one of {', '.join(FORMATS)}",
+        )  # fmt: skip
     if kind not in KINDS:
         raise InputError(
             f"no target '{kind}'{nearest(kind, KINDS)}", where=where,
             hint=f"one of {', '.join(KINDS)}",
         )  # fmt: skip
-    if kind == "bytes" and amount in GGUF_SCHEMES:
-        return Target(kind, None, amount, f"fit-{amount}")
+    if kind == "bytes" and amount in _LIKE[container]:
+        return Target(kind, None, amount, f"fit-{amount}", container)
     number = _NUMBER.fullmatch(amount)
     units = _UNITS[kind]
     if number is None or number[2] not in units or float(number[1]) <= 0:
@@ -71,4 +82,4 @@ def parse_target(text: str) -> Target:
         )  # fmt: skip
     before, behind = {"bytes": ("", ""), "bits": ("", "bpw"), "kl": ("kl", "")}[kind]
     name = f"fit-{before}{number[1]}{number[2]}{behind}"
-    return Target(kind, float(number[1]) * units[number[2]], None, name)
+    return Target(kind, float(number[1]) * units[number[2]], None, name, container)

@@ -1,8 +1,8 @@
-"""The matrices of a loaded model, under the names that a GGUF file gives them."""
+"""The matrices of a loaded model, under the names that a file gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,44 @@ class Weight:
         """Return [out, in] values in the shape the model keeps."""
         tensor = torch.from_numpy(values)
         return tensor.T.contiguous() if self.transposed else tensor
+
+    def as_parameters(self, values: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return parameter name to what it is with these [out, in] values."""
+        return {self.parameter: self.to_model(values)}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Matrices that a file keeps in one, such as those of q, k and v.
+
+    Attributes:
+        tensor: its name in the file.
+        parts: the matrices, first rows first.
+        rows: how many each has.
+        importance: as in :class:`Weight`; they have the same inputs.
+    """
+
+    tensor: str
+    parts: tuple[Weight, ...]
+    rows: tuple[int, ...]
+    importance: np.ndarray | None
+
+    @property
+    def layer(self) -> int:
+        """The first layer that has one of them; see :class:`Weight`."""
+        return min(part.layer for part in self.parts)
+
+    def read(self, model: Any) -> np.ndarray:
+        """Return the values as the file has them, [out, in], float32."""
+        return np.concatenate([part.read(model) for part in self.parts])
+
+    def as_parameters(self, values: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return parameter name to what it is with these [out, in] values."""
+        pieces = np.split(values, np.cumsum(self.rows)[:-1])
+        return {
+            part.parameter: part.to_model(np.ascontiguousarray(piece))
+            for part, piece in zip(self.parts, pieces, strict=True)
+        }
 
 
 def find_weights(
@@ -88,6 +126,54 @@ def find_weights(
             f"{tensor}.weight", parameter, layer, transposed, _mean(energy, reader)
         )
     return list(found.values())
+
+
+def match_weights(
+    model: Any,
+    matrices: Mapping[str, np.ndarray],
+    importance: Callable[[str], np.ndarray | None],
+) -> list[Fused]:
+    """Return the matrices of a file that are parameters of the model, or some on top of another.
+
+    They are found by their values, so no architecture's names are needed; what the file has in
+    another form is left out.
+
+    Args:
+        model: loaded in torch.
+        matrices: of a float32 file, by name, [out, in].
+        importance: of a matrix's columns, by its name.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    layers = find_layers(model)
+    layer_of = {id(p): number for number, one in enumerate(layers) for p in one.parameters()}
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    flipped = {id(m.weight) for m in model.modules() if isinstance(m, Conv1D)}
+    places: dict[bytes, list[Weight]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            layer = layer_of.get(id(parameter), 0 if id(parameter) in tables else len(layers))
+            weight = Weight(name, name, layer, id(parameter) in flipped, None)
+            places.setdefault(weight.read(model)[0].tobytes(), []).append(weight)
+    found = []
+    for name, matrix in matrices.items():
+        parts: list[Weight] = []
+        rows: list[int] = []
+        while sum(rows) < len(matrix):
+            rest = matrix[sum(rows) :]
+            beginning = places.get(np.ascontiguousarray(rest[0]).tobytes(), [])
+            part = next((w for w in beginning if _begins(rest, w.read(model))), None)
+            if part is None:
+                break
+            parts.append(part)
+            rows.append(len(part.read(model)))
+        if parts and sum(rows) == len(matrix):
+            found.append(Fused(name, tuple(parts), tuple(rows), importance(name)))
+    return found
+
+
+def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
+    return np.array_equal(rows[: len(with_rows)], with_rows)
 
 
 def _mean(energy: InputEnergy | None, module: str) -> np.ndarray | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
+from edgetune.errors import InputError
 from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, find_architecture
+from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
+from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
 from edgetune.log import Log
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.fit import Fits, fit_targets
+from edgetune.quantize.fit_onnx import fit_onnx_targets
 from edgetune.quantize.grid import GRIDS
 from edgetune.quantize.imatrix import (
     InputEnergy,
@@ -27,11 +33,12 @@ from edgetune.quantize.plan import (
     Plan,
     hash_sequences,
     plan_gguf,
+    settings_of,
     write_plan,
 )
-from edgetune.quantize.search import TYPES
-from edgetune.quantize.target import parse_target
+from edgetune.quantize.target import Target, parse_target
 from edgetune.quantize.train import train_on_grid, write_trained
+from edgetune.quantize.types import GGUF
 from edgetune.recipe import Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
@@ -39,7 +46,7 @@ IMATRIX = "imatrix.gguf"
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
-    """Decide what export writes: llama.cpp's own mix a scheme, a searched one a target.
+    """Decide what export writes: a fixed mix of types a scheme, a searched one a target.
 
     Writes:
         ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; with ``train``
@@ -48,10 +55,12 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     section = sections.quantize
     model = inputs["merge"].model_folder
     (out / "scratch").mkdir(parents=True, exist_ok=True)
-    targets = [parse_target(text) for text in section.target]
+    asked = [parse_target(text) for text in section.target]
+    targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
+    _refuse_training(section.train, onnx_targets)
 
     # 1. The importance matrix, from rows the model was trained on and is not judged on.
-    wants_text = section.imatrix or bool(targets)
+    wants_text = section.imatrix or bool(asked)
     texts = choose_texts(sections, model, log) if wants_text else Texts([], [], [])
     path = out / IMATRIX
     loaded = load_model(ModelRef(model)) if wants_text else None
@@ -74,45 +83,70 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         if targets and found is not None:
             fits = fit_targets(
                 loaded, source, found[:2], energy, importance, texts.calibration,
-                section.search_tokens, tuple(GRIDS) if section.train else TYPES, targets,
+                section.search_tokens, tuple(GRIDS) if section.train else GGUF.names, targets,
                 out / "scratch", sections.seed, log,
             )  # fmt: skip
             types |= fits.types
         if section.train and fits.types:
             trained = _train(sections, model, loaded, source, fits, texts, out, log)
 
-    # 4. The plan.
+    # 4. The same for ONNX graphs, whose runtime has types of its own.
+    refused_onnx = check_onnx_support(model) if onnx_targets else []
+    onnx_fits = Fits()
+    if onnx_targets and not refused_onnx:
+        onnx_fits = _fit_onnx(sections, model, loaded, importance, texts, onnx_targets, out, log)
+
+    # 5. The plan.
+    plan = _make_plan(sections, types, fallbacks, onnx_fits, texts, path if importance else None)
+    write_plan(plan, out)
+    _say(plan, len(importance), log)
+    return {
+        "schemes": {"gguf": list(types), "onnx": list(plan.onnx)},
+        "fallbacks": fallbacks,
+        "refused": [
+            {"format": kind, "why": why}
+            for kind, faults in (("gguf", refused), ("onnx", refused_onnx))
+            for why in faults
+        ],
+        "importance": {"tensors": len(importance), "sha256": plan.imatrix_sha256},
+        "calibration": plan.calibration,
+        "search": fits.facts,
+        "search_onnx": onnx_fits.facts,
+        "trained": trained,
+    }
+
+
+def _make_plan(
+    sections: Sections, types: dict[str, dict[str, str]], fallbacks: list[dict[str, str]],
+    onnx_fits: Fits, texts: Texts, imatrix: Path | None,
+) -> Plan:  # fmt: skip
     calibration = {
         "split": "train",
         "rows": len(texts.calibration),
         "tokens": sum(map(len, texts.calibration)),
         "sha256": hash_sequences(texts.calibration),
     }
-    plan = Plan(
+    return Plan(
         gguf=types,
-        onnx={precision: ONNX_SETTINGS[precision] for precision in section.onnx},
+        onnx={precision: ONNX_SETTINGS[precision] for precision in sections.quantize.onnx}
+        | {name: settings_of(each) for name, each in onnx_fits.types.items()},
         fallbacks=fallbacks,
-        imatrix_sha256=hash_file(path) if importance else None,
-        calibration=calibration if importance else {},
+        imatrix_sha256=hash_file(imatrix) if imatrix else None,
+        calibration=calibration if imatrix else {},
     )
-    write_plan(plan, out)
+
+
+def _say(plan: Plan, weighed: int, log: Log) -> None:
+    """Say what was decided."""
+    tokens = plan.calibration.get("tokens", 0)
     log.say(
-        f"{len(types)} GGUF schemes, {len(plan.onnx)} ONNX precisions; importance of "
-        f"{len(importance)} weights from {calibration['tokens']} tokens"
+        f"{len(plan.gguf)} GGUF schemes, {len(plan.onnx)} ONNX precisions; importance of "
+        f"{weighed} weights from {tokens} tokens"
     )
-    for scheme in types:
-        count = sum(fallback["scheme"] == scheme for fallback in fallbacks)
+    for scheme in plan.gguf:
+        count = sum(fallback["scheme"] == scheme for fallback in plan.fallbacks)
         if count:
             log.warn(f"{scheme}: {count} tensors have rows that its types cannot hold")
-    return {
-        "schemes": {"gguf": list(types), "onnx": list(plan.onnx)},
-        "fallbacks": fallbacks,
-        "refused": [{"format": "gguf", "why": why} for why in refused],
-        "importance": {"tensors": len(importance), "sha256": plan.imatrix_sha256},
-        "calibration": plan.calibration,
-        "search": fits.facts,
-        "trained": trained,
-    }
 
 
 def _convert(model: Path, out: Path, searched: bool) -> GgufFile:
@@ -125,6 +159,40 @@ def _convert(model: Path, out: Path, searched: bool) -> GgufFile:
         convert_gguf(model, part, GgufHeader("plan"))
         part.rename(source)
     return open_gguf(source)
+
+
+def _refuse_training(train: bool, targets: list[Target]) -> None:
+    """Training writes ggml's bytes; a graph's own types have none."""
+    if train and targets:
+        raise InputError(
+            "weights of ONNX files are not trained on their grid",
+            where=f"quantize.target: {targets[0].name}",
+            hint="set quantize.train: false, or leave out the targets with onnx:",
+        )
+
+
+def _fit_onnx(
+    sections: Sections, model: Path, loaded: Any, importance: dict[str, Any], texts: Texts,
+    targets: list[Target], out: Path, log: Log,
+) -> Fits:  # fmt: skip
+    """Search the types of the graph that export will write."""
+    source = out / "scratch" / "fp32"
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    require_room(out, 8 * weights, "the ONNX graph in float32 and its choices")
+    if not source.exists():
+        part = source.with_name("unfinished-fp32")
+        shutil.rmtree(part, ignore_errors=True)
+        build_graph(model, part, out / "scratch" / "builder")
+        part.rename(source)
+
+    def overhead(types: Mapping[str, str], rows: Mapping[str, int]) -> int:
+        return measure_overhead(source, model, out / "scratch/frame", settings_of(types), rows)
+
+    return fit_onnx_targets(
+        loaded, load_matrices(source), overhead, lambda name: find_importance(name, importance),
+        (HEAD, EMBEDDING), texts.calibration, sections.quantize.search_tokens, targets,
+        out / "scratch", sections.seed, log,
+    )  # fmt: skip
 
 
 def _train(

@@ -19,7 +19,7 @@ from edgetune.quantize.ggml import (
     run_quantizer,
     stock_types,
 )
-from edgetune.quantize.search import TYPES
+from edgetune.quantize.types import GGUF
 from edgetune.recipe import GGUF_SCHEMES
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -141,7 +141,7 @@ def test_refuses_rows_of_no_whole_blocks() -> None:
         quantize_tensor(np.zeros((2, 172), np.float32), "Q4_0")
 
 
-@pytest.mark.parametrize("kind", ["F32", *TYPES])
+@pytest.mark.parametrize("kind", ["F32", *GGUF.names])
 def test_reads_back_what_gguf_reads(kind: str) -> None:
     values = np.random.default_rng(3).standard_normal((33, 512), dtype=np.float32)
     raw = quantize_tensor(values, kind, np.ones(512, np.float32))

@@ -17,8 +17,8 @@ from edgetune.models.ref import ModelRef
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import measure_inputs, name_for_gguf
-from edgetune.quantize.search import TYPES
 from edgetune.quantize.target import parse_target
+from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -55,7 +55,7 @@ def run(model: Any, folder: Path, *targets: str) -> Fits:
     }
     return fit_targets(
         model, open_gguf(folder / "F32.gguf"), (architecture, blocks), energy, importance,
-        SEQUENCES, 256, TYPES, [parse_target(text) for text in targets], folder / "scratch", 0,
+        SEQUENCES, 256, GGUF.names, [parse_target(text) for text in targets], folder / "scratch", 0,
         QUIET,
     )  # fmt: skip
 

@@ -16,6 +16,10 @@ from edgetune.quantize.target import Target, parse_target
         ("bytes=Q4_K_M", Target("bytes", None, "Q4_K_M", "fit-Q4_K_M")),
         ("bits=4.5", Target("bits", 4.5, None, "fit-4.5bpw")),
         ("kl=2e-2", Target("kl", 0.02, None, "fit-kl2e-2")),
+        ("gguf:bits=4", Target("bits", 4, None, "fit-4bpw")),
+        ("onnx:bytes=2.1MB", Target("bytes", 2.1e6, None, "fit-2.1MB", "onnx")),
+        ("onnx:bytes=int4", Target("bytes", None, "int4", "fit-int4", "onnx")),
+        ("onnx:kl=0.02", Target("kl", 0.02, None, "fit-kl0.02", "onnx")),
     ],
 )
 def test_is_read(text: str, found: Target) -> None:
@@ -32,6 +36,10 @@ def test_is_read(text: str, found: Target) -> None:
         ("bytes=Q4_K_X", "no amount of bytes"),
         ("kl=-1", "no amount of kl"),
         ("bits=0", "no amount of bits"),
+        ("onnx:byte=2MB", "no target 'byte'.*bytes"),
+        ("onx:bytes=2MB", "no format 'onx'.*onnx"),
+        ("onnx:bytes=Q4_K_M", "no amount of bytes"),
+        ("bytes=int4", "no amount of bytes"),
     ],
 )
 def test_what_is_none_is_refused(text: str, said: str | None) -> None:

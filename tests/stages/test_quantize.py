@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.data.contract import write_contract
 from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
-from edgetune.errors import InputError
+from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.quantize.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Recipe, Sections
-from edgetune.stages import quantize
+from edgetune.stages import export, quantize
+from tests.conftest import make_model
 
 LOG = Log(quiet=True)
 
@@ -95,8 +98,6 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     from gguf import GGUFReader
 
     from edgetune.quantize.plan import TRAINED, read_trained
-    from edgetune.stages import export
-    from tests.conftest import make_model
 
     settings = {
         "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M"], "train": True,
@@ -120,6 +121,81 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     assert file["checks"]["token_ids_equal"]
     stock = next(one for one in facts["files"] if one["scheme"] == "Q4_K_M")
     assert file["checks"]["kl_divergence"] < stock["checks"]["kl_divergence"]
+
+
+def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) -> dict[str, Any]:
+    out.mkdir()
+    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
+    return {file["name"]: file for file in facts["files"]}
+
+
+def test_an_onnx_folder_for_a_budget(device_rows: Path, tmp_path: Path) -> None:
+    """Searched, written and run: within its bytes, closer than int4, as far off as was measured."""
+    settings = {
+        "gguf": [], "onnx": ["int4"], "target": ["onnx:bytes=int4", "onnx:kl=0.05", "bits=4.5",
+        "onnx:bits=4.5"], "calibration_rows": 32, "search_tokens": 256,
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 8})
+    merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    found = {row["name"]: row for row in plan.facts["search_onnx"]["fits"]}
+    assert set(found) == {"fit-int4", "fit-kl0.05", "fit-4.5bpw"}
+    assert plan.facts["search_onnx"]["rank_correlation"] > 0.9
+    assert found["fit-kl0.05"]["kl_measured"] <= 0.05
+    assert found["fit-4.5bpw"]["bits_per_weight"] <= 4.5
+    files = export_files(recipe, merged, plan, tmp_path / "files")
+    assert {"fit-4.5bpw.gguf", "fit-4.5bpw.onnx"} <= set(files)
+    stock = files["int4.onnx"]
+    for name, row in found.items():
+        file = files[f"{name}.onnx"]
+        assert 0 <= row["bytes"] - file["bytes"] < 6000, name  # names are longest for Z4_32
+        assert file["checks"]["kl_divergence"] < 1.5 * row["kl_measured"] + 2e-3
+        assert file["checks"]["token_ids_equal"] and file["fallbacks"] == []
+    assert files["fit-int4.onnx"]["bytes"] <= stock["bytes"] + 6000
+    assert (
+        files["fit-int4.onnx"]["checks"]["kl_divergence"] < 0.9 * stock["checks"]["kl_divergence"]
+    )
+
+
+def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
+    settings = {"gguf": [], "onnx": [], "target": ["onnx:bytes=20KB"], "calibration_rows": 8}
+    recipe = make_recipe(device_rows, quantize=settings)
+    merged = merge(tiny_model, recipe, tmp_path / "merge")
+    with pytest.raises(GateFailed, match=r"smallest file possible has .*") as caught:
+        quantized(recipe, merged, tmp_path / "plan")
+    assert caught.value.exit_code == 3
+    trained = make_recipe(device_rows, quantize={**settings, "train": True})
+    with pytest.raises(InputError, match="not trained on their grid"):
+        quantized(trained, merged, tmp_path / "trained")
+
+
+def test_both_containers_hold_the_same_blocks(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    """A Q4_0 tensor of the GGUF file and the node of the int4 graph: one matrix, one rounding."""
+    from gguf import GGUFReader
+
+    from edgetune.quantize.blocks import dequantize_blocks
+    from edgetune.verify.tensors import OnnxTensors
+
+    settings = {"gguf": ["Q4_0"], "onnx": ["int4"], "calibration_rows": 8}
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    merged = merge(tiny_model, recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    files = export_files(recipe, merged, plan, tmp_path / "files")
+    held = GGUFReader(tmp_path / "files" / files["Q4_0.gguf"]["path"]).tensors
+    mine = OnnxTensors(tmp_path / "files" / files["int4.onnx"]["path"], "model.onnx")
+    compared = 0
+    for tensor in held:
+        parts = {"ffn_up": "mlp/up_proj", "ffn_down": "mlp/down_proj", "ffn_gate": "mlp/gate_proj"}
+        _, layer, part, *_ = (*tensor.name.split("."), "", "", "")
+        if part in parts and tensor.tensor_type.name == "Q4_0":
+            node = f"/model/layers.{layer}/{parts[part]}/MatMul"
+            theirs = dequantize_blocks(np.ascontiguousarray(tensor.data), "Q4_0")
+            assert np.array_equal(mine.read(node).T, theirs), node
+            compared += 1
+    assert compared == 6
 
 
 def test_rows_that_judge_are_not_calibrated_on(

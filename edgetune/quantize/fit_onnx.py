@@ -1,0 +1,78 @@
+"""From a target to the types of an ONNX graph: as for a GGUF file, with MatMulNBits' types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune.errors import Unsupported
+from edgetune.log import Log
+from edgetune.quantize.fit import Fits, Frame, search_targets
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.search import Candidates, Search
+from edgetune.quantize.target import Target
+from edgetune.quantize.types import ONNX
+from edgetune.quantize.weights import match_weights
+
+#: The type whose nodes need most bytes around their blocks: it has zeros, and rows of every size.
+WIDEST = "Z4_32"
+
+
+def fit_onnx_targets(
+    model: Any,
+    matrices: Mapping[str, np.ndarray],
+    measure_overhead: Callable[[Mapping[str, str], Mapping[str, int]], int],
+    importance: Callable[[str], np.ndarray | None],
+    wide: Collection[str],
+    sequences: Sequence[Sequence[int]],
+    tokens: int,
+    targets: Sequence[Target],
+    scratch: Path,
+    seed: int,
+    log: Log,
+) -> Fits:
+    """Search the types of an ONNX graph for every target.
+
+    A file's size is that of its folder. The KL is that of rounded weights: the rounding of
+    activations, which a runtime may add, is not in it.
+
+    Args:
+        model: in torch, float32.
+        matrices: of the float32 graph by node name, [out, in].
+        measure_overhead: (types of nodes, bytes of their blocks) to the bytes around them.
+        importance: of a node's columns.
+        wide: names of head and embedding, which keep 8 bits in ``int4``.
+        sequences: calibration text, as token ids.
+        tokens: how many of them KL is measured on.
+        targets: what the files have to meet.
+        scratch: folder for the candidates' bytes; a killed search finds them again.
+        seed: of the pairs that the estimate is checked on.
+        log: where bars go.
+
+    Raises:
+        GateFailed: a budget that nothing meets.
+        Unsupported: no matrix of the graph is one of the model's, with rows of whole blocks.
+    """
+    blocky = {
+        name: matrix
+        for name, matrix in matrices.items()
+        if ONNX.fits(matrix.shape[1], WIDEST, True)
+    }
+    weights = match_weights(model, blocky, importance)
+    if not weights:
+        raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.target")
+    candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX)
+    candidates.make(ONNX.names, log)
+    widest = dict.fromkeys(candidates.weights, WIDEST)
+    rows = {name: candidates.size(name, WIDEST) for name in widest}
+    count = sum(matrix.size for matrix in matrices.values())
+    frame = Frame({}, measure_overhead(widest, rows), count)
+    stock = {
+        "int8": dict.fromkeys(widest, "Q8_0"),
+        "int4": {name: "Q8_0" if name in wide else "Q4_0" for name in widest},
+    }
+    search = Search(candidates, HarmMeter(model, sequences, tokens), log)
+    return search_targets(search, frame, stock, targets, seed, log)

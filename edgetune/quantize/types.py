@@ -1,0 +1,69 @@
+"""The types that a search chooses from: those of a GGUF file, those of an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks, fits_blocks, quantize_blocks
+from edgetune.quantize.ggml import (
+    dequantize_tensor,
+    fits_rows,
+    needs_importance,
+    quantize_tensor,
+)
+
+ALIGNMENT = 32  # of tensors in a GGUF file, bytes
+
+
+@dataclass(frozen=True)
+class TypeSet:
+    """What a tensor of a file can be.
+
+    Attributes:
+        names: most bits first.
+        anchors: the first that the rows fit is measured, the others are scaled from it.
+        fits: whether rows of so many columns hold a type, with importance or without.
+        quantize: (values [out, in], type, importance, name) to bytes [out, row bytes].
+        read: such bytes and their type to float32 values.
+        size: bytes of a tensor to those it takes in the file.
+    """
+
+    names: tuple[str, ...]
+    anchors: tuple[str, ...]
+    fits: Callable[[int, str, bool], bool]
+    quantize: Callable[[np.ndarray, str, np.ndarray | None, str], np.ndarray]
+    read: Callable[[np.ndarray, str], np.ndarray]
+    size: Callable[[int], int]
+
+
+def pad(size: int) -> int:
+    """Return ``size`` rounded up to the alignment of a GGUF file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+#: Left out: IQ2 and IQ1 types, of which one takes ten to a hundred times as long to choose as
+#: Q2_K, and ternary ones, made for models trained so.
+GGUF = TypeSet(
+    (
+        "F16", "Q8_0", "Q6_K", "Q5_1", "Q5_K", "Q5_0", "Q4_1", "Q4_K", "Q4_0", "IQ4_NL", "IQ4_XS",
+        "IQ3_S", "Q3_K", "IQ3_XXS", "Q2_K",
+    ),
+    ("Q4_K", "Q4_0"),
+    lambda columns, kind, weighed: fits_rows(columns, kind)
+    and (weighed or not needs_importance(kind)),
+    quantize_tensor,
+    dequantize_tensor,
+    pad,
+)  # fmt: skip
+#: External data follow each other without padding.
+ONNX = TypeSet(
+    BLOCK_TYPES,
+    ("Q4_0",),
+    lambda columns, kind, _: fits_blocks(columns, kind),
+    quantize_blocks,
+    dequantize_blocks,
+    lambda size: size,
+)
