@@ -42,18 +42,18 @@ class Written:
         return self
 
 
-def find_refusals(model: Path, section: QuantizeSection) -> list[dict[str, str]]:
+def find_refusals(model: Path, asked: QuantizeSection | Plan) -> list[dict[str, str]]:
     """Return ``{"format", "scheme", "why"}`` for every file that is asked for and cannot be.
 
     Reads configuration and tokenizer only, so it can be asked of a base before it is tuned.
     """
-    asked = (
-        ("gguf", section.gguf, check_gguf_support),
-        ("onnx", section.onnx, check_onnx_support),
+    checks = (
+        ("gguf", asked.gguf, check_gguf_support),
+        ("onnx", asked.onnx, check_onnx_support),
     )
     return [
         {"format": kind, "scheme": scheme, "why": "; ".join(faults)}
-        for kind, schemes, check in asked
+        for kind, schemes, check in checks
         if schemes and (faults := check(model))
         for scheme in schemes
     ]

@@ -37,7 +37,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     trained = find_adapter(inputs) if sections.export.adapter else None
     imatrix = planned / "imatrix.gguf"
     importance = read_imatrix(imatrix) if imatrix.is_file() else {}
-    refused = find_refusals(model, sections.quantize)
+    refused = find_refusals(model, plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))

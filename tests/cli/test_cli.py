@@ -287,3 +287,15 @@ def test_root_on_the_path_does_not_shadow_the_package_kernels() -> None:
         for cwd in (Path.cwd(), "/")
     )  # fmt: skip
     assert inside == outside
+
+
+def test_a_plan_is_exported_without_a_recipe(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    given = ["--model", str(tiny_model), "--data", str(device_rows), "--quiet"]
+    plan, files = tmp_path / "plan", tmp_path / "files"
+    made = call("quantize", *given, "--scheme", "Q8_0", "--out", str(plan))
+    assert made.returncode == 0, made.stderr
+    made = call("export", *given, "--plan", str(plan), "--out", str(files))
+    assert made.returncode == 0, made.stderr
+    assert [file.name for file in files.glob("gguf/*.gguf")] == ["run-Q8_0.gguf"]
