@@ -56,7 +56,7 @@ def test_ten_kills_change_nothing(small_recipe: Path, tmp_path: Path) -> None:
 DISTILL = """\
 import sys
 import edgetune.distill.cache as cache
-cache.SHARD_TOKENS = 300  # several shards of a tiny cache
+cache.SHARD_TOKENS = 150  # several shards of a tiny cache
 from edgetune.cli import main
 main()
 """
