@@ -37,7 +37,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     trained = find_adapter(inputs) if sections.export.adapter else None
     imatrix = planned / "imatrix.gguf"
     importance = read_imatrix(imatrix) if imatrix.is_file() else {}
-    refused = find_refusals(model, plan)
+    # A recipe also names what the plan left out; a plan alone is all that is asked for.
+    refused = find_refusals(model, sections.quantize or plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
