@@ -171,8 +171,11 @@ def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> di
 def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Found]) -> Found:
     if target.kind == "kl":
         assert target.value is not None
+        near = [found for found in known.values() if found.kl_measured <= target.value]
         try:
-            return search.least_for_kl(target.value)
+            return search.least_for_kl(
+                target.value, min(near, key=lambda found: found.bytes, default=None)
+            )
         except InputError as error:
             raise GateFailed(
                 f"kl={target.value:g} cannot be met: {error.what}", where="quantize.target"

@@ -55,7 +55,7 @@ def build_report(
         "distillation": judge_distillation(models) if "distill" in facts else None,
         "merge": facts.get("merge"),
         "search": facts.get("quantize", {}).get("search") or None,
-        "grid": facts.get("quantize", {}).get("trained", []),
+        "grid": [one for one in facts.get("quantize", {}).get("trained", []) if one["kept"]],
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],

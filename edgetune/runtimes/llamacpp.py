@@ -53,6 +53,8 @@ def has_broken_amx() -> bool:
     if b"AMX_INT8 = 1" not in c.llama_print_system_info():
         return False
     library = Path(llama_cpp.__file__).parent / "lib" / "libggml-cpu.so"
+    if not library.is_file():
+        return False  # no ELF file: not one of GCC's on Linux
     named = re.search(rb"GCC: \([^)]*\) (\d+)\.(\d+)", library.read_bytes())
     if named is None:
         return False  # another compiler

@@ -57,7 +57,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
-    _refuse_training(section.train, onnx_targets)
+    _refuse_training(section.train, targets, onnx_targets)
 
     # 1. The importance matrix, from rows the model was trained on and is not judged on.
     wants_text = section.imatrix or bool(asked)
@@ -95,6 +95,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     onnx_fits = Fits()
     if onnx_targets and not refused_onnx:
         onnx_fits = _fit_onnx(sections, model, loaded, importance, texts, onnx_targets, out, log)
+
+    for target in asked:
+        if target.name not in fits.types | onnx_fits.types:
+            why = "; ".join(refused if target.format == "gguf" else refused_onnx)
+            log.warn(f"no {target.name}.{target.format}: {why}")
 
     # 5. The plan.
     plan = _make_plan(sections, types, fallbacks, onnx_fits, texts, path if importance else None)
@@ -161,12 +166,18 @@ def _convert(model: Path, out: Path, searched: bool) -> GgufFile:
     return open_gguf(source)
 
 
-def _refuse_training(train: bool, targets: list[Target]) -> None:
-    """Training writes ggml's bytes; a graph's own types have none."""
-    if train and targets:
+def _refuse_training(train: bool, targets: list[Target], onnx_targets: list[Target]) -> None:
+    """Training writes ggml's bytes of a target's file; a graph's own types have none."""
+    if train and not targets and not onnx_targets:
+        raise InputError(
+            "there is no file whose weights could be trained on its grid",
+            where="quantize.train",
+            hint="name a quantize.target, such as bytes=Q4_K_M",
+        )
+    if train and onnx_targets:
         raise InputError(
             "weights of ONNX files are not trained on their grid",
-            where=f"quantize.target: {targets[0].name}",
+            where=f"quantize.target: {onnx_targets[0].name}",
             hint="set quantize.train: false, or leave out the targets with onnx:",
         )
 

@@ -208,3 +208,11 @@ def test_rows_that_judge_are_not_calibrated_on(
     )
     with pytest.raises(InputError, match="among those that judge"):
         quantized(same, merge(tiny_model, recipe, tmp_path / "merge"), tmp_path / "plan")
+
+
+def test_training_without_a_target_is_no_silent_wish(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": [], "train": True})
+    with pytest.raises(InputError, match=r"no file whose weights could be trained"):
+        quantized(recipe, merge(tiny_model, recipe, tmp_path / "merge"), tmp_path / "plan")
