@@ -15,6 +15,7 @@ from edgetune.artifact import hash_source, write_atomic
 from edgetune.errors import Unsupported
 from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, write_gguf
 from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
+from edgetune.export.onnx_blocks import quantize_the_rest
 from edgetune.log import Log
 from edgetune.quantize.plan import Plan, read_trained
 from edgetune.recipe import QuantizeSection
@@ -64,13 +65,13 @@ def write_ggufs(
     header: GgufHeader,
     plan: Plan,
     importance: Mapping[str, np.ndarray],
-    trained: Path,
+    planned: Path,
     out: Path,
     log: Log,
 ) -> Written:
     """Write ``gguf/<name>-<scheme>.gguf`` below ``out``: F32 by the converter, the rest from it.
 
-    Where ``trained`` holds ``<scheme>.safetensors``, tensors are written as they stand there.
+    Tensors that were trained are written as they stand in ``planned``, the folder of the plan.
     """
     plain = out / ("gguf" if "F32" in plan.gguf else SCRATCH) / f"{header.name}-F32.gguf"
     written = Written()
@@ -84,8 +85,7 @@ def write_ggufs(
             path = out / "gguf" / f"{header.name}-{scheme}.gguf"
 
             def write(part: Path, scheme: str = scheme, types: Any = types) -> list[dict[str, str]]:
-                made = trained / f"{scheme}.safetensors"
-                ready = read_trained(made) if made.is_file() else {}
+                ready = read_trained(planned, f"{scheme}.gguf")
                 write_gguf(source, part, scheme, types, importance, ready)
                 return []
 
@@ -97,9 +97,17 @@ def write_ggufs(
 
 
 def write_onnx(
-    model: Path, plan: Plan, importance: Mapping[str, np.ndarray], out: Path, log: Log
+    model: Path,
+    plan: Plan,
+    importance: Mapping[str, np.ndarray],
+    planned: Path,
+    out: Path,
+    log: Log,
 ) -> Written:
-    """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it."""
+    """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it.
+
+    Nodes that were trained are written as they stand in ``planned``, the folder of the plan.
+    """
     source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
     builder = out / SCRATCH / "builder"
     written = Written()
@@ -111,8 +119,11 @@ def write_onnx(
         for precision, settings in plan.onnx.items():
             path = out / "onnx" / precision
 
-            def write(part: Path, settings: Any = settings) -> list[dict[str, str]]:
-                return rewrite_weights(source, model, part, settings, importance)
+            def write(
+                part: Path, precision: str = precision, settings: Any = settings
+            ) -> list[dict[str, str]]:
+                quantize = quantize_the_rest(read_trained(planned, f"{precision}.onnx"))
+                return rewrite_weights(source, model, part, settings, importance, quantize)
 
             _add(written, path, ("onnx", precision), out, write)
             bar.update(1, now=precision)

@@ -18,9 +18,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgetune.errors import Unsupported
+from edgetune.errors import InputError, Unsupported
 from edgetune.export.onnx_table import look_up
-from edgetune.quantize.blocks import fits_blocks, layout_of, quantize_blocks, unpack_rows
+from edgetune.quantize.blocks import (
+    block_row_bytes,
+    fits_blocks,
+    layout_of,
+    quantize_blocks,
+    unpack_rows,
+)
 
 HEAD = "/lm_head/MatMul"
 EMBEDDING = "/model/embed_tokens/Gather"
@@ -101,6 +107,28 @@ def quantize_graph(
             nodes.append(node)
     _replace(graph, [*made.casts, *nodes], made.weights)
     return made.fallbacks
+
+
+def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
+    """Return what takes a matrix's bytes from ``ready``, by node name, and rounds the others.
+
+    Raises:
+        InputError: when called for a matrix that the bytes do not fit.
+    """
+
+    def quantize(
+        matrix: np.ndarray, kind: str, importance: np.ndarray | None, name: str
+    ) -> np.ndarray:
+        if name not in ready:
+            return quantize_blocks(matrix, kind, importance, name)
+        wanted = (len(matrix), block_row_bytes(matrix.shape[1], kind))
+        if ready[name].shape != wanted:
+            raise InputError(
+                f"its trained bytes have shape {ready[name].shape}, not {wanted}", where=name
+            )
+        return ready[name]
+
+    return quantize
 
 
 def read_matrices(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -25,11 +25,13 @@ class Codes(NamedTuple):
         codes_RC: uint8.
         scale_RB: float32, one a block; may be negative or 0.
         offset_RB: float32, or none where the type has none.
+        zero_RB: float32, or none where the grid's own is every block's.
     """
 
     codes_RC: np.ndarray
     scale_RB: np.ndarray
     offset_RB: np.ndarray | None
+    zero_RB: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Grid:
 
     def take_apart(self, raw: np.ndarray) -> Codes:
         """Return the codes and scales of rows ``[R, row_bytes]``."""
-        codes_RSW, scale_RB, offset_RB = self.read(self._superblocks(raw))
-        return Codes(codes_RSW.reshape(len(raw), -1), scale_RB, offset_RB)
+        codes = self.read(self._superblocks(raw))
+        return codes._replace(codes_RC=codes.codes_RC.reshape(len(raw), -1))
 
     def put_together(self, raw: np.ndarray, codes_RC: np.ndarray) -> np.ndarray:
         """Return the rows ``raw`` with their codes replaced and their scales kept."""

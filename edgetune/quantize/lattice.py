@@ -3,21 +3,43 @@
 What the model computes with is exactly what the file will hold: before each forward pass every
 matrix is rounded to its grid, the gradient passes the rounding as if it were not there (the
 straight-through estimator, Bengio et al. 2013, arXiv 1308.3432, section 4), and the optimizer moves
-the values behind it. Block scales stay as ggml chose them, so the codes found go into its bytes
-as they are.
+the values behind it. Block scales stay as rounding chose them, so the codes found go into the
+file's bytes as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from edgetune.quantize.grid import Codes, Grid, find_grid
-from edgetune.quantize.weights import Weight
+from edgetune.quantize.grid import Codes
+from edgetune.quantize.weights import Fused, Weight
+
+
+class Grid(Protocol):
+    """How a type's bytes become codes and back; see :mod:`.grid` and :mod:`.block_grid`."""
+
+    @property
+    def zero(self) -> int:
+        """The code whose value is minus the offset, where a block has none of its own."""
+
+    @property
+    def first(self) -> int:
+        """The lowest code."""
+
+    @property
+    def last(self) -> int:
+        """The highest code."""
+
+    def take_apart(self, raw: np.ndarray) -> Codes:
+        """Return the codes and scales of rows [R, row bytes]."""
+
+    def put_together(self, raw: np.ndarray, codes_RC: np.ndarray) -> np.ndarray:
+        """Return the rows ``raw`` with their codes replaced and their scales kept."""
 
 
 class _Matrix(NamedTuple):
@@ -28,8 +50,9 @@ class _Matrix(NamedTuple):
     raw: np.ndarray
     scale_RB1: torch.Tensor
     offset_RB1: torch.Tensor
+    zero_RB1: torch.Tensor
     still_RB1: torch.Tensor  # blocks whose scale is 0: their codes stay
-    first_RBC: torch.Tensor  # codes as ggml chose them
+    first_RBC: torch.Tensor  # codes as rounding chose them
 
 
 class Lattice:
@@ -40,76 +63,94 @@ class Lattice:
         weights: the matrices.
         raw: tensor name to its quantized bytes, rows in the model's own order.
         types: tensor name to a type that has a grid.
+        grid: of a type.
     """
 
     def __init__(
-        self, model: Any, weights: Mapping[str, Weight], raw: Mapping[str, np.ndarray],
-        types: Mapping[str, str],
+        self, model: Any, weights: Mapping[str, Weight | Fused], raw: Mapping[str, np.ndarray],
+        types: Mapping[str, str], grid: Callable[[str], Grid],
     ) -> None:  # fmt: skip
         self._matrices = {
-            name: _take_apart(weights[name], raw[name], kind) for name, kind in types.items()
+            name: [
+                _take_apart(part, rows, grid(kind))
+                for part, rows in _parts(weights[name], raw[name])
+            ]
+            for name, kind in types.items()
         }
         self._parameters = {
-            name: model.get_parameter(matrix.weight.parameter)
-            for name, matrix in self._matrices.items()
+            matrix.weight.parameter: (matrix, model.get_parameter(matrix.weight.parameter))
+            for several in self._matrices.values()
+            for matrix in several
         }
 
     @property
     def parameters(self) -> set[int]:
         """The ids of the parameters that have a grid: those that are trained."""
-        return {id(parameter) for parameter in self._parameters.values()}
+        return {id(parameter) for _, parameter in self._parameters.values()}
 
     @contextmanager
     def applied(self, _: Any = None) -> Iterator[None]:
         """Put the rounded values in place of the weights while the context is open."""
-        latent = {name: parameter.data for name, parameter in self._parameters.items()}
+        latent = {name: parameter.data for name, (_, parameter) in self._parameters.items()}
         try:
             for name, values in latent.items():
-                self._parameters[name].data = self.round(name, values)
+                self._parameters[name][1].data = self.round(name, values)
             yield
         finally:
             for name, values in latent.items():
-                self._parameters[name].data = values
+                self._parameters[name][1].data = values
 
     @torch.no_grad()
-    def round(self, name: str, values: torch.Tensor) -> torch.Tensor:
+    def round(self, parameter: str, values: torch.Tensor) -> torch.Tensor:
         """Return the values of a parameter's shape, each the nearest that its block can have."""
-        matrix = self._matrices[name]
-        codes_RBC = self._codes(matrix, values)
-        rounded_RBC = (codes_RBC - matrix.grid.zero) * matrix.scale_RB1
+        matrix, _ = self._parameters[parameter]
+        codes_RBC = _codes(matrix, values)
+        rounded_RBC = (codes_RBC - matrix.zero_RB1) * matrix.scale_RB1
         rounded_RC = (rounded_RBC - matrix.offset_RB1).reshape(matrix.raw.shape[0], -1)
         return rounded_RC.T.contiguous() if matrix.weight.transposed else rounded_RC
 
     def write(self) -> dict[str, np.ndarray]:
         """Return each tensor's bytes with the codes that its weights have now."""
-        found = {}
-        for name, matrix in self._matrices.items():
-            codes_RBC = self._codes(matrix, self._parameters[name].data)
-            codes_RC = codes_RBC.reshape(len(matrix.raw), -1).to(torch.uint8).cpu().numpy()
-            found[name] = matrix.grid.put_together(matrix.raw, codes_RC)
-        return found
+        return {
+            name: np.concatenate([self._write_one(matrix) for matrix in several])
+            for name, several in self._matrices.items()
+        }
 
-    def _codes(self, matrix: _Matrix, values: torch.Tensor) -> torch.Tensor:
-        values_RC = values.T if matrix.weight.transposed else values
-        values_RBC = values_RC.reshape(*matrix.scale_RB1.shape[:2], -1)
-        divisor_RB1 = torch.where(matrix.still_RB1, 1.0, matrix.scale_RB1)
-        steps_RBC = (values_RBC + matrix.offset_RB1) / divisor_RB1 + matrix.grid.zero
-        codes_RBC = steps_RBC.round_().clamp_(matrix.grid.first, matrix.grid.last)
-        return torch.where(matrix.still_RB1, matrix.first_RBC, codes_RBC)
+    def _write_one(self, matrix: _Matrix) -> np.ndarray:
+        codes_RBC = _codes(matrix, self._parameters[matrix.weight.parameter][1].data)
+        codes_RC = codes_RBC.reshape(len(matrix.raw), -1).to(torch.uint8).cpu().numpy()
+        return matrix.grid.put_together(matrix.raw, codes_RC)
 
 
-def _take_apart(weight: Weight, raw: np.ndarray, kind: str) -> _Matrix:
-    grid = find_grid(kind)
-    codes: Codes = grid.take_apart(raw)
-    blocks = codes.scale_RB.shape[1]
+def _codes(matrix: _Matrix, values: torch.Tensor) -> torch.Tensor:
+    values_RC = values.T if matrix.weight.transposed else values
+    values_RBC = values_RC.reshape(*matrix.scale_RB1.shape[:2], -1)
+    divisor_RB1 = torch.where(matrix.still_RB1, 1.0, matrix.scale_RB1)
+    steps_RBC = (values_RBC + matrix.offset_RB1) / divisor_RB1 + matrix.zero_RB1
+    codes_RBC = steps_RBC.round_().clamp_(matrix.grid.first, matrix.grid.last)
+    return torch.where(matrix.still_RB1, matrix.first_RBC, codes_RBC)
+
+
+def _parts(weight: Weight | Fused, raw: np.ndarray) -> Sequence[tuple[Weight, np.ndarray]]:
+    """Return each parameter of a tensor with its rows."""
+    if isinstance(weight, Weight):
+        return [(weight, raw)]
+    return list(zip(weight.parts, np.split(raw, np.cumsum(weight.rows)[:-1]), strict=True))
+
+
+def _take_apart(weight: Weight, raw: np.ndarray, grid: Grid) -> _Matrix:
+    codes = grid.take_apart(raw)
     scale_RB1 = torch.from_numpy(codes.scale_RB.copy())[..., None]
-    offset = np.zeros_like(codes.scale_RB) if codes.offset_RB is None else codes.offset_RB
-    first_RBC = torch.from_numpy(codes.codes_RC.copy()).reshape(len(raw), blocks, -1)
-    still_RB1 = scale_RB1 == 0
+    first_RBC = torch.from_numpy(codes.codes_RC.copy()).reshape(*codes.scale_RB.shape, -1)
+    offset_RB1, zero_RB1 = (
+        torch.full_like(scale_RB1, fixed)
+        if own is None
+        else torch.from_numpy(own.copy())[..., None]
+        for own, fixed in ((codes.offset_RB, 0.0), (codes.zero_RB, float(grid.zero)))
+    )
     return _Matrix(
-        weight, grid, raw, scale_RB1, torch.from_numpy(offset.copy())[..., None], still_RB1,
-        first_RBC.float(),
-    )  # fmt: skip
+        weight, grid, raw, scale_RB1, offset_RB1, zero_RB1, scale_RB1 == 0, first_RBC.float()
+    )
 
 
 def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from edgetune.errors import InputError
 from edgetune.quantize.ggml import stock_types
 
 NAME = "plan.json"
-TRAINED = "trained"  # folder beside it: <file>.safetensors, the bytes of tensors that were trained
+TRAINED = "trained"  # folder beside it: the bytes of tensors that were trained, a file each
 # ggml's Q4_0 and Q8_0 are what ONNX Runtime's MatMulNBits computes with: blocks of 32 along the
 # input, one scale, a fixed zero point. Level 4 multiplies in int8; level 1 costs 25 % of the speed.
 # The head keeps 8 bits, where a rounding error goes straight into the distribution; so does the
@@ -85,11 +85,26 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_atomic(folder / NAME, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
 
 
-def read_trained(path: Path) -> dict[str, np.ndarray]:
-    """Return tensor name to its bytes, uint8 [rows, row_bytes], in the order of the file's rows."""
+def write_trained(folder: Path, file: str, raw: Mapping[str, np.ndarray]) -> None:
+    """Write the bytes of a file's tensors beside the plan; ``file`` as in :func:`read_trained`."""
+    from safetensors.numpy import save_file
+
+    path = folder / TRAINED / f"{file}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(dict(raw), path)
+
+
+def read_trained(folder: Path, file: str) -> dict[str, np.ndarray]:
+    """Return tensor name to its bytes, uint8 [rows, row_bytes], in the order of the file's rows.
+
+    Args:
+        folder: of the plan.
+        file: name and format, such as ``fit-Q4_K_M.gguf``; one that was not trained has none.
+    """
     from safetensors.numpy import load_file
 
-    return dict(load_file(path))
+    path = folder / TRAINED / f"{file}.safetensors"
+    return dict(load_file(path)) if path.is_file() else {}
 
 
 def read_plan(folder: Path) -> Plan:

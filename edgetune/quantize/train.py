@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.losses import Online
@@ -17,7 +16,6 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
-from edgetune.quantize.ggml import dequantize_tensor
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.lattice import Lattice, order_like
 from edgetune.quantize.search import Candidates
@@ -49,7 +47,7 @@ def train_on_grid(
     """
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
     raw = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
-    lattice = Lattice(student, candidates.weights, raw, types)
+    lattice = Lattice(student, candidates.weights, raw, types, candidates.types.grid)
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in lattice.parameters)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
@@ -70,7 +68,7 @@ def train_on_grid(
     before, after = (meter.measure(_values(candidates, each, types)) for each in (raw, trained))
     log.say(f"{name}: trained on its grid, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
-        "name": name, "kl_rounded": before, "kl_trained": after, "kept": after < before,
+        "kl_rounded": before, "kl_trained": after, "kept": after < before,
         "steps": outcome.steps, "positions": meter.positions,
     }  # fmt: skip
     return (trained if after < before else raw), facts
@@ -79,18 +77,16 @@ def train_on_grid(
 def _values(
     candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
 ) -> dict[str, Any]:
-    return {
-        candidates.weights[name].parameter: candidates.weights[name].to_model(
-            dequantize_tensor(rows, types[name])
-        )
-        for name, rows in raw.items()
-    }
+    made: dict[str, Any] = {}
+    for name, rows in raw.items():
+        made |= candidates.weights[name].as_parameters(candidates.types.read(rows, types[name]))
+    return made
 
 
-def write_trained(
-    raw: Mapping[str, np.ndarray], source: GgufFile, candidates: Candidates, model: Any, path: Path
-) -> None:
-    """Write trained bytes as a file has them: rows in the order of the F32 file ``source``.
+def order_rows(
+    raw: Mapping[str, np.ndarray], source: GgufFile, candidates: Candidates, model: Any
+) -> dict[str, np.ndarray]:
+    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
 
     Raises:
         Unsupported: a tensor whose rows are not those of the model in some order.
@@ -105,5 +101,4 @@ def write_trained(
                 hint="set quantize.train: false for this architecture",
             )
         ordered[name] = np.ascontiguousarray(rows[order])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(ordered, path)
+    return ordered

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgetune.quantize.block_grid import find_block_grid
 from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks, fits_blocks, quantize_blocks
 from edgetune.quantize.ggml import (
     dequantize_tensor,
@@ -14,6 +15,8 @@ from edgetune.quantize.ggml import (
     needs_importance,
     quantize_tensor,
 )
+from edgetune.quantize.grid import GRIDS, find_grid
+from edgetune.quantize.lattice import Grid
 
 ALIGNMENT = 32  # of tensors in a GGUF file, bytes
 
@@ -29,6 +32,8 @@ class TypeSet:
         quantize: (values [out, in], type, importance, name) to bytes [out, row bytes].
         read: such bytes and their type to float32 values.
         size: bytes of a tensor to those it takes in the file.
+        trainable: those of ``names`` that have a grid.
+        grid: of one of them; see :class:`edgetune.quantize.lattice.Grid`.
     """
 
     names: tuple[str, ...]
@@ -37,6 +42,8 @@ class TypeSet:
     quantize: Callable[[np.ndarray, str, np.ndarray | None, str], np.ndarray]
     read: Callable[[np.ndarray, str], np.ndarray]
     size: Callable[[int], int]
+    trainable: tuple[str, ...]
+    grid: Callable[[str], Grid]
 
 
 def pad(size: int) -> int:
@@ -57,6 +64,8 @@ GGUF = TypeSet(
     quantize_tensor,
     dequantize_tensor,
     pad,
+    tuple(GRIDS),
+    find_grid,
 )  # fmt: skip
 #: External data follow each other without padding.
 ONNX = TypeSet(
@@ -66,4 +75,6 @@ ONNX = TypeSet(
     quantize_blocks,
     dequantize_blocks,
     lambda size: size,
+    BLOCK_TYPES,
+    find_block_grid,
 )

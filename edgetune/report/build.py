@@ -54,8 +54,7 @@ def build_report(
         "models": models,
         "distillation": judge_distillation(models) if "distill" in facts else None,
         "merge": facts.get("merge"),
-        "search": facts.get("quantize", {}).get("search") or None,
-        "grid": [one for one in facts.get("quantize", {}).get("trained", []) if one["kept"]],
+        "searches": _searches(facts.get("quantize", {})),
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],
@@ -120,6 +119,23 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
             }
         )
     return entries
+
+
+def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what was found for the budgets of each format, with the KL after training."""
+    trained = {
+        (one["format"], one["name"]): one["kl_trained"]
+        for one in facts.get("trained", [])
+        if one["kept"]
+    }
+    searches = []
+    for kind, key in (("gguf", "search"), ("onnx", "search_onnx")):
+        if found := facts.get(key):
+            fits = [
+                {**row, "kl_trained": trained.get((kind, row["name"]))} for row in found["fits"]
+            ]
+            searches.append({"format": kind, **found, "fits": fits})
+    return searches
 
 
 def _chain(files: list[dict[str, Any]]) -> list[dict[str, Any]]:

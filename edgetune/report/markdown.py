@@ -60,17 +60,16 @@ def _caches(report: dict[str, Any]) -> str:
 
 
 def _search(report: dict[str, Any]) -> str:
-    found = report.get("search")
-    if not found:
-        return ""
-    trained = {one["name"]: one["kl_trained"] for one in report.get("grid", [])}
     rows = [
         (
-            row["name"], size(row["bytes"]), f"{row['bits_per_weight']:.2f}",
-            small(row["kl_measured"]), small(trained.get(row["name"])),
+            f"{row['name']}.{found['format']}", size(row["bytes"]), f"{row['bits_per_weight']:.2f}",
+            small(row["kl_measured"]), small(row.get("kl_trained")),
         )
+        for found in report.get("searches", [])
         for row in [*found["fits"], *found["stock"]]
     ]  # fmt: skip
+    if not rows:
+        return ""
     return _table(("Mix", "Bytes", "Bits a weight", "KL", "KL, trained"), rows)
 
 

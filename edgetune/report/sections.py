@@ -85,28 +85,34 @@ def quality(report: dict[str, Any]) -> str:
 
 
 def search(report: dict[str, Any]) -> str:
-    """What was found for each budget, beside llama.cpp's own mixes; the picks are marked."""
-    found = report.get("search")
-    if not found:
-        return ""
-    trained = {one["name"]: one for one in report.get("grid", [])}
-    rows = []
-    for kind, several in (("chosen", found["fits"]), ("", found["stock"])):
-        for row in several:
-            grid = trained.get(row["name"])
-            after = "–" if grid is None else small(grid["kl_trained"])
-            rows.append(
-                (kind, [f"<b>{escape(row['name'])}</b>", size(row["bytes"]),
-                        f"{row['bits_per_weight']:.2f}", small(row["kl_estimated"]),
-                        small(row["kl_measured"]), after])
-            )  # fmt: skip
-    titles = ("Mix", "Bytes", "Bits a weight", "KL, sum of parts", "KL, measured", "KL, trained")
-    said = (
-        f"<p>Estimated harm ranks {found['pairs']} measured pairs of tensor and type with "
-        f"Spearman’s ρ {found['rank_correlation']:.3f}; KL is on {found['positions']:,} "
-        "calibration tokens, trained files on validation rows.</p>"
-    )
-    return f'{html_table(titles, rows)}{said}<figure class="narrow">{search_plot(found)}</figure>'
+    """What was found for each budget, beside the formats' usual mixes; the picks are marked."""
+    parts = []
+    for found in report.get("searches", []):
+        rows = [
+            (kind, [f"<b>{escape(row['name'])}</b>", size(row["bytes"]),
+                    f"{row['bits_per_weight']:.2f}", small(row["kl_estimated"]),
+                    small(row["kl_measured"]), small(row.get("kl_trained"))])
+            for kind, several in (("chosen", found["fits"]), ("", found["stock"]))
+            for row in several
+        ]  # fmt: skip
+        titles = (
+            "Mix",
+            "Bytes",
+            "Bits a weight",
+            "KL, sum of parts",
+            "KL, measured",
+            "KL, trained",
+        )
+        said = (
+            f"<p>Estimated harm ranks {found['pairs']} measured pairs of tensor and type with "
+            f"Spearman’s ρ {found['rank_correlation']:.3f}; KL is on {found['positions']:,} "
+            "calibration tokens, trained files on validation rows.</p>"
+        )
+        parts.append(
+            f"<h3>{_SHAPES[found['format']][0]}</h3>{html_table(titles, rows)}{said}"
+            f'<figure class="narrow">{search_plot(found)}</figure>'
+        )
+    return "".join(parts)
 
 
 def distillation(report: dict[str, Any]) -> str:

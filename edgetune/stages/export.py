@@ -19,7 +19,7 @@ from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.quantize.imatrix import read_imatrix
-from edgetune.quantize.plan import TRAINED, read_plan
+from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_runtime
 
@@ -50,10 +50,10 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     stopped = {refusal["format"] for refusal in refused}
     if plan.gguf and "gguf" not in stopped:
         header = header_of(model, sections.name)
-        written = write_ggufs(model, header, plan, importance, planned / TRAINED, out, log)
+        written = write_ggufs(model, header, plan, importance, planned, out, log)
         files, refused = files + written.files, refused + written.refused
     if plan.onnx and "onnx" not in stopped:
-        written = write_onnx(model, plan, importance, out, log)
+        written = write_onnx(model, plan, importance, planned, out, log)
         files, refused = files + written.files, refused + written.refused
     if not files:
         why = "; ".join(f"{each['scheme']}: {each['why']}" for each in refused)

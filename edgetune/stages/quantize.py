@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
-from edgetune.quantize.grid import GRIDS
 from edgetune.quantize.imatrix import (
     InputEnergy,
     measure_inputs,
@@ -29,15 +28,15 @@ from edgetune.quantize.imatrix import (
 )
 from edgetune.quantize.plan import (
     ONNX_SETTINGS,
-    TRAINED,
     Plan,
     hash_sequences,
     plan_gguf,
     settings_of,
     write_plan,
+    write_trained,
 )
 from edgetune.quantize.target import Target, parse_target
-from edgetune.quantize.train import train_on_grid, write_trained
+from edgetune.quantize.train import order_rows, train_on_grid
 from edgetune.quantize.types import GGUF
 from edgetune.recipe import Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
@@ -57,7 +56,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
-    _refuse_training(section.train, targets, onnx_targets)
+    _refuse_training(section.train, asked)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
 
     # 1. The importance matrix, from rows the model was trained on and is not judged on.
     wants_text = section.imatrix or bool(asked)
@@ -83,18 +83,25 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         if targets and found is not None:
             fits = fit_targets(
                 loaded, source, found[:2], energy, importance, texts.calibration,
-                section.search_tokens, tuple(GRIDS) if section.train else GGUF.names, targets,
+                section.search_tokens, GGUF.trainable if section.train else GGUF.names, targets,
                 out / "scratch", sections.seed, log,
             )  # fmt: skip
             types |= fits.types
         if section.train and fits.types:
-            trained = _train(sections, model, loaded, source, fits, texts, out, log)
+
+            def in_file_order(raw: Mapping[str, Any], fits: Fits = fits) -> dict[str, Any]:
+                assert fits.candidates is not None
+                return order_rows(raw, source, fits.candidates, loaded)
+
+            trained += _train(sections, model, "gguf", fits, texts, in_file_order, out, log)
 
     # 4. The same for ONNX graphs, whose runtime has types of its own.
     refused_onnx = check_onnx_support(model) if onnx_targets else []
     onnx_fits = Fits()
     if onnx_targets and not refused_onnx:
         onnx_fits = _fit_onnx(sections, model, loaded, importance, texts, onnx_targets, out, log)
+        if section.train:
+            trained += _train(sections, model, "onnx", onnx_fits, texts, dict, out, log)
 
     for target in asked:
         if target.name not in fits.types | onnx_fits.types:
@@ -166,19 +173,12 @@ def _convert(model: Path, out: Path, searched: bool) -> GgufFile:
     return open_gguf(source)
 
 
-def _refuse_training(train: bool, targets: list[Target], onnx_targets: list[Target]) -> None:
-    """Training writes ggml's bytes of a target's file; a graph's own types have none."""
-    if train and not targets and not onnx_targets:
+def _refuse_training(train: bool, targets: list[Target]) -> None:
+    if train and not targets:
         raise InputError(
             "there is no file whose weights could be trained on its grid",
             where="quantize.train",
             hint="name a quantize.target, such as bytes=Q4_K_M",
-        )
-    if train and onnx_targets:
-        raise InputError(
-            "weights of ONNX files are not trained on their grid",
-            where=f"quantize.target: {onnx_targets[0].name}",
-            hint="set quantize.train: false, or leave out the targets with onnx:",
         )
 
 
@@ -207,21 +207,21 @@ def _fit_onnx(
 
 
 def _train(
-    sections: Sections, model: Path, loaded: Any, source: GgufFile, fits: Fits, texts: Texts,
-    out: Path, log: Log,
+    sections: Sections, model: Path, kind: str, fits: Fits, texts: Texts,
+    in_file_order: Callable[[Mapping[str, Any]], dict[str, Any]], out: Path, log: Log,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train each searched file's weights on its grid; return what that changed."""
     assert fits.candidates is not None
     found = []
-    (out / "metrics.jsonl").unlink(missing_ok=True)
     for name, types in fits.types.items():
-        own = {tensor: kind for tensor, kind in types.items() if tensor in fits.candidates.weights}
+        own = {tensor: each for tensor, each in types.items() if tensor in fits.candidates.weights}
+        file = f"{name}.{kind}"
         raw, facts = train_on_grid(
             model, fits.candidates, own, texts.training, texts.judged, sections.quantize.grid,
-            sections.seed, out, name, log,
+            sections.seed, out, file, log,
         )  # fmt: skip
-        write_trained(raw, source, fits.candidates, loaded, out / TRAINED / f"{name}.safetensors")
-        found.append(facts)
+        write_trained(out, file, in_file_order(raw))
+        found.append({"name": name, "format": kind, **facts})
     return found
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,10 +153,11 @@ def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> Non
     assert (scrolled, too_wide) == (0, 0)
 
 
-SEARCH = {
+SEARCH: dict[str, Any] = {
+    "format": "gguf",
     "fits": [
         {"name": "fit-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
-         "kl_measured": 0.012},
+         "kl_measured": 0.012, "kl_trained": 0.0061},
     ],
     "stock": [
         {"name": "Q4_K_M", "bytes": 2_600_000, "bits_per_weight": 4.9, "kl_estimated": 0.03,
@@ -177,10 +179,11 @@ def test_a_search_is_shown_beside_stock_mixes_with_the_pick_marked(
     from edgetune.report.markdown import render_markdown
 
     report = sample.report()
-    found = {**report, "search": SEARCH, "grid": [{"name": "fit-2.5MB", "kl_trained": 0.0061}]}
+    onnx = {**SEARCH, "format": "onnx", "fits": [{**SEARCH["fits"][0], "name": "fit-kl0.02"}]}
+    found = {**report, "searches": [SEARCH, onnx]}
     page = render_html(found)
     assert "Quality per byte" in page and "0.987" in page
-    assert page.count('class="chosen"') >= 1 and "fit-2.5MB" in page
+    assert page.count('class="chosen"') >= 2 and "fit-2.5MB" in page and "fit-kl0.02" in page
     assert '<polyline class="curve eval"' in page.partition("Quality per byte")[2]
     assert "0.0061" in page and "0.0061" in render_markdown(found)
     assert "Quality per byte" not in render_html(report)

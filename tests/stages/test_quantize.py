@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.data.contract import write_contract
@@ -17,7 +19,7 @@ from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.quantize.imatrix import read_imatrix
-from edgetune.quantize.plan import read_plan
+from edgetune.quantize.plan import read_plan, read_trained, write_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.stages import export, quantize
 from tests.conftest import make_model
@@ -97,8 +99,6 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     """Search, training and export: the file has the trained bytes, and they are closer."""
     from gguf import GGUFReader
 
-    from edgetune.quantize.plan import TRAINED, read_trained
-
     settings = {
         "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M"], "train": True,
         "calibration_rows": 32, "search_tokens": 256,
@@ -115,7 +115,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     sections = Sections(recipe, ("name", "data", "quantize", "export"))
     facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
     file = next(one for one in facts["files"] if one["scheme"] == "fit-Q4_K_M")
-    wanted = read_trained(plan.path / TRAINED / "fit-Q4_K_M.safetensors")
+    wanted = read_trained(plan.path, "fit-Q4_K_M.gguf")
     held = {tensor.name: tensor.data.tobytes() for tensor in GGUFReader(out / file["path"]).tensors}
     assert all(held[name] == raw.tobytes() for name, raw in wanted.items())
     assert file["checks"]["token_ids_equal"]
@@ -165,9 +165,53 @@ def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_p
     with pytest.raises(GateFailed, match=r"smallest file possible has .*") as caught:
         quantized(recipe, merged, tmp_path / "plan")
     assert caught.value.exit_code == 3
-    trained = make_recipe(device_rows, quantize={**settings, "train": True})
-    with pytest.raises(InputError, match="not trained on their grid"):
-        quantized(trained, merged, tmp_path / "trained")
+
+
+def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path) -> None:
+    """Fused q, k, v and types with zeros of their own: the trained bytes, and they are closer."""
+    from edgetune.quantize.blocks import dequantize_blocks
+    from edgetune.runtimes import open_runtime
+
+    settings = {
+        "gguf": [], "onnx": ["fp32"], "target": ["onnx:bits=3.9"], "train": True,
+        "calibration_rows": 32, "search_tokens": 256,
+        "grid": {"max_steps": 40, "batch_size": 4, "learning_rate": 5e-5},
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    (found,) = plan.facts["trained"]
+    assert found["kept"] and found["kl_trained"] < found["kl_rounded"], found
+    # Activations stay float32, so that nothing but the weights can differ.
+    planned = read_plan(plan.path)
+    planned.onnx["fit-3.9bpw"]["accuracy_level"] = 1
+    write_plan(planned, plan.path)
+    files = export_files(recipe, merged, plan, tmp_path / "files")
+    trained, types = read_trained(plan.path, "fit-3.9bpw.onnx"), planned.onnx["fit-3.9bpw"]["types"]
+    assert any(kind.startswith("Z") for kind in types.values())
+    assert any("qkv_proj" in name for name in trained)
+    values = {name: dequantize_blocks(raw, types[name]) for name, raw in trained.items()}
+    plain, made = (
+        tmp_path / "files" / files[f"{name}.onnx"]["path"] for name in ("fp32", "fit-3.9bpw")
+    )
+    shutil.copytree(plain, tmp_path / "rounded")
+    put_in(tmp_path / "rounded", values)
+    wanted, given = (
+        open_runtime(folder).logits([5, 9, 17, 33, 2, 40])
+        for folder in (tmp_path / "rounded", made)
+    )
+    assert np.abs(wanted - given).max() < 1e-4 * np.abs(wanted).max()
+
+
+def put_in(folder: Path, values: dict[str, np.ndarray]) -> None:
+    """Replace the matrices of a float32 ONNX folder, by node name, each [out, in]."""
+    graph = onnx.load(folder / "model.onnx")
+    weights = {each.name: each for each in graph.graph.initializer}
+    nodes = {node.name: node for node in graph.graph.node}
+    for name, matrix in values.items():
+        weight = weights[nodes[name].input[1]]
+        weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(matrix.T), weight.name))
+    onnx.save(graph, folder / "model.onnx")
 
 
 def test_both_containers_hold_the_same_blocks(

@@ -1,0 +1,52 @@
+"""The grids of MatMulNBits' types: its codes are integers about a block's zero, scales stay.
+
+Q4_0 and Q8_0 are ggml's bytes and have ggml's grids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune.quantize.blocks import layout_of, pack_bits, unpack_bits, unpack_rows
+from edgetune.quantize.grid import Codes, find_grid
+from edgetune.quantize.grid import Grid as GgmlGrid
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """One of our own types; see :class:`edgetune.quantize.lattice.Grid`."""
+
+    kind: str
+    first: int = 0
+
+    @property
+    def last(self) -> int:
+        """The highest code."""
+        return (1 << layout_of(self.kind).bits) - 1
+
+    @property
+    def zero(self) -> int:
+        """The code of 0 where blocks have no zero of their own."""
+        return 1 << (layout_of(self.kind).bits - 1)
+
+    def take_apart(self, raw: np.ndarray) -> Codes:
+        """Return the codes, scales and zeros of rows [R, row bytes]."""
+        layout, packed = layout_of(self.kind), unpack_rows(raw, self.kind)
+        codes_RC = unpack_bits(packed.codes_RBY, layout.bits).reshape(len(raw), -1)
+        zeros_RB = None
+        if packed.zeros_RY is not None:
+            blocks = packed.scales_RB.shape[1]
+            zeros_RB = unpack_bits(packed.zeros_RY, layout.bits)[:, :blocks].astype(np.float32)
+        return Codes(codes_RC, packed.scales_RB.astype(np.float32), None, zeros_RB)
+
+    def put_together(self, raw: np.ndarray, codes_RC: np.ndarray) -> np.ndarray:
+        """Return the rows ``raw`` with their codes replaced; scales and zeros stand before them."""
+        packed = pack_bits(codes_RC, layout_of(self.kind).bits)
+        return np.concatenate([raw[:, : raw.shape[1] - packed.shape[1]], packed], axis=1)
+
+
+def find_block_grid(kind: str) -> GgmlGrid | BlockGrid:
+    """Return the grid of one of :data:`edgetune.quantize.blocks.BLOCK_TYPES`."""
+    return find_grid(kind) if layout_of(kind).is_ggml else BlockGrid(kind)
