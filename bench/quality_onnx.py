@@ -1,0 +1,123 @@
+"""The ONNX parts of quality_per_byte.py: the builder's own int4, and one plan in two runtimes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from damage import Judge, make_files, ratio, size
+
+from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.onnx import build_graph, finish_folder, rewrite_weights
+from edgetune.quantize.plan import ONNX_SETTINGS
+from edgetune.runtimes import open_runtime
+from edgetune.runtimes.gguf_header import open_gguf
+
+#: Of the builder's int4 for the CPU; the first is what it does unasked.
+BUILDER: dict[str, list[str]] = {
+    "default": [],
+    "k_quant": ["algo_config=k_quant"],
+    "k_quant_mixed": ["algo_config=k_quant_mixed"],
+    "block 128": ["block_size=128"],
+    "accuracy 1": ["accuracy_level=1"],
+    "table too": ["op_types_to_quantize=MatMul/Gather"],
+    "head 8 bits": ["matmul_mixed_precision=last_matmul:int8"],
+}
+ROUNDS, TOKENS = 9, 64  # interleaved requests, and what each decodes
+
+
+def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Any]:
+    """Return the figures of ONNX folders."""
+    built, refused = {}, {}
+    for name, options in BUILDER.items():
+        try:
+            built[name] = _build(judge.base, folder / "builder" / name, options)
+        except Exception as error:  # the builder raises every kind
+            refused[name] = f"{type(error).__name__}: {error}"[:200]
+    target = [f"onnx:bytes={size(built['default'])}"]
+    searched = make_files(args, folder / "searched", onnx=["int4"], target=target)
+    (name,) = (one for one in searched["files"] if one.startswith("fit-"))
+    folders = {f"builder: {n}": path for n, path in built.items()}
+    folders |= {"int4": searched["files"]["int4.onnx"], "searched": searched["files"][name]}
+    row: dict[str, Any] = {"search_s": searched["seconds"], "refused": refused}
+    if args.steps:
+        trained = make_files(args, folder / "trained", target=target, train=True)
+        folders["trained"] = trained["files"][name]
+        row |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
+    sums = {name: judge.divergences(path) for name, path in folders.items()}
+    speeds = _speeds(folders, judge.encoded[0].ids[:16])
+    total = sum(judge.lengths)
+    row["folders"] = {
+        name: {"bytes": size(path), "kl": sum(sums[name]) / total, "tokens_per_s": speeds[name]}
+        for name, path in folders.items()
+    }
+    for name, figure in (("searched", "kl_ratio_onnx"), ("trained", "kl_ratio_onnx_grid")):
+        if name in folders:
+            row[f"{name}_against_builder"] = ratio(sums[name], sums["builder: default"])
+            row[figure] = row[f"{name}_against_builder"]["ratio"]
+    best = max(rate for name, rate in speeds.items() if name.startswith("builder"))
+    row["speed_over_builders_best"] = {
+        name: round(speeds[name] / best, 3) for name in speeds if not name.startswith("builder")
+    }
+    return row
+
+
+def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Any]:
+    """Return the KL from llama.cpp to ONNX Runtime, both with the same blocks in them."""
+    build_graph(judge.base, folder / "fp32", folder / "scratch")
+    convert_gguf(judge.base, folder / "F32.gguf", GgufHeader("plan"))
+    source = open_gguf(folder / "F32.gguf")
+    judges = {"answers": Judge(args, folder, answers=True), "every position": judge}
+    found: dict[str, Any] = {}
+    for precision, kind in (("int8", "Q8_0"), ("int4", "Q4_0")):
+        settings = ONNX_SETTINGS[precision]
+        # What the ONNX settings say: the head, which is the embedding where they are tied, in 8
+        # bits.
+        wide = {"token_embd.weight", "output.weight"}
+        types = {
+            name: settings["head"] if name in wide else kind if len(tensor.shape) > 1 else "F32"
+            for name, tensor in source.tensors.items()
+        }
+        write_gguf(source, folder / f"{kind}.gguf", kind, types)
+        rewrite_weights(folder / "fp32", judge.base, folder / precision, settings, {})
+        for what, one in judges.items():
+            path = folder / "kept.npy"
+            reference = one.kept(open_runtime(folder / f"{kind}.gguf"), path)
+            sums = one.divergences(folder / precision, reference)
+            found[f"{kind}, {what}"] = sum(sums) / sum(one.lengths)
+    return {"runtimes": found, "runtime_kl": max(v for k, v in found.items() if "answers" in k)}
+
+
+def _build(model: Path, target: Path, options: list[str]) -> Path:
+    """Write the folder that onnxruntime-genai's builder makes with these options."""
+    from onnxruntime_genai.models import builder
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        wanted = ["hf_token=false", *options]
+        given = (None, str(model), str(target), "int4", "cpu", str(target.parent / "scratch"))
+        builder.create_model(*given, **builder.parse_extra_options(*given, wanted))
+    finish_folder(model, target)
+    return target
+
+
+def _speeds(folders: dict[str, Path], prompt: list[int]) -> dict[str, float]:
+    """Return the median tokens/s of each, their requests taking turns."""
+    runtimes = {name: open_runtime(path) for name, path in folders.items()}
+    rates: dict[str, list[float]] = {name: [] for name in folders}
+    for turn in range(ROUNDS + 1):
+        for name, runtime in runtimes.items():
+            stream = iter(runtime.stream(prompt, TOKENS))
+            next(stream)
+            began = time.perf_counter()
+            count = sum(1 for _ in stream)
+            if turn:
+                rates[name].append(count / (time.perf_counter() - began))
+    for runtime in runtimes.values():
+        runtime.close()
+    return {name: round(median(each), 1) for name, each in rates.items()}
