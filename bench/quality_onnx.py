@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import shutil
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import onnx
 from damage import Judge, make_files, ratio, size
 
 from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.export.onnx import build_graph, finish_folder, rewrite_weights
+from edgetune.export.onnx import build_graph, finish_folder, rewrite_weights, write_model
 from edgetune.quantize.plan import ONNX_SETTINGS
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.gguf_header import open_gguf
@@ -44,6 +46,7 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     (name,) = (one for one in searched["files"] if one.startswith("fit-"))
     folders = {f"builder: {n}": path for n, path in built.items()}
     folders |= {"int4": searched["files"]["int4.onnx"], "searched": searched["files"][name]}
+    folders["int4, accuracy 1"] = _with_accuracy(folders["int4"], folder / "accuracy", 1)
     row: dict[str, Any] = {"search_s": searched["seconds"], "refused": refused}
     if args.steps:
         trained = make_files(args, folder / "trained", target=target, train=True)
@@ -103,6 +106,18 @@ def _build(model: Path, target: Path, options: list[str]) -> Path:
         given = (None, str(model), str(target), "int4", "cpu", str(target.parent / "scratch"))
         builder.create_model(*given, **builder.parse_extra_options(*given, wanted))
     finish_folder(model, target)
+    return target
+
+
+def _with_accuracy(source: Path, target: Path, level: int) -> Path:
+    """Copy an ONNX folder with another accuracy_level: 4 rounds activations to int8, 1 does not."""
+    shutil.copytree(source, target)
+    model = onnx.load(target / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = level
+    write_model(model, target / "model.onnx")
     return target
 
 
