@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 # bitsandbytes says that the package `kernels` is missing; nothing here needs it.
 warnings.filterwarnings("ignore", message=".*kernels.*")
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
