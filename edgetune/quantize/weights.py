@@ -179,4 +179,7 @@ def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
 def _mean(energy: InputEnergy | None, module: str) -> np.ndarray | None:
     if energy is None or module not in energy.sums:
         return None
-    return (energy.sums[module] / energy.counts[module]).astype(np.float32)
+    # As the importance matrix holds it, to the last bit: export's bytes are the search's.
+    sums = energy.sums[module].astype(np.float32)
+    mean: np.ndarray = sums / np.float32(energy.counts[module])
+    return mean
