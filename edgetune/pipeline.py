@@ -41,7 +41,7 @@ STAGES = (
     Stage("tune", "adapter", 4, ("model", "data", "tune"), ()),
     Stage("distill", "student", 6, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
-    Stage("quantize", "plan", 2, ("data", "quantize"), ("merge",)),
+    Stage("quantize", "plan", 3, ("data", "quantize", "requests"), ("merge",)),
     Stage(
         "export", "files", 7, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),

@@ -211,8 +211,8 @@ class QuantizeSection(Section):
     target: tuple[str, ...] = Field(
         (),
         description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
-        "many as that scheme's), bits=4.5, kl=0.02; ONNX folders: onnx:bytes=2.5MB, "
-        "onnx:bytes=int4, onnx:bits=4.5, onnx:kl=0.02",
+        "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
+        "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
     )
     train: bool = Field(
         False, description="train the weights of the targets' files on the grid of their types"
@@ -234,16 +234,21 @@ class ExportSection(Section):
     )
 
 
-class BenchSection(Section):
+class Requests(Section):
+    """The requests by which latency and memory are measured."""
+
+    prompt_tokens: Count = Field(128, description="prompt length of the latency measurement")
+    new_tokens: Count = Field(32, description="tokens decoded by the latency measurement")
+    repeats: Count = Field(5, description="latency requests, after one that warms up")
+    threads: Count | None = Field(None, description="absent: the machine's cores")
+
+
+class BenchSection(Requests):
     """Measure every model and file in the runtime that will run it."""
 
     task_rows: Count = Field(300, description="test rows answered by greedy decoding")
     kl_rows: Count = Field(64, description="test rows whose distributions are compared")
     max_new_tokens: Count = Field(64, description="longest answer")
-    prompt_tokens: Count = Field(128, description="prompt length of the latency measurement")
-    new_tokens: Count = Field(32, description="tokens decoded by the latency measurement")
-    repeats: Count = Field(5, description="latency requests, after one that warms up")
-    threads: Count | None = Field(None, description="absent: the machine's cores")
     kv_cache: tuple[KvCache, ...] = Field(
         ("f16",),
         description="llama.cpp's KV cache types; GGUF files are measured again with each but f16",
@@ -281,6 +286,18 @@ class Recipe(Section):
     export: ExportSection | None = None
     bench: BenchSection | None = None
     report: ReportSection = Field(default_factory=ReportSection)
+
+    @property
+    def requests(self) -> Requests | None:
+        """What the targets ``ram=`` and ``tpot=`` are measured by: bench's own requests.
+
+        None where no target is, so that bench's settings are no part of other plans' keys.
+        """
+        targets = self.quantize.target if self.quantize else ()
+        if not any("ram=" in target or "tpot=" in target for target in targets):
+            return None
+        bench = self.bench or BenchSection()
+        return Requests.model_validate(bench.model_dump(include=set(Requests.model_fields)))
 
 
 class Sections:

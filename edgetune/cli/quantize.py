@@ -18,8 +18,8 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
     "targets",
     multiple=True,
     metavar="BUDGET",
-    help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02; "
-    "onnx:bytes=2.5MB and so on for an ONNX folder.",
+    help="Search the types for a budget: bytes=2.5MB, bytes=Q4_K_M, bits=4.5, kl=0.02, "
+    "ram=800MB, tpot=12ms; onnx:bytes=2.5MB and so on for an ONNX folder.",
 )
 @click.option(
     "--train/--no-train",
@@ -34,6 +34,10 @@ def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) 
 
     A --scheme is llama.cpp's own mix. For a --target the harm of each type to each tensor is
     measured on your rows, and the least harmful mix within the budget is chosen.
+
+    ram= and tpot= are measured here, by running files: the peak resident memory of a process that
+    has loaded the file and answered, and the median time an output token. Prompt, answer, repeats
+    and threads are bench's (bench.prompt_tokens, new_tokens, repeats, threads).
     """
     options["target"] = targets or None
     run_stage("quantize", {"merge": open_model(options)}, options, schemes)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import write_atomic
-from edgetune.errors import EdgetuneError, InputError
+from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.measure.quality import exact_match
 from edgetune.measure.subject import Subject, Workload
-from edgetune.measure.workers import Workers
+from edgetune.measure.workers import Workers, describe_end
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
@@ -26,7 +26,6 @@ CACHE_FIGURES = (
     "exact_match", "kl_divergence", "kl_divergence_to_merged", "top1_agreement",
     "decode_tokens_per_s", "peak_rss_bytes",
 )  # fmt: skip
-STDERR_LINES = 12  # of a worker that died, quoted in the error
 
 
 def measure_subjects(
@@ -166,17 +165,8 @@ def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: W
     # CUDA cannot be used in the fork of a process that may have asked for it.
     run = workers.fork if subject.format == "hf" and job["device"] == "cpu" else workers.run
     code = run(file, said)
-    if code == 0:
-        return
-    last = "\n".join(said.read_text(errors="replace").strip().splitlines()[-STDERR_LINES:])
-    if code == InputError.exit_code:
-        raise InputError(f"'{subject.name}' cannot be measured: {last}")
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    raise EdgetuneError(
-        f"the process measuring '{subject.name}' ended {how}:\n{last}",
-        where=str(subject.path),
-        hint="signal 9 is most often a lack of memory" if code == -9 else "",
-    )
+    if code != 0:
+        raise describe_end(subject.name, subject.path, code, said.read_text(errors="replace"))
 
 
 def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> dict[str, Any]:

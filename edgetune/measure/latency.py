@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,30 @@ def measure_latency(
         first.append(times[0])
         gaps.append(times[1:])
     return Latency(len(prompt), first, gaps)
+
+
+def measure_running(
+    open_model: Callable[[], Runtime], prompt: Sequence[int], new_tokens: int, repeats: int
+) -> tuple[Runtime, dict[str, tuple[Estimate, str]]]:
+    """Load a model, time requests, and return it with estimate and unit by measurement name.
+
+    The memory is what this process held at most until then, so nothing else may run in it before.
+
+    Args:
+        open_model: loads it; what has to be imported for that is imported already.
+        prompt: token ids of each request.
+        new_tokens: tokens each is answered with.
+        repeats: requests, after one that warms up.
+    """
+    began = time.perf_counter()
+    runtime = open_model()
+    loaded = time.perf_counter() - began
+    figures = {
+        **measure_latency(runtime, prompt, new_tokens, repeats).estimates(),
+        "load_s": (Estimate(loaded, 1), "s"),
+        "peak_rss_bytes": (Estimate(peak_rss_bytes(), 1), "bytes"),
+    }
+    return runtime, figures
 
 
 def peak_rss_bytes() -> int:

@@ -13,7 +13,7 @@ from edgetune.data.rows import Row
 from edgetune.data.split import choose_rows
 from edgetune.errors import InputError
 from edgetune.models.ref import ModelRef
-from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection
+from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection, Requests
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,22 @@ class Workload:
         }
 
 
+def make_latency_prompt(
+    sequences: Sequence[Sequence[int]], section: Requests, max_length: int
+) -> list[int]:
+    """Return the prompt of the timed requests: token sequences one after another, cut to length.
+
+    Args:
+        sequences: token ids, not all empty.
+        section: how long prompt and answer are.
+        max_length: tokens a row may have; prompt and answer stay within it.
+    """
+    stream = [token for ids in sequences for token in ids]
+    room = max(1, min(section.prompt_tokens, max_length - section.new_tokens))
+    stream *= -(-room // len(stream))
+    return stream[:room]
+
+
 def make_workload(
     encoder: Encoder, rows: Sequence[Row], section: BenchSection, seed: int
 ) -> Workload:
@@ -137,11 +153,8 @@ def make_workload(
             where="data.test",
             hint="raise data.max_length, which truncates every answer",
         )
-    stream = [token for row in scored for token in row.ids]
-    room = max(1, min(section.prompt_tokens, encoder.max_length - section.new_tokens))
-    stream *= -(-room // len(stream))
     return Workload(
-        stream[:room],
+        make_latency_prompt([row.ids for row in scored], section, encoder.max_length),
         [encoder.prompt(row) for row in asked],
         [row.answer for row in asked],
         scored,

@@ -11,7 +11,6 @@ import ctypes
 import json
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 
 from edgetune.artifact import write_atomic
 from edgetune.errors import EdgetuneError
-from edgetune.measure.latency import measure_latency, peak_rss_bytes
+from edgetune.measure.latency import measure_running
 from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
 from edgetune.measure.statistics import Estimate
 from edgetune.models.ref import ModelRef
@@ -40,27 +39,18 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     given = json.loads(Path(job["workload"]).read_text(encoding="utf-8"))
     model = Path(job["model"]) if "model" in job else ModelRef.from_json(job["ref"], Path())
 
-    # 1. Load, without the imports before it.
+    # 1. Load, without the imports before it; latency, and the memory it took.
     opener = find_opener(model)
     kv_cache = job.get("kv_cache")
     if kv_cache is not None:
         opener = partial(opener, kv_cache=kv_cache)
-    began = time.perf_counter()
-    runtime = opener(job["threads"], job["device"])
-    loaded = time.perf_counter() - began
+    runtime, figures = measure_running(
+        partial(opener, job["threads"], job["device"]),
+        given["latency_prompt"], job["new_tokens"], job["repeats"],
+    )  # fmt: skip
+    figures |= _peak_vram(job["device"])
 
-    # 2. Latency, and the memory it took.
-    latency = measure_latency(
-        runtime, given["latency_prompt"], job["new_tokens"], job["repeats"]
-    ).estimates()
-    figures = {
-        **latency,
-        "load_s": (Estimate(loaded, 1), "s"),
-        "peak_rss_bytes": (Estimate(peak_rss_bytes(), 1), "bytes"),
-        **_peak_vram(job["device"]),
-    }
-
-    # 3. Answers to the questions, and scores of what the answers should have been.
+    # 2. Answers to the questions, and scores of what the answers should have been.
     answers = runtime.generate(given["prompts"], job["max_new_tokens"], given["stop_ids"])
     references = {name: ReferenceLogProbs(Path(path)) for name, path in job["references"].items()}
     keep = Path(job["keep"]) if job["keep"] else None

@@ -18,19 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from edgetune.errors import EdgetuneError, InputError
 from edgetune.measure.worker import die_with_parent
 from edgetune.measure.worker import main as run_worker
+
+STDERR_LINES = 12  # of a worker that died, quoted in the error
 
 
 class Workers:
     """Runs one worker at a time; the process that is forked starts when it is first needed."""
 
     def __init__(self, threads: int) -> None:
-        self._environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+        self._environment = {**os.environ, **worker_environment(threads)}
         self._torch: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Workers:
@@ -84,6 +83,31 @@ class Workers:
             return self._torch.wait()
         line = answers.readline()
         return int(line) if line else self._torch.wait()
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return what a process that measures finds in its environment besides this one's own."""
+    return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def describe_end(name: str, path: Path, code: int, said: str) -> EdgetuneError:
+    """Return the error of a worker that did not end well.
+
+    Args:
+        name: of the model that it measured.
+        path: where that lies.
+        code: its exit code; -N if signal N ended it.
+        said: its stderr, whose last lines are quoted.
+    """
+    last = "\n".join(said.strip().splitlines()[-STDERR_LINES:])
+    if code == InputError.exit_code:
+        return InputError(f"'{name}' cannot be measured: {last}")
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return EdgetuneError(
+        f"the process measuring '{name}' ended {how}:\n{last}",
+        where=str(path),
+        hint="signal 9 is most often a lack of memory" if code == -9 else "",
+    )
 
 
 def serve(asks: IO[str], answers: IO[str]) -> None:

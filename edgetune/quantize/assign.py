@@ -65,6 +65,18 @@ def total_bytes(chosen: Mapping[str, Option]) -> int:
     return sum(option.bytes for option in chosen.values())
 
 
+def convex_frontier(options: Sequence[Option]) -> list[Option]:
+    """Return the options that are best for some price of a byte, smallest first."""
+    kept: list[Option] = []
+    for one in sorted(options, key=lambda o: (o.bytes, o.harm)):
+        if kept and one.harm >= kept[-1].harm:
+            continue
+        while len(kept) > 1 and _slope(kept[-2], kept[-1]) >= _slope(kept[-1], one):
+            kept.pop()
+        kept.append(one)
+    return kept
+
+
 def _spend_rest(
     chosen: dict[str, Option], options: Mapping[str, Sequence[Option]], budget: int
 ) -> dict[str, Option]:
@@ -81,3 +93,7 @@ def _spend_rest(
             return chosen
         _, name, option = max(gains, key=lambda gain: gain[0])
         chosen[name] = option
+
+
+def _slope(a: Option, b: Option) -> float:
+    return (b.harm - a.harm) / max(1, b.bytes - a.bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
+from edgetune.quantize.fit_device import Device, Measure, describe_taken
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import InputEnergy
 from edgetune.quantize.search import Candidates, Found, Search
-from edgetune.quantize.target import Target
+from edgetune.quantize.target import MEASURED, Target
 from edgetune.quantize.types import pad
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
@@ -68,6 +69,7 @@ def fit_targets(
     scratch: Path,
     seed: int,
     log: Log,
+    try_files: Callable[[Candidates], Measure] | None = None,
 ) -> Fits:
     """Search the types of a GGUF file for every target.
 
@@ -84,6 +86,8 @@ def fit_targets(
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
         log: where bars go.
+        try_files: what runs files of the candidates' types; needed where a target is memory or
+            time.
 
     Raises:
         GateFailed: a budget that nothing meets.
@@ -95,7 +99,8 @@ def fit_targets(
     candidates.make(types, log)
     frame = make_frame(source, stock[FIXED_LIKE], candidates)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
-    return search_targets(search, frame, stock, targets, seed, log)
+    measure = try_files(candidates) if try_files else None
+    return search_targets(search, frame, stock, targets, seed, log, measure)
 
 
 def search_targets(
@@ -105,6 +110,7 @@ def search_targets(
     targets: Sequence[Target],
     seed: int,
     log: Log,
+    measure: Measure | None = None,
 ) -> Fits:
     """Search the types of the candidates for every target, and measure stock mixes beside them.
 
@@ -115,6 +121,7 @@ def search_targets(
         targets: what the files have to meet.
         seed: of the pairs that the estimate is checked on.
         log: where bars go.
+        measure: runs files; needed where a target is memory or time.
 
     Raises:
         GateFailed: a budget that nothing meets.
@@ -127,14 +134,20 @@ def search_targets(
     )
     known = _measure_stock(search, stock)
     fits = Fits(candidates=search.candidates)
+    device = Device(search, frame.fixed, measure, log) if measure else None
     rows = []
     for target in targets:
-        found = _meet(target, search, frame, known)
+        taken: dict[str, Any] = {}
+        if target.kind in MEASURED:
+            assert device is not None, "a target of memory or time, and nothing to run files with"
+            found, taken = device.meet(target, known)
+        else:
+            found = _meet(target, search, frame, known)
         fits.types[target.name] = {**frame.fixed, **found.types}
-        rows.append(_describe(target.name, found, frame))
+        rows.append({**_describe(target.name, found, frame), **taken})
         log.say(
             f"{target.name}: {bytes_text(found.bytes + frame.overhead)}, KL "
-            f"{found.kl_measured:.3g} on calibration text"
+            f"{found.kl_measured:.3g} on calibration text{describe_taken(taken)}"
         )
     fits.facts = {
         "fits": rows,

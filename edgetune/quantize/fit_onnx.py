@@ -11,6 +11,7 @@ import numpy as np
 from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.quantize.fit import Fits, Frame, search_targets
+from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search import Candidates, Search
 from edgetune.quantize.target import Target
@@ -33,6 +34,7 @@ def fit_onnx_targets(
     scratch: Path,
     seed: int,
     log: Log,
+    try_files: Callable[[Candidates], Measure] | None = None,
 ) -> Fits:
     """Search the types of an ONNX graph for every target.
 
@@ -51,6 +53,8 @@ def fit_onnx_targets(
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
         log: where bars go.
+        try_files: what runs files of the candidates' types; needed where a target is memory or
+            time.
 
     Raises:
         GateFailed: a budget that nothing meets.
@@ -75,4 +79,5 @@ def fit_onnx_targets(
         "int4": {name: "Q8_0" if name in wide else "Q4_0" for name in widest},
     }
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
-    return search_targets(search, frame, stock, targets, seed, log)
+    measure = try_files(candidates) if try_files else None
+    return search_targets(search, frame, stock, targets, seed, log, measure)

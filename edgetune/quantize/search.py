@@ -9,7 +9,7 @@ whole, and exchanges from there, because harms do not simply add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
-from edgetune.quantize.assign import Option, assign_types
+from edgetune.quantize.assign import Option, assign_types, convex_frontier
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.types import GGUF, TypeSet
 from edgetune.quantize.weights import Fused, Weight
@@ -29,12 +29,17 @@ BISECTIONS = 10  # of the budget, where a KL is the target
 PROBES = 24  # pairs measured for the rank correlation
 
 
+#: Tensor to type to what it costs, in a unit of its own.
+Prices = Mapping[str, Mapping[str, int]]
+
+
 class Candidates:
     """The quantized bytes of every (tensor, type), made once and kept on disk.
 
     Attributes:
         weights: by tensor name.
         errors: tensor to type to squared rounding error, weighed by importance.
+        counts: how many weights each tensor has.
         types: what makes, reads and sizes them.
     """
 
@@ -44,6 +49,7 @@ class Candidates:
         self.types = types
         self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
         self.errors: dict[str, dict[str, float]] = {}
+        self.counts: dict[str, int] = {}
         self._model, self._folder = model, folder
 
     def make(self, types: Sequence[str], log: Log) -> None:
@@ -56,6 +62,7 @@ class Candidates:
     def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
         values = weight.read(self._model)
         columns, errors = values.shape[1], {}
+        self.counts[weight.tensor] = values.size
         mean = weight.importance
         for kind in types:
             if not self.types.fits(columns, kind, mean is not None):
@@ -169,17 +176,18 @@ class Search:
         measured = [self.measure_alone(*pairs[n]) for n in chosen]
         return spearman(estimated, measured), len(chosen)
 
-    def options(self, types: Iterable[str] | None = None) -> dict[str, list[Option]]:
-        """Return what assignment chooses from."""
-        allowed = None if types is None else set(types)
+    def options(self, prices: Prices | None = None) -> dict[str, list[Option]]:
+        """Return what assignment chooses from, at these prices or at the bytes it takes."""
         return {
             tensor: [
-                Option(kind, self.candidates.size(tensor, kind), harm)
+                Option(kind, self._price_of(tensor, kind, prices), harm)
                 for kind, harm in harms.items()
-                if allowed is None or kind in allowed
             ]
             for tensor, harms in self.harms.items()
         }
+
+    def _price_of(self, tensor: str, kind: str, prices: Prices | None) -> int:
+        return self.candidates.size(tensor, kind) if prices is None else prices[tensor][kind]
 
     def measure(self, types: Mapping[str, str]) -> Found:
         """Measure a whole assignment."""
@@ -190,21 +198,26 @@ class Search:
         self.tried.append(found)
         return found
 
-    def best_for_bytes(self, budget: int, start: Mapping[str, str] | None = None) -> Found:
+    def best_for_bytes(
+        self, budget: int, start: Mapping[str, str] | None = None, prices: Prices | None = None
+    ) -> Found:
         """Return the least harmful assignment found within ``budget`` bytes.
 
         Args:
-            budget: bytes of the tensors searched, padding included.
+            budget: bytes of the tensors searched, padding included; what they may cost where
+                there are ``prices``.
             start: an assignment to be no worse than, if it fits; a stock mix for instance.
+            prices: what each type of a tensor costs, if not its bytes.
 
         Raises:
             InputError: the smallest types need more.
         """
-        options = self.options()
+        options = self.options(prices)
         best = self.measure(_types(assign_types(options, budget)))
         if start is not None:
             stock = self.measure(start)
-            if stock.bytes <= budget and stock.kl_measured < best.kl_measured:
+            spent = sum(self._price_of(name, kind, prices) for name, kind in start.items())
+            if spent <= budget and stock.kl_measured < best.kl_measured:
                 best = stock
         for _ in range(ROUNDS):
             if best.kl_measured <= MISLED * best.kl_estimated:
@@ -281,22 +294,6 @@ class Search:
             )
             for one in options
         ]
-
-
-def convex_frontier(options: Sequence[Option]) -> list[Option]:
-    """Return the options that are best for some price of a byte, smallest first."""
-    kept: list[Option] = []
-    for one in sorted(options, key=lambda o: (o.bytes, o.harm)):
-        if kept and one.harm >= kept[-1].harm:
-            continue
-        while len(kept) > 1 and _slope(kept[-2], kept[-1]) >= _slope(kept[-1], one):
-            kept.pop()
-        kept.append(one)
-    return kept
-
-
-def _slope(a: Option, b: Option) -> float:
-    return (b.harm - a.harm) / max(1, b.bytes - a.bytes)
 
 
 def _types(chosen: Mapping[str, Option]) -> dict[str, str]:

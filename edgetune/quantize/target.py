@@ -1,4 +1,4 @@
-"""What a file has to meet: bytes, bits a weight, or KL."""
+"""What a file has to meet: bytes, bits a weight, KL, or what running it takes on this machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from dataclasses import dataclass
 from edgetune.errors import InputError, nearest
 from edgetune.recipe import GGUF_SCHEMES
 
-KINDS = ("bytes", "bits", "kl")
+KINDS = ("bytes", "bits", "kl", "ram", "tpot")
+#: Those that are measured by running files.
+MEASURED = ("ram", "tpot")
 FORMATS = ("gguf", "onnx")
 #: Schemes whose bytes can be a budget, by format.
 _LIKE = {"gguf": GGUF_SCHEMES, "onnx": ("int8", "int4")}
+_BYTES = {
+    "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
 _UNITS: dict[str, Mapping[str, float]] = {
-    "bytes": {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20,
-              "GiB": 2**30},
+    "bytes": {"": 1, **_BYTES},
     "bits": {"": 1},
     "kl": {"": 1},
-}  # fmt: skip
+    "ram": _BYTES,
+    "tpot": {"ms": 1e-3, "s": 1, "us": 1e-6},
+}
+#: What stands before and behind the amount in a file's name.
+_NAMED = {"bytes": ("", ""), "bits": ("", "bpw"), "kl": ("kl", ""), "ram": ("ram", ""),
+          "tpot": ("tpot", "")}  # fmt: skip
 _TARGET = re.compile(r"(?:(\w+):)?(\w+)=(.+)")
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)")
 
@@ -29,7 +38,7 @@ class Target:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        value: bytes, bits a weight or nats; none where ``like`` is given.
+        value: bytes, bits a weight, nats, bytes or seconds; none where ``like`` is given.
         like: a scheme whose own bytes are the budget, such as ``Q4_K_M``.
         name: of the file that meets it.
         format: one of :data:`FORMATS`.
@@ -45,8 +54,9 @@ class Target:
 def parse_target(text: str) -> Target:
     """Read a target.
 
-    ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5`` or ``kl=0.02``;
-    before it ``onnx:`` where an ONNX folder is meant, whose schemes are ``int8`` and ``int4``.
+    ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5``, ``kl=0.02``,
+    ``ram=800MB`` (peak resident memory) or ``tpot=12ms`` (median time an output token); before it
+    ``onnx:`` where an ONNX folder is meant, whose schemes are ``int8`` and ``int4``.
 
     Args:
         text: what was written.
@@ -80,6 +90,6 @@ def parse_target(text: str) -> Target:
             hint=f"a number above 0{' and one of ' + named if named else ''}"
             + ("; or a scheme whose bytes are meant" if kind == "bytes" else ""),
         )  # fmt: skip
-    before, behind = {"bytes": ("", ""), "bits": ("", "bpw"), "kl": ("kl", "")}[kind]
+    before, behind = _NAMED[kind]
     name = f"fit-{before}{number[1]}{number[2]}{behind}"
     return Target(kind, float(number[1]) * units[number[2]], None, name, container)

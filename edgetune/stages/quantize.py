@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from edgetune.errors import InputError
 from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, find_architecture
 from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
 from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
+from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
+from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -35,10 +38,10 @@ from edgetune.quantize.plan import (
     write_plan,
     write_trained,
 )
-from edgetune.quantize.target import Target, parse_target
+from edgetune.quantize.target import MEASURED, Target, parse_target
 from edgetune.quantize.train import order_rows, train_on_grid
 from edgetune.quantize.types import GGUF
-from edgetune.recipe import Sections
+from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
 IMATRIX = "imatrix.gguf"
@@ -63,6 +66,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     wants_text = section.imatrix or bool(asked)
     texts = choose_texts(sections, model, log) if wants_text else Texts([], [], [])
     path = out / IMATRIX
+    trials = _make_trials(sections, asked, texts, out)
     loaded = load_model(ModelRef(model)) if wants_text else None
     energy = measure_inputs(loaded, texts.calibration, log) if section.imatrix else None
     if energy is not None:
@@ -75,7 +79,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     fallbacks: list[dict[str, str]] = []
     fits, trained = Fits(), []
     if (section.gguf or targets) and not refused:
-        source = _convert(model, out, bool(targets))
+        source = _convert(model, out, targets)
         types, fallbacks = plan_gguf(source.path, section.gguf, importance)
 
         # 3. The types of files that have a budget, by search; their weights, by training.
@@ -85,6 +89,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
                 loaded, source, found[:2], energy, importance, texts.calibration,
                 section.search_tokens, GGUF.trainable if section.train else GGUF.names, targets,
                 out / "scratch", sections.seed, log,
+                trials.run_by(partial(gguf_writer, source, importance, loaded), ".gguf"),
             )  # fmt: skip
             types |= fits.types
         if section.train and fits.types:
@@ -99,7 +104,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     refused_onnx = check_onnx_support(model) if onnx_targets else []
     onnx_fits = Fits()
     if onnx_targets and not refused_onnx:
-        onnx_fits = _fit_onnx(sections, model, loaded, importance, texts, onnx_targets, out, log)
+        onnx_fits = _fit_onnx(
+            sections, model, loaded, importance, texts, onnx_targets, trials, out, log
+        )
         if section.train:
             trained += _train(sections, model, "onnx", onnx_fits, texts, dict, out, log)
 
@@ -161,11 +168,28 @@ def _say(plan: Plan, weighed: int, log: Log) -> None:
             log.warn(f"{scheme}: {count} tensors have rows that its types cannot hold")
 
 
-def _convert(model: Path, out: Path, searched: bool) -> GgufFile:
+def _make_trials(sections: Sections, asked: list[Target], texts: Texts, out: Path) -> Trials:
+    """Return what runs files, as bench would, where a target is memory or time."""
+    folder = out / "scratch" / "trials"
+    if not any(target.kind in MEASURED for target in asked):
+        return Trials(folder, Requests(), [])
+    requests = sections.requests
+    prompt = make_latency_prompt(texts.calibration, requests, sections.data.max_length)
+    return Trials(folder, requests, prompt)
+
+
+def _copies(targets: list[Target]) -> int:
+    """How often the 16-bit model has to fit on the disk: its choices, files to try them."""
+    if not targets:
+        return 2
+    return 14 if any(target.kind in MEASURED for target in targets) else 8
+
+
+def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     """Return the model as an F32 file in scratch, made once."""
     source = out / "scratch" / "F32.gguf"
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    require_room(out, (8 if searched else 2) * weights, "the model in float32 and its choices")
+    require_room(out, _copies(targets) * weights, "the model in float32 and its choices")
     if not source.exists():
         part = source.with_suffix(".part")
         convert_gguf(model, part, GgufHeader("plan"))
@@ -184,12 +208,12 @@ def _refuse_training(train: bool, targets: list[Target]) -> None:
 
 def _fit_onnx(
     sections: Sections, model: Path, loaded: Any, importance: dict[str, Any], texts: Texts,
-    targets: list[Target], out: Path, log: Log,
+    targets: list[Target], trials: Trials, out: Path, log: Log,
 ) -> Fits:  # fmt: skip
     """Search the types of the graph that export will write."""
     source = out / "scratch" / "fp32"
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    require_room(out, 8 * weights, "the ONNX graph in float32 and its choices")
+    require_room(out, _copies(targets) * weights, "the ONNX graph in float32 and its choices")
     if not source.exists():
         part = source.with_name("unfinished-fp32")
         shutil.rmtree(part, ignore_errors=True)
@@ -203,6 +227,7 @@ def _fit_onnx(
         loaded, load_matrices(source), overhead, lambda name: find_importance(name, importance),
         (HEAD, EMBEDDING), texts.calibration, sections.quantize.search_tokens, targets,
         out / "scratch", sections.seed, log,
+        trials.run_by(partial(onnx_writer, source, model, importance)),
     )  # fmt: skip
 
 

@@ -1,0 +1,242 @@
+"""From a budget of memory or time to the types of a file: real files, run on this machine.
+
+Neither grows with a file's bytes alone. llama.cpp copies Q4_0, Q4_K, IQ4_NL and Q2_K into another
+order as it loads them (AVX-512: the embedded base takes 80.6 MB in Q4_K, 78.2 in Q6_K, which is
+2.5 MB longer), and decodes IQ3_S at half the speed of Q4_K. So each type gets a price, from one
+file that has it everywhere; the least harmful mix for a sum of prices is chosen exactly; and that
+sum is bisected by running the mixes. Prices only propose: what was measured decides.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from edgetune.errors import GateFailed
+from edgetune.log import Log, bytes_text
+from edgetune.measure.footprint import Footprint
+from edgetune.quantize.assign import Option, assign_types
+from edgetune.quantize.search import Found, Prices, Search
+from edgetune.quantize.target import MEASURED, Target
+
+#: (types of every tensor of some files, how often) to what each file took, a run each.
+Measure = Callable[[Sequence[Mapping[str, str]], int], list[list[Footprint]]]
+
+PRICE_RUNS = 2  # of each type's own file, there and back, so that a slow drift cancels
+BISECTIONS = 6  # of the sum of prices
+TRIAL_RUNS = {"ram": 1, "tpot": 3}  # of each mix; a peak differs by 0.1 % from run to run
+FINALISTS = 3  # measured again, by turns, before one is picked
+FINAL_RUNS = 3
+NEAR = 1.1  # over the budget, up to which a mix may yet meet it when measured again
+#: The pick keeps a little more memory free than peaks differ by, so that it meets its budget again.
+ROOM = {"ram": 0.9975, "tpot": 1.0}
+
+
+@dataclass
+class Trial:
+    """A mix of types that was written and run.
+
+    Attributes:
+        found: its types and harm.
+        cost: bytes or nanoseconds as first measured.
+        runs: what was measured last.
+    """
+
+    found: Found
+    cost: int
+    runs: list[Footprint] = field(default_factory=list)
+
+
+class Device:
+    """This machine, asked what files take.
+
+    Args:
+        search: its harms estimated.
+        fixed: types of the tensors that are not searched.
+        measure: writes files and runs them.
+        log: where bars go.
+    """
+
+    def __init__(
+        self, search: Search, fixed: Mapping[str, str], measure: Measure, log: Log
+    ) -> None:
+        self._search, self._fixed, self._measure, self._log = search, fixed, measure, log
+
+    @cached_property
+    def uniform(self) -> dict[str, list[Footprint]]:
+        """What a file takes that has one type wherever rows hold it, and the smallest elsewhere."""
+        mixes = self._uniform_mixes
+        self._log.say(f"running {len(mixes)} files, one a type, for what each type takes here")
+        runs = self._measure([{**self._fixed, **mix} for mix in mixes.values()], PRICE_RUNS)
+        return dict(zip(mixes, runs, strict=True))
+
+    @property
+    def _uniform_mixes(self) -> dict[str, dict[str, str]]:
+        harms, size = self._search.harms, self._search.candidates.size
+        kinds = dict.fromkeys(kind for several in harms.values() for kind in several)
+        least = {
+            name: min(several, key=lambda kind, name=name: size(name, kind))
+            for name, several in harms.items()
+        }
+        return {
+            kind: {name: kind if kind in harms[name] else least[name] for name in harms}
+            for kind in kinds
+        }
+
+    def prices(self, kind: str) -> Prices:
+        """Return what each type of a tensor costs: bytes of memory or nanoseconds a token.
+
+        A tensor's share of a price is its share of the weights, so a sum of prices is what a file
+        of these types is expected to take. A table that is only looked up costs less than that.
+        """
+        mixes, counts = self._uniform_mixes, self._search.candidates.counts
+        total = sum(counts[name] for name in self._search.harms)
+        shares = np.array(
+            [
+                [sum(counts[n] for n, one in mix.items() if one == each) / total for each in mixes]
+                for mix in mixes.values()
+            ]
+        )
+        costs = [cost_of(kind, self.uniform[each]) for each in mixes]
+        whole = dict(zip(mixes, np.linalg.lstsq(shares, costs)[0].clip(min=0), strict=True))
+        return {
+            name: {each: round(whole[each] * counts[name] / total) for each in several}
+            for name, several in self._search.harms.items()
+        }
+
+    def meet(self, target: Target, known: Mapping[str, Found]) -> tuple[Found, dict[str, Any]]:
+        """Return the least harmful mix found whose file meets a target, and what it takes.
+
+        Args:
+            target: one of :data:`~edgetune.quantize.target.MEASURED`.
+            known: mixes that were measured for harm.
+
+        Raises:
+            GateFailed: no file meets it; the message says by how much.
+        """
+        assert target.kind in MEASURED
+        assert target.value is not None
+        limit = target.value * (1 if target.kind == "ram" else 1e9)
+        prices = self.prices(target.kind)
+        options = self._search.options(prices)
+        low = sum(min(one.bytes for one in several) for several in options.values())
+        high = sum(max(one.bytes for one in several) for several in options.values())
+        tried: dict[str, Trial] = {}
+        if self._try(_types(assign_types(options, high)), target.kind, tried).cost > limit:
+            smallest = self._try(_types(assign_types(options, low)), target.kind, tried)
+            if smallest.cost > limit:
+                raise _failure(target, limit, smallest)
+            self._bisect(options, low, high, limit, target.kind, tried)
+            self._exchange(prices, limit, target.kind, tried, known)
+        trial = self._confirm(target, limit, list(tried.values()))
+        return trial.found, _describe(target, trial, len(tried))
+
+    def _try(self, types: Mapping[str, str], kind: str, tried: dict[str, Trial]) -> Trial:
+        key = " ".join(f"{name}={one}" for name, one in sorted(types.items()))
+        if key not in tried:
+            (runs,) = self._measure([{**self._fixed, **types}], TRIAL_RUNS[kind])
+            tried[key] = Trial(self._search.measure(types), cost_of(kind, runs), runs)
+        return tried[key]
+
+    def _bisect(
+        self, options: Mapping[str, Sequence[Option]], low: int, high: int, limit: float,
+        kind: str, tried: dict[str, Trial],
+    ) -> None:  # fmt: skip
+        """Try sums of prices until what is tried takes what is allowed."""
+        with self._log.progress("trial files", BISECTIONS) as bar:
+            for _ in range(BISECTIONS):
+                middle = (low + high) // 2
+                trial = self._try(_types(assign_types(options, middle)), kind, tried)
+                if trial.cost <= limit:
+                    low = middle
+                else:
+                    high = middle
+                bar.update(1, now=_text(kind, trial.cost))
+
+    def _exchange(
+        self, prices: Prices, limit: float, kind: str, tried: dict[str, Trial],
+        known: Mapping[str, Found],
+    ) -> None:  # fmt: skip
+        """Try what measured exchanges make of the best mix that meets the budget, at its price."""
+
+        def price(types: Mapping[str, str]) -> int:
+            return sum(prices[name][one] for name, one in types.items())
+
+        meeting = [trial.found for trial in tried.values() if trial.cost <= limit]
+        best = min(meeting, key=lambda found: found.kl_measured)
+        spent = price(best.types)
+        rivals = [best, *(one for one in known.values() if price(one.types) <= spent)]
+        start = min(rivals, key=lambda found: found.kl_measured)
+        refined = self._search.best_for_bytes(spent, start.types, prices)
+        self._try(refined.types, kind, tried)
+
+    def _confirm(self, target: Target, limit: float, trials: Sequence[Trial]) -> Trial:
+        """Return the least harmful trial that meets the budget when run again beside its rivals."""
+        near = [trial for trial in trials if trial.cost <= NEAR * limit]
+        ranked = sorted(near, key=lambda trial: trial.found.kl_measured)
+        for first in range(0, len(ranked), FINALISTS):
+            some = ranked[first : first + FINALISTS]
+            mixes = [{**self._fixed, **trial.found.types} for trial in some]
+            for trial, runs in zip(some, self._measure(mixes, FINAL_RUNS), strict=True):
+                trial.runs = runs
+            for trial in some:
+                if cost_of(target.kind, trial.runs) <= ROOM[target.kind] * limit:
+                    return trial
+        raise _failure(target, limit, min(trials, key=lambda trial: trial.cost))
+
+
+def cost_of(kind: str, runs: Sequence[Footprint]) -> int:
+    """Return the largest peak of some runs in bytes, or their median time a token in ns."""
+    if kind == "ram":
+        return max(run.peak_rss_bytes for run in runs)
+    return round(1e6 * statistics.median(run.tpot_ms for run in runs))
+
+
+def _types(chosen: Mapping[str, Option]) -> dict[str, str]:
+    return {name: option.type for name, option in chosen.items()}
+
+
+def _text(kind: str, cost: float) -> str:
+    return bytes_text(cost) if kind == "ram" else f"{cost / 1e6:.3g} ms"
+
+
+def _describe(target: Target, trial: Trial, tried: int) -> dict[str, Any]:
+    return {
+        "target": target.kind,
+        "peak_rss_bytes": cost_of("ram", trial.runs),
+        "before_rss_bytes": max(run.before_rss_bytes for run in trial.runs),
+        "tpot_ms": cost_of("tpot", trial.runs) / 1e6,
+        "runs": len(trial.runs),
+        "trial_files": tried,
+        "runtime": trial.runs[0].runtime,
+        "threads": trial.runs[0].threads,
+    }
+
+
+def describe_taken(taken: Mapping[str, Any]) -> str:
+    """Return what a log line says of the facts of :meth:`Device.meet`; nothing of none."""
+    if not taken:
+        return ""
+    return (
+        f"; takes {bytes_text(taken['peak_rss_bytes'])} of memory and {taken['tpot_ms']:.3g} ms a "
+        f"token in {taken['runtime']} (threads: {taken['threads']}, runs: {taken['runs']})"
+    )
+
+
+def _failure(target: Target, limit: float, trial: Trial) -> GateFailed:
+    cost = cost_of(target.kind, trial.runs)
+    before = max(run.before_rss_bytes for run in trial.runs)
+    least, hint = "fastest", "more bench.threads"
+    if target.kind == "ram":
+        least, hint = "smallest", f"{bytes_text(before)} are in use before a file is opened"
+    return GateFailed(
+        f"the {least} file possible takes {_text(target.kind, cost)}, "
+        f"{_text(target.kind, cost - limit)} more than the target",
+        where=f"quantize.target: {target.name}",
+        hint=f"a smaller student (distill.student.layers, mlp or hidden); {hint}",
+    )
