@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
 ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
@@ -201,6 +201,13 @@ class GridSection(Optimization):
     batch_size: Count = Field(16, description="sequences a forward pass")
 
 
+class AutoRoundSection(Section):
+    """AutoRound's signed gradient descent on the rounding of each decoder layer."""
+
+    iterations: Count = Field(200, description="steps a decoder layer")
+    batch_size: Count = Field(8, description="calibration rows a step")
+
+
 class QuantizeSection(Section):
     """Decide the type of every tensor."""
 
@@ -214,13 +221,31 @@ class QuantizeSection(Section):
         "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
         "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
     )
-    train: bool = Field(
-        False, description="train the weights of the targets' files on the grid of their types"
+    method: Literal["ggml", "autoround", "grid"] = Field(
+        "ggml",
+        description="who decides the codes of the targets' files: ggml rounds; autoround is "
+        "AutoRound, for matrices in Q4_0, Q5_0 and Q8_0; grid trains the weights on the grid of "
+        "their types",
     )
+    train: bool = Field(False, description="true: the same as method: grid")
     grid: GridSection = Field(default_factory=GridSection)
+    autoround: AutoRoundSection = Field(default_factory=AutoRoundSection)
     search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
     imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
     calibration_rows: Count = Field(256, description="train rows the importance matrix is made of")
+
+    @property
+    def decider(self) -> Literal["ggml", "autoround", "grid"]:
+        """Who decides the codes: ``method``, or what ``train`` says."""
+        return "grid" if self.train else self.method
+
+    @model_validator(mode="after")
+    def _refuse_two_deciders(self) -> QuantizeSection:
+        if self.train and self.method == "autoround":
+            raise ValueError(
+                "train: true and method: autoround both decide the codes; leave out one of them"
+            )
+        return self
 
 
 class ExportSection(Section):

@@ -97,6 +97,8 @@ def check_tree(tree: dict[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":  # of a section as a whole, in our own words
+            raise InputError(str(first["ctx"]["error"]), where=f"{where}:{key}") from error
         given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
         raise InputError(f"{first['msg']}{given}", where=f"{where}:{key}") from error
 

@@ -90,6 +90,19 @@ def test_set_wins_over_flags_and_file_and_origins_say_so(recipe_path: Path) -> N
     assert Recipe.model_validate(yaml.safe_load(text)) == recipe
 
 
+def test_one_place_decides_the_codes(recipe_path: Path) -> None:
+    for settings, decider in (
+        ([], "ggml"), (["quantize.train=true"], "grid"), (["quantize.method=grid"], "grid"),
+        (["quantize.method=autoround"], "autoround"),
+        (["quantize.method=grid", "quantize.train=true"], "grid"),
+    ):  # fmt: skip
+        recipe, _ = load_recipe(recipe_path, ["quantize.imatrix=true", *settings])
+        assert recipe.quantize is not None and recipe.quantize.decider == decider
+    with pytest.raises(InputError, match="train: true and method: autoround both decide") as caught:
+        load_recipe(recipe_path, ["quantize.method=autoround", "quantize.train=true"])
+    assert "given" not in str(caught.value) and "quantize" in caught.value.where
+
+
 def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:
     recipe, _ = load_recipe(recipe_path)
     sections = Sections(recipe, ("tune",))

@@ -24,7 +24,12 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
 @click.option(
     "--train/--no-train",
     default=None,
-    help="Train the weights of the targets' files on the grid of their types.",
+    help="Train the weights of the targets' files on the grid of their types: --method grid.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["ggml", "autoround", "grid"]),
+    help="Who decides the codes of the targets' files: ggml's rounding, AutoRound, or training.",
 )
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the plan.")

@@ -55,10 +55,11 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
     if len(free) < len(rows.train):
         log.warn(f"{len(rows.train) - len(free)} train rows judge too: not calibrated on")
     seen = section.grid.max_steps * section.grid.batch_size * section.grid.gradient_accumulation
+    trains = section.decider == "grid"
     chosen = {
         "calibration": choose_rows(free, section.calibration_rows, sections.seed),
-        "training": choose_rows(free, seen, sections.seed) if section.train else [],
-        "judged": rows.validation[:JUDGED_ROWS] if section.train else [],
+        "training": choose_rows(free, seen, sections.seed) if trains else [],
+        "judged": rows.validation[:JUDGED_ROWS] if section.decider != "ggml" else [],
     }
     return Texts(
         **{name: [encoder.encode(row).ids for row in some] for name, some in chosen.items()}

@@ -19,6 +19,7 @@ from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.autoround import AUTOROUND_BITS, round_with_autoround
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
@@ -45,21 +46,23 @@ from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
 IMATRIX = "imatrix.gguf"
+#: What a matrix of a searched GGUF file may become, by who decides its codes.
+_FILE_TYPES = {"ggml": GGUF.names, "grid": GGUF.trainable, "autoround": tuple(AUTOROUND_BITS)}
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
     """Decide what export writes: a fixed mix of types a scheme, a searched one a target.
 
     Writes:
-        ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; with ``train``
-        ``trained/<file>.safetensors``, the bytes of its tensors.
+        ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; where
+        ``method`` is not ggml ``trained/<file>.safetensors``, the bytes of its tensors.
     """
     section = sections.quantize
     model = inputs["merge"].model_folder
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
-    _refuse_training(section.train, asked)
+    _refuse_deciding(section.decider, targets, onnx_targets)
     (out / "metrics.jsonl").unlink(missing_ok=True)
 
     # 1. The importance matrix, from rows the model was trained on and is not judged on.
@@ -87,18 +90,18 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         if targets and found is not None:
             fits = fit_targets(
                 loaded, source, found[:2], energy, importance, texts.calibration,
-                section.search_tokens, GGUF.trainable if section.train else GGUF.names, targets,
+                section.search_tokens, _FILE_TYPES[section.decider], targets,
                 out / "scratch", sections.seed, log,
                 trials.run_by(partial(gguf_writer, source, importance, loaded), ".gguf"),
             )  # fmt: skip
             types |= fits.types
-        if section.train and fits.types:
+        if section.decider != "ggml" and fits.types:
 
             def in_file_order(raw: Mapping[str, Any], fits: Fits = fits) -> dict[str, Any]:
                 assert fits.candidates is not None
                 return order_rows(raw, source, fits.candidates, loaded)
 
-            trained += _train(sections, model, "gguf", fits, texts, in_file_order, out, log)
+            trained += _decide(sections, model, "gguf", fits, texts, in_file_order, out, log)
 
     # 4. The same for ONNX graphs, whose runtime has types of its own.
     refused_onnx = check_onnx_support(model) if onnx_targets else []
@@ -107,8 +110,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         onnx_fits = _fit_onnx(
             sections, model, loaded, importance, texts, onnx_targets, trials, out, log
         )
-        if section.train:
-            trained += _train(sections, model, "onnx", onnx_fits, texts, dict, out, log)
+        if section.decider == "grid":
+            trained += _decide(sections, model, "onnx", onnx_fits, texts, dict, out, log)
 
     for target in asked:
         if target.name not in fits.types | onnx_fits.types:
@@ -197,12 +200,22 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     return open_gguf(source)
 
 
-def _refuse_training(train: bool, targets: list[Target]) -> None:
-    if train and not targets:
+def _refuse_deciding(decider: str, targets: list[Target], onnx_targets: list[Target]) -> None:
+    """What is not plain rounding is for the files of targets."""
+    if decider == "ggml":
+        return
+    what = {"grid": "be trained on its grid", "autoround": "be rounded by AutoRound"}[decider]
+    if not targets and not onnx_targets:
         raise InputError(
-            "there is no file whose weights could be trained on its grid",
-            where="quantize.train",
-            hint="name a quantize.target, such as bytes=Q4_K_M",
+            f"there is no file whose weights could {what}",
+            where="quantize.method",
+            hint="name a quantize.target, such as bits=5",
+        )
+    if decider == "autoround" and onnx_targets:
+        raise InputError(
+            "weights of ONNX files are not rounded by AutoRound",
+            where=f"quantize.target: {onnx_targets[0].name}",
+            hint="set quantize.method: grid or ggml, or leave out the targets with onnx:",
         )
 
 
@@ -231,20 +244,31 @@ def _fit_onnx(
     )  # fmt: skip
 
 
-def _train(
+def _decide(
     sections: Sections, model: Path, kind: str, fits: Fits, texts: Texts,
     in_file_order: Callable[[Mapping[str, Any]], dict[str, Any]], out: Path, log: Log,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Train each searched file's weights on its grid; return what that changed."""
+    """Train each searched file's weights on its grid, or have AutoRound round them.
+
+    Returns:
+        What that changed, a file each.
+    """
+    section, seed = sections.quantize, sections.seed
     assert fits.candidates is not None
     found = []
     for name, types in fits.types.items():
         own = {tensor: each for tensor, each in types.items() if tensor in fits.candidates.weights}
         file = f"{name}.{kind}"
-        raw, facts = train_on_grid(
-            model, fits.candidates, own, texts.training, texts.judged, sections.quantize.grid,
-            sections.seed, out, file, log,
-        )  # fmt: skip
+        if section.decider == "autoround":
+            raw, facts = round_with_autoround(
+                model, fits.candidates, own, texts.calibration, texts.judged, section.autoround,
+                seed, file, log,
+            )  # fmt: skip
+        else:
+            raw, facts = train_on_grid(
+                model, fits.candidates, own, texts.training, texts.judged, section.grid, seed, out,
+                file, log,
+            )  # fmt: skip
         write_trained(out, file, in_file_order(raw))
         found.append({"name": name, "format": kind, **facts})
     return found

@@ -123,6 +123,28 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     assert file["checks"]["kl_divergence"] < stock["checks"]["kl_divergence"]
 
 
+def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path) -> None:
+    """Search among its types, AutoRound, export: the file has its bytes, and they are closer."""
+    from gguf import GGUFReader
+
+    settings = {
+        "gguf": [], "onnx": [], "target": ["bits=4.6"], "method": "autoround",
+        "calibration_rows": 34, "search_tokens": 128,
+        "autoround": {"iterations": 60, "batch_size": 4},
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    (found,) = plan.facts["trained"]
+    assert found["method"] == "autoround" and found["kept"], found
+    assert set(read_plan(plan.path).gguf["fit-4.6bpw"].values()) <= {"F32", "Q4_0", "Q5_0", "Q8_0"}
+    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-4.6bpw.gguf"]
+    wanted = read_trained(plan.path, "fit-4.6bpw.gguf")
+    tensors = GGUFReader(tmp_path / "files" / file["path"]).tensors
+    held = {tensor.name: tensor.data.tobytes() for tensor in tensors}
+    assert len(wanted) == 8 and all(held[name] == raw.tobytes() for name, raw in wanted.items())
+
+
 def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) -> dict[str, Any]:
     out.mkdir()
     sections = Sections(recipe, ("name", "data", "quantize", "export"))
@@ -165,6 +187,9 @@ def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_p
     with pytest.raises(GateFailed, match=r"smallest file possible has .*") as caught:
         quantized(recipe, merged, tmp_path / "plan")
     assert caught.value.exit_code == 3
+    rounded = make_recipe(device_rows, quantize={**settings, "method": "autoround"})
+    with pytest.raises(InputError, match="not rounded by AutoRound"):
+        quantized(rounded, merged, tmp_path / "rounded")
 
 
 def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path) -> None:
@@ -258,5 +283,9 @@ def test_training_without_a_target_is_no_silent_wish(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
     recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": [], "train": True})
+    merged = merge(tiny_model, recipe, tmp_path / "merge")
     with pytest.raises(InputError, match=r"no file whose weights could be trained"):
-        quantized(recipe, merge(tiny_model, recipe, tmp_path / "merge"), tmp_path / "plan")
+        quantized(recipe, merged, tmp_path / "plan")
+    recipe = make_recipe(device_rows, quantize={"gguf": ["Q4_0"], "method": "autoround"})
+    with pytest.raises(InputError, match=r"no file whose weights could be rounded by AutoRound"):
+        quantized(recipe, merged, tmp_path / "plan2")

@@ -1,0 +1,249 @@
+"""Codes and scales by AutoRound's signed gradient descent (Cheng et al. 2023, arXiv 2309.05516).
+
+A decoder layer at a time, each matrix gets the rounding offsets and scales with which the layer's
+output on calibration rows moves least. The result is taken as it stands: AutoRound's symmetric
+integers in blocks of 32 are float16 scales times whole numbers, which is what Q4_0, Q5_0 and Q8_0
+hold, so nothing is rounded a second time (checked for every matrix).
+
+What auto-round 0.14.2 can do and no file can hold without a second rounding: its ``gguf:q*_k``
+schemes keep the scales of superblocks in float32, where K-quants have float16; its blocks with a
+float minimum likewise, where Q4_1 and Q5_1 have a float16 one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.log import Log
+from edgetune.models.hardware import choose_device
+from edgetune.models.layers import find_layers
+from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.quantize.ggml import dequantize_tensor
+from edgetune.quantize.grid import GRIDS
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.search import Candidates
+from edgetune.quantize.weights import Weight
+from edgetune.recipe import AutoRoundSection
+
+#: ggml types that hold AutoRound's result exactly, with their bits; blocks of 32, no minimum.
+AUTOROUND_BITS = {"Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
+BLOCK = 32
+_KEPT = {"bits": 16, "act_bits": 16, "data_type": "float"}
+
+
+def round_with_autoround(
+    model: Path, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
+    judged: Sequence[Sequence[int]], section: AutoRoundSection, seed: int, name: str, log: Log,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
+    """Return each tensor's bytes as AutoRound decides them, in the model's row order, and facts.
+
+    What is in no decoder layer (embedding, head), or has another type, keeps ggml's rounding. All
+    bytes are ggml's where AutoRound did not help on ``judged``.
+
+    Args:
+        model: the merged folder.
+        candidates: its matrices, and their bytes in every type.
+        types: tensor name to type.
+        rows: token ids to calibrate on.
+        judged: token ids to compare on; none of them in ``rows``.
+        section: iterations and batch.
+        seed: of the batches.
+        name: of the file.
+        log: where it is said what that did.
+
+    Raises:
+        Unsupported: no matrix of a layer has a type that AutoRound's result fits.
+        EdgetuneError: AutoRound fails, or its result does not lie on the type's grid.
+    """
+    plain = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
+    loaded = load_model(ModelRef(model))
+    chosen = find_roundable(loaded, candidates.weights, types)
+    if not chosen:
+        raise Unsupported(
+            "AutoRound has nothing to decide: no matrix of a layer is " + ", ".join(AUTOROUND_BITS),
+            where=f"quantize.method: {name}",
+        )
+    log.say(f"{name}: AutoRound, {len(chosen)} matrices, {section.iterations} iterations a layer")
+    raw = plain | decide_codes(loaded, load_tokenizer(model), chosen, types, rows, section, seed)
+    del loaded
+    gc.collect()
+    meter = HarmMeter(load_model(ModelRef(model)), judged, sum(map(len, judged)))
+    before, after = (meter.measure(_values(candidates, each, types)) for each in (plain, raw))
+    log.say(f"{name}: AutoRound, KL {before:.3g} → {after:.3g} on held-out rows")
+    facts = {
+        "method": "autoround", "matrices": len(chosen), "kl_rounded": before,
+        "kl_trained": after, "kept": after < before, "steps": section.iterations,
+        "positions": meter.positions,
+    }  # fmt: skip
+    return (raw if after < before else plain), facts
+
+
+def find_roundable(
+    model: Any, weights: Mapping[str, Weight], types: Mapping[str, str]
+) -> dict[str, Weight]:
+    """Return module name to weight for what AutoRound decides: linear layers within blocks."""
+    inside = {id(module) for layer in find_layers(model) for module in layer.modules()}
+    modules = dict(model.named_modules())
+    found = {}
+    for tensor, kind in types.items():
+        module = weights[tensor].parameter.removesuffix(".weight")
+        if kind in AUTOROUND_BITS and id(modules.get(module)) in inside:
+            found[module] = weights[tensor]
+    return found
+
+
+def layer_config(kind: str) -> dict[str, Any]:
+    """Return AutoRound's settings of a matrix that is to be of a ggml type."""
+    return {"bits": AUTOROUND_BITS[kind], "group_size": BLOCK, "sym": True, "data_type": "int"}
+
+
+def decide_codes(
+    model: Any, tokenizer: Any, chosen: Mapping[str, Weight], types: Mapping[str, str],
+    rows: Sequence[Sequence[int]], section: AutoRoundSection, seed: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return the bytes of the tensors that AutoRound decides, rows in the model's own order.
+
+    Args:
+        model: in torch, float32; it has the rounded weights afterwards.
+        tokenizer: its own; asked for, and not used for rows that are token ids.
+        chosen: module name to its weight.
+        types: tensor name to one of :data:`AUTOROUND_BITS`.
+        rows: token ids to calibrate on.
+        section: iterations and batch.
+        seed: of the batches.
+
+    Raises:
+        EdgetuneError: AutoRound fails, or its result does not lie on the type's grid.
+    """
+    config = {module: layer_config(types[weight.tensor]) for module, weight in chosen.items()}
+    rounded = _run(model, tokenizer, config, rows, section, seed)
+    return {
+        weight.tensor: _pack(rounded.get_submodule(module), weight, types[weight.tensor])
+        for module, weight in chosen.items()
+    }
+
+
+def _run(
+    model: Any, tokenizer: Any, config: Mapping[str, Any], rows: Sequence[Sequence[int]],
+    section: AutoRoundSection, seed: int,
+) -> Any:  # fmt: skip
+    """Return the model with its matrices rounded, their scales beside them."""
+    batches = list(_pad(rows))
+    linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    others = dict.fromkeys(linear - set(config), _KEPT)
+    with _quiet() as said:
+        try:
+            from auto_round import AutoRound
+
+            worker = AutoRound(
+                model,
+                tokenizer=tokenizer,
+                scheme={**layer_config("Q4_0"), "act_bits": 16},
+                layer_config={**config, **others},
+                dataset=batches,
+                iters=section.iterations,
+                batch_size=section.batch_size,
+                nsamples=len(batches),
+                seqlen=int(batches[0]["input_ids"].shape[-1]),
+                seed=seed,
+                device_map=choose_device("auto"),
+                scale_dtype="fp16",  # as the file holds them
+                amp=False,  # weights, and what they are compared in, stay float32
+                low_cpu_mem_usage=False,  # nothing is offloaded to the working directory
+            )
+            rounded, _ = worker.quantize()
+        except (Exception, SystemExit) as error:  # it exits where rows do not suit it
+            last = said.getvalue().strip().splitlines()[-1:]
+            raise EdgetuneError(
+                f"AutoRound fails: {type(error).__name__}: {error}",
+                where="quantize.method",
+                hint=" ".join(["the last it said:", *last]) if last else "quantize.method: ggml",
+            ) from error
+    return rounded
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield each row of token ids as AutoRound takes it: [1, T], filled up to one length.
+
+    It stacks rows, and masks the last column of all of them: that is filling too.
+    """
+    length = max(map(len, rows)) + 1
+    for row in rows:
+        ids = torch.zeros(1, length, dtype=torch.long)
+        mask = torch.zeros(1, length, dtype=torch.long)
+        ids[0, : len(row)], mask[0, : len(row)] = torch.tensor(list(row)), 1
+        yield {"input_ids": ids, "attention_mask": mask}
+
+
+def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
+    """Return a rounded matrix as ggml's bytes, uint8 [R, row bytes].
+
+    Raises:
+        EdgetuneError: the bytes would not be the matrix.
+    """
+    values = module.weight.detach().float().cpu()
+    values_RC = np.ascontiguousarray((values.T if weight.transposed else values).numpy())
+    raw = pack_symmetric(values_RC, module.scale.detach().cpu().numpy(), kind)
+    if not np.array_equal(dequantize_tensor(raw, kind), values_RC):
+        raise EdgetuneError(
+            f"AutoRound's weights do not lie on the grid of {kind}",
+            where=weight.tensor,
+            hint="auto-round 0.14.2 is what edgetune is made for; quantize.method: ggml",
+        )
+    return raw
+
+
+def pack_symmetric(values_RC: np.ndarray, scales: np.ndarray, kind: str) -> np.ndarray:
+    """Return rows of Q4_0, Q5_0 or Q8_0: values that are scale x whole number, put into bytes.
+
+    Args:
+        values_RC: float32.
+        scales: float16, R · C/32 of them, row by row.
+        kind: one of :data:`AUTOROUND_BITS`.
+    """
+    grid = GRIDS[kind]
+    rows, columns = values_RC.shape
+    scales_RB1 = np.ascontiguousarray(scales.astype(np.float16).reshape(rows, -1, 1))
+    divisor_RB1 = np.where(scales_RB1 == 0, np.float32(1), scales_RB1.astype(np.float32))
+    codes_RBW = np.rint(values_RC.reshape(rows, -1, BLOCK) / divisor_RB1) + grid.zero
+    raw = np.zeros((rows, columns // BLOCK, grid.block[1]), np.uint8)
+    raw[..., :2] = scales_RB1.view(np.uint8)  # each of these types begins with its scale
+    return grid.put_together(raw.reshape(rows, -1), codes_RBW.reshape(rows, columns))
+
+
+def _values(
+    candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
+) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, rows in raw.items():
+        made |= candidates.weights[name].as_parameters(dequantize_tensor(rows, types[name]))
+    return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Keep AutoRound's bars and hundreds of lines from the terminal; yield what was said."""
+    said = io.StringIO()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield said
+    finally:
+        logging.disable(before)

@@ -1,0 +1,134 @@
+"""AutoRound's codes: what it says it computed with is what the bytes hold, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.export.gguf import GgufHeader, convert_gguf
+from edgetune.log import Log
+from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.ref import ModelRef
+from edgetune.quantize import autoround
+from edgetune.quantize.autoround import (
+    AUTOROUND_BITS,
+    decide_codes,
+    find_roundable,
+    pack_symmetric,
+    round_with_autoround,
+)
+from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.search import Candidates
+from edgetune.quantize.weights import find_weights
+from edgetune.recipe import AutoRoundSection
+from edgetune.runtimes.gguf_header import open_gguf
+from tests.conftest import make_model
+
+QUIET = Log(None, quiet=True)
+ROWS = [[(7 * n + 3 * t * t) % 290 + 5 for t in range(60 + n % 5)] for n in range(32)]
+JUDGED = [[(11 * n + 5 * t * t) % 290 + 5 for t in range(16)] for n in range(6)]
+SECTION = AutoRoundSection(iterations=12, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("rounded") / "model")
+
+
+def candidates_of(folder: Path, scratch: Path) -> Candidates:
+    convert_gguf(folder, scratch / "F32.gguf", GgufHeader("tiny"))
+    source, model = open_gguf(scratch / "F32.gguf"), load_model(ModelRef(folder))
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    found = Candidates(model, find_weights(model, "llama", 2, shapes), scratch / "candidates")
+    found.make((*AUTOROUND_BITS, "Q4_1"), QUIET)
+    return found
+
+
+@pytest.mark.parametrize("kind", AUTOROUND_BITS)
+def test_packs_scales_and_codes_as_ggml_does(kind: str) -> None:
+    values = np.random.default_rng(0).normal(size=(6, 96)).astype(np.float32)
+    values[2, 32:64] = 0
+    raw = quantize_tensor(values, kind, None, "tensor")
+    scales = raw.reshape(6, 3, -1)[..., :2].copy().view(np.float16)
+    assert np.array_equal(pack_symmetric(dequantize_tensor(raw, kind), scales, kind), raw)
+
+
+def test_the_bytes_are_what_autoround_computed_with(folder: Path, tmp_path: Path) -> None:
+    """Every matrix, in three types: the model that AutoRound leaves, and the bytes read again."""
+    candidates = candidates_of(folder, tmp_path)
+    kinds = [*AUTOROUND_BITS, "Q4_0"]
+    types = {name: kinds[n % len(kinds)] for n, name in enumerate(candidates.weights)}
+    types["blk.1.ffn_up.weight"] = "Q4_1"  # a float minimum: stays ggml's
+    found = []
+    for _ in range(2):
+        model = load_model(ModelRef(folder))
+        chosen = find_roundable(model, candidates.weights, types)
+        tokenizer = load_tokenizer(folder)
+        raw = decide_codes(model, tokenizer, chosen, types, ROWS, SECTION, 0)
+        assert set(raw) == set(types) - {"token_embd.weight", "blk.1.ffn_up.weight"}
+        for name, rows in raw.items():
+            values = dequantize_tensor(rows, types[name])
+            theirs = model.get_parameter(candidates.weights[name].parameter).detach().numpy()
+            assert np.array_equal(values, theirs), name
+        plain = [candidates.load(name, types[name]) for name in raw]
+        assert sum(not np.array_equal(a, b) for a, b in zip(raw.values(), plain, strict=True)) > 9
+        found.append(raw)
+    first, second = found
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_it_is_closer_where_few_bits_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = candidates_of(folder, tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    types = dict.fromkeys(candidates.weights, "Q4_0")
+    section = AutoRoundSection(iterations=40, batch_size=4)
+    raw, facts = round_with_autoround(
+        folder, candidates, types, ROWS, JUDGED, section, 0, "fit", QUIET
+    )
+    assert facts["kept"] and facts["kl_trained"] < facts["kl_rounded"], facts
+    assert (facts["method"], facts["matrices"], facts["steps"]) == ("autoround", 14, 40)
+    assert np.array_equal(raw["token_embd.weight"], candidates.load("token_embd.weight", "Q4_0"))
+    assert not any((tmp_path / "here").iterdir())  # it leaves nothing in the working directory
+
+
+def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
+    candidates = candidates_of(folder, tmp_path)
+    types = dict.fromkeys(candidates.weights, "Q8_0")
+    raw, facts = round_with_autoround(
+        folder, candidates, types, ROWS[:1], JUDGED, AutoRoundSection(iterations=1), 0, "fit", QUIET
+    )
+    plain = all(np.array_equal(raw[name], candidates.load(name, "Q8_0")) for name in raw)
+    assert plain is not facts["kept"]
+    assert facts["kept"] is (facts["kl_trained"] < facts["kl_rounded"])
+
+
+def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    candidates = candidates_of(folder, tmp_path)
+    types = dict.fromkeys(candidates.weights, "Q4_1")
+    with pytest.raises(Unsupported, match="no matrix of a layer is Q8_0, Q5_0, Q4_0"):
+        round_with_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
+
+
+def test_a_failure_of_its_own_is_explained(folder: Path) -> None:
+    model = load_model(ModelRef(folder))
+    config = {"model.layers.0.mlp.up_proj": {"bits": 4, "group_size": 32, "sym": True,
+                                             "data_type": "no such"}}  # fmt: skip
+    with pytest.raises(EdgetuneError, match="AutoRound fails"):
+        autoround._run(model, load_tokenizer(folder), config, ROWS, SECTION, 0)
+
+
+def test_it_is_imported_only_when_asked_for() -> None:
+    code = (
+        "import sys, edgetune.stages.quantize\n"
+        "assert 'auto_round' not in sys.modules, 'ten seconds for nothing'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
