@@ -232,7 +232,11 @@ class QuantizeSection(Section):
     autoround: AutoRoundSection = Field(default_factory=AutoRoundSection)
     search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
     imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
-    calibration_rows: Count = Field(256, description="train rows the importance matrix is made of")
+    calibration_rows: Count = Field(
+        256,
+        description="train rows that importance and harm are measured on, chosen by the seed; none "
+        "whose prompt a row has that judges",
+    )
 
     @property
     def decider(self) -> Literal["ggml", "autoround", "grid"]:

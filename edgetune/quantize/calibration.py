@@ -31,7 +31,10 @@ class Texts:
 
 
 def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
-    """Choose by the seed among the train rows that no test row asks too.
+    """Choose by the seed among the train rows whose prompt no row has that judges.
+
+    Test rows judge the files. Validation rows judge whether training or AutoRound helped, where
+    one of them decides the codes. Left-out rows are counted in a warning.
 
     Raises:
         InputError: no data, or every train row judges too.
@@ -45,21 +48,25 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         )
     encoder = encoder_of(model, sections.data)
     rows = load_splits(sections.data, sections.seed, log.muted())
-    free = leave_out(rows.train, rows.test)
+    judged = rows.validation[:JUDGED_ROWS] if section.decider != "ggml" else []
+    free = leave_out(rows.train, [*rows.test, *judged])
     if not free:
         raise InputError(
             f"all {len(rows.train)} train rows are among those that judge the files",
             where="data.test",
-            hint="name test rows that are not trained on",
+            hint="name test and validation rows whose prompts are not trained on",
         )
     if len(free) < len(rows.train):
-        log.warn(f"{len(rows.train) - len(free)} train rows judge too: not calibrated on")
+        log.warn(
+            f"{len(rows.train) - len(free)} of {len(rows.train)} train rows have prompts of rows "
+            "that judge: not calibrated on"
+        )
     seen = section.grid.max_steps * section.grid.batch_size * section.grid.gradient_accumulation
     trains = section.decider == "grid"
     chosen = {
         "calibration": choose_rows(free, section.calibration_rows, sections.seed),
         "training": choose_rows(free, seen, sections.seed) if trains else [],
-        "judged": rows.validation[:JUDGED_ROWS] if section.decider != "ggml" else [],
+        "judged": judged,
     }
     return Texts(
         **{name: [encoder.encode(row).ids for row in some] for name, some in chosen.items()}
