@@ -32,7 +32,8 @@ BISECTIONS = 6  # of the sum of prices
 TRIAL_RUNS = {"ram": 1, "tpot": 3}  # of each mix; a peak differs by 0.1 % from run to run
 FINALISTS = 3  # measured again, by turns, before one is picked
 FINAL_RUNS = 3
-NEAR = 1.1  # over the budget, up to which a mix may yet meet it when measured again
+#: Over the budget, up to which a mix may yet meet it when measured again.
+NEAR = {"ram": 1.001, "tpot": 1.1}
 #: The pick keeps a little more memory free than peaks differ by, so that it meets its budget again.
 ROOM = {"ram": 0.9975, "tpot": 1.0}
 
@@ -177,7 +178,8 @@ class Device:
 
     def _confirm(self, target: Target, limit: float, trials: Sequence[Trial]) -> Trial:
         """Return the least harmful trial that meets the budget when run again beside its rivals."""
-        near = [trial for trial in trials if trial.cost <= NEAR * limit]
+        kind = target.kind
+        near = [trial for trial in trials if trial.cost <= NEAR[kind] * limit]
         ranked = sorted(near, key=lambda trial: trial.found.kl_measured)
         for first in range(0, len(ranked), FINALISTS):
             some = ranked[first : first + FINALISTS]
@@ -185,8 +187,11 @@ class Device:
             for trial, runs in zip(some, self._measure(mixes, FINAL_RUNS), strict=True):
                 trial.runs = runs
             for trial in some:
-                if cost_of(target.kind, trial.runs) <= ROOM[target.kind] * limit:
+                if cost_of(kind, trial.runs) <= ROOM[kind] * limit:
                     return trial
+        for trial in ranked:  # none has room to spare
+            if cost_of(kind, trial.runs) <= limit:
+                return trial
         raise _failure(target, limit, min(trials, key=lambda trial: trial.cost))
 
 

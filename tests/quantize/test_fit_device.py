@@ -84,6 +84,19 @@ def test_memory_is_spent_where_it_matters_and_not_on_copies(model: Any, folder: 
     assert found["bytes"] < plain["bytes"] < 1.05 * found["bytes"]
 
 
+def test_the_smallest_file_may_take_all_there_is(model: Any, folder: Path) -> None:
+    candidates = fit(model, folder, "ram=1GB").candidates
+    assert candidates is not None
+    least = BEFORE + sum(
+        min(candidates.size(name, kind) * (2 if kind in REPACKED else 1) for kind in errors)
+        for name, errors in candidates.errors.items()
+    )
+    (found,) = fit(model, folder, f"ram={least}B").facts["fits"]
+    assert found["peak_rss_bytes"] == least
+    with pytest.raises(GateFailed, match="1 B more than the target"):
+        fit(model, folder, f"ram={least - 1}B")
+
+
 def test_all_that_fits_is_the_best_there_is(model: Any, folder: Path) -> None:
     fits = fit(model, folder, "ram=1GB", "tpot=1s")
     for name in ("fit-ram1GB", "fit-tpot1s"):
