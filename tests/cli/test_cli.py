@@ -299,3 +299,21 @@ def test_a_plan_is_exported_without_a_recipe(
     made = call("export", *given, "--plan", str(plan), "--out", str(files))
     assert made.returncode == 0, made.stderr
     assert [file.name for file in files.glob("gguf/*.gguf")] == ["run-Q8_0.gguf"]
+
+
+def test_budgets_and_deciders_are_refused_in_words(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    given = ["quantize", "--model", tiny_model, "--data", device_rows, "--quiet"]
+    given += ["--out", tmp_path / "plan"]
+    refused(
+        call(*given, "--target", "ram=800"),
+        "quantize.target: ram=800", "'800' is no amount of ram", "B, KB, MB, GB, KiB, MiB, GiB",
+    )  # fmt: skip
+    refused(call(*given, "--target", "tpot=12min"), "one of ms, s, us")
+    refused(call(*given, "--method", "autoround"), "rounded by AutoRound", "quantize.target")
+    refused(call(*given, "--method", "autoround", "--train"), "both decide the codes")
+    refused(
+        call(*given, "--target", "ram=1GB", "--set", "bench.new_tokens=1"),
+        "bench.new_tokens", "no time from token to token",
+    )  # fmt: skip
