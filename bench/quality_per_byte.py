@@ -7,7 +7,8 @@ with the model on test rows, position by position. A row for each part:
 
 gguf     ``kl_ratio_ptq`` and ``kl_ratio_grid`` (searched, and trained on its grid, over stock
          Q4_K_M with the importance matrix at its bytes) with paired 95 % intervals over rows,
-         ``search_s``; the task score at 4.9 bits a weight, naive rounding of the same weights
+         ``search_s``; the task score, there and at so many bits a weight, and that of the same
+         trained weights rounded once more
 onnx     ``kl_ratio_onnx`` and ``kl_ratio_onnx_grid`` over the builder's int4 at its bytes, and
          tokens/s against the builder's settings
 runtime  ``runtime_kl``: one plan of Q8_0 and of Q4_0 in llama.cpp and in ONNX Runtime
@@ -37,7 +38,6 @@ from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 
 STOCK = ("Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K")
 ANCHOR = "Q4_K_M"  # at whose bytes weights are trained too
-BITS = 4.9  # a weight: where the task score is held against the model's
 
 
 def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Any]:
@@ -48,15 +48,12 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     files = {name.removesuffix(".gguf"): path for name, path in searched["files"].items()}
     row: dict[str, Any] = {"search_s": searched["seconds"]}
     if args.steps:
-        trained = make_files(
-            args, folder / "trained", target=[f"bytes={ANCHOR}", f"bits={BITS}"], train=True
-        )
-        small = f"fit-{BITS}bpw"
-        files |= {
-            "trained": trained["files"][f"fit-{ANCHOR}.gguf"],
-            f"trained-{BITS}": trained["files"][f"{small}.gguf"],
-            f"naive-{BITS}": round_again(trained["files"][f"{small}.gguf"], small, folder),
-        }
+        targets = [f"bytes={ANCHOR}", *([f"bits={args.bits}"] if args.bits else [])]
+        trained = make_files(args, folder / "trained", target=targets, train=True)
+        for name, path in trained["files"].items():
+            scheme = name.removesuffix(".gguf")
+            files[f"trained {scheme}"] = path
+            files[f"naive {scheme}"] = round_again(path, scheme, folder)
         row |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
     sums = {name: judge.divergences(path) for name, path in files.items()}
     total = sum(judge.lengths)
@@ -70,12 +67,12 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     }
     row["kl_ratio_ptq"] = row["against_stock"][ANCHOR]["ratio"]
     if args.steps:
-        row["grid_against_stock"] = ratio(sums["trained"], sums[ANCHOR])
+        row["grid_against_stock"] = ratio(sums[f"trained fit-{ANCHOR}"], sums[ANCHOR])
         row["kl_ratio_grid"] = row["grid_against_stock"]["ratio"]
-        models = {"model": judge.base} | {
-            name: files[name] for name in (f"trained-{BITS}", f"naive-{BITS}", "Q4_K_M")
+        shown = {
+            n: p for n, p in files.items() if n == ANCHOR or n.startswith(("trained", "naive"))
         }
-        right = {name: judge.right(path) for name, path in models.items()}
+        right = {name: judge.right(path) for name, path in {"model": judge.base, **shown}.items()}
         row["exact_match"] = {n: sum(hits) / len(hits) for n, hits in right.items() if hits}
     return row
 
@@ -84,8 +81,9 @@ def round_again(file: Path, scheme: str, folder: Path) -> Path:
     """Round a trained file's weights once more to the same types, as a converter would."""
     types = read_plan(folder / "trained" / "plan").gguf[scheme]
     importance = read_imatrix(folder / "trained" / "plan" / "imatrix.gguf")
-    write_gguf(open_gguf(file), folder / "naive.gguf", scheme, types, importance)
-    return folder / "naive.gguf"
+    target = folder / f"naive-{scheme}.gguf"
+    write_gguf(open_gguf(file), target, scheme, types, importance)
+    return target
 
 
 def main() -> None:
@@ -100,6 +98,7 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=("gguf", "onnx", "runtime"))
     parser.add_argument("--scheme", action="append", choices=STOCK, help="default: all four")
     parser.add_argument("--rows", type=int, default=200, help="test rows that judge")
+    parser.add_argument("--bits", type=float, default=4.9, help="a weight; 0: no such file")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=300, help="of training on the grid; 0: none")
     parser.add_argument("--batch", type=int, default=16)

@@ -53,7 +53,10 @@ class Candidates:
         self._model, self._folder = model, folder
 
     def make(self, types: Sequence[str], log: Log) -> None:
-        """Quantize every tensor to every one of ``types`` that its rows allow."""
+        """Quantize every tensor to every one of ``types`` that its rows allow.
+
+        A tensor that none of them holds gets the widest there is.
+        """
         with log.progress("candidates", len(self.weights)) as bar:
             for name, weight in self.weights.items():
                 self.errors[name] = self._make_one(weight, types)
@@ -64,9 +67,11 @@ class Candidates:
         columns, errors = values.shape[1], {}
         self.counts[weight.tensor] = values.size
         mean = weight.importance
-        for kind in types:
-            if not self.types.fits(columns, kind, mean is not None):
-                continue
+        held, widest = (
+            [kind for kind in some if self.types.fits(columns, kind, mean is not None)]
+            for some in (types, self.types.names[:1])
+        )
+        for kind in held or widest:
             path = self._path(weight.tensor, kind)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)

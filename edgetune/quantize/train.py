@@ -36,7 +36,7 @@ def train_on_grid(
     Args:
         model: the merged folder.
         candidates: its matrices, and their bytes in every type.
-        types: tensor name to a type that has a grid.
+        types: tensor name to type; what has no grid (rows of odd lengths, in F16) is not trained.
         rows: token ids to train on, every position.
         judged: token ids to compare on; none of them in ``rows``.
         section: steps, rate and batch.
@@ -47,7 +47,9 @@ def train_on_grid(
     """
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
     raw = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
-    lattice = Lattice(student, candidates.weights, raw, types, candidates.types.grid)
+    on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
+    _put(student, _values(candidates, {n: raw[n] for n in raw if n not in on_grid}, types))
+    lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in lattice.parameters)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
@@ -61,7 +63,7 @@ def train_on_grid(
     outcome = train_student(
         student, loss, None, encoded, [], 0, section, seed, out, name, log, around=lattice.applied
     )
-    trained = lattice.write()
+    trained = {**raw, **lattice.write()}
     del student, loss
     gc.collect()
     meter = HarmMeter(teacher, judged, sum(map(len, judged)))
@@ -72,6 +74,11 @@ def train_on_grid(
         "steps": outcome.steps, "positions": meter.positions,
     }  # fmt: skip
     return (trained if after < before else raw), facts
+
+
+def _put(model: Any, values: Mapping[str, Any]) -> None:
+    for name, tensor in values.items():
+        model.get_parameter(name).data = tensor
 
 
 def _values(
