@@ -22,7 +22,7 @@ OWNERS = {
     "peft": {"models"},
     "bitsandbytes": {"models"},
     "trl": {"train"},
-    "auto_round": {"export/gguf.py", "quantize/autoround.py"},
+    "auto_round": {"export/gguf_converter.py", "quantize/autoround.py"},
     "onnxruntime": {
         "runtimes/ort.py",
         "export/onnx.py",

@@ -71,6 +71,18 @@ FAMILIES: dict[str, Family] = {
     ),
     "olmo2": Family("Olmo2Config", "Olmo2ForCausalLM", {}, "bpe"),
 }  # fmt: skip
+#: Mixtures of experts, whose weights the model stacks; ONNX Runtime's builder is not asked of them.
+MIXTURES: dict[str, Family] = {
+    "qwen2moe": Family(
+        "Qwen2MoeConfig", "Qwen2MoeForCausalLM",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+         "shared_expert_intermediate_size": 64}, "qwen",
+    ),
+    "mixtral": Family(
+        "MixtralConfig", "MixtralForCausalLM",
+        {"num_local_experts": 4, "num_experts_per_tok": 2}, "bpe",
+    ),
+}  # fmt: skip
 
 
 def make_twin(
@@ -80,9 +92,9 @@ def make_twin(
     import torch
     import transformers
 
-    family = FAMILIES[name]
+    family = (FAMILIES | MIXTURES)[name]
     folder.mkdir(parents=True)
-    _put_tokenizer(family.tokenizer if real_tokenizer else family.tokenizer.split(":")[-1], folder)
+    put_tokenizer(family.tokenizer if real_tokenizer else family.tokenizer.split(":")[-1], folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     sizes = {**_SIZES, "hidden_size": width, "intermediate_size": 2 * width}
     if name == "gpt2":
@@ -130,7 +142,7 @@ def make_adapter(base: Path, folder: Path, seed: int = 1, **config: Any) -> Path
     return folder
 
 
-def _put_tokenizer(name: str, folder: Path) -> None:
+def put_tokenizer(name: str, folder: Path) -> None:
     asset, _, kind = name.rpartition(":")
     assets = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets")) / "tokenizers" / asset
     if asset and assets.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,21 @@ import numpy as np
 
 from edgetune.artifact import hash_source, write_atomic
 from edgetune.errors import Unsupported
-from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, write_gguf
+from edgetune.export.gguf import (
+    GgufHeader,
+    check_gguf_support,
+    convert_gguf,
+    open_model,
+    write_gguf,
+)
 from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
 from edgetune.export.onnx_blocks import quantize_the_rest
 from edgetune.log import Log
-from edgetune.quantize.plan import Plan, read_trained
+from edgetune.models.hardware import return_freed_blocks
+from edgetune.quantize.ggml import PLAIN
+from edgetune.quantize.imatrix import check_imatrix, describe_imatrix, read_imatrix
+from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
 from edgetune.recipe import QuantizeSection
-from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.verify.subject import LOSSLESS_KL
 
 SCRATCH = "scratch"
@@ -61,32 +69,42 @@ def find_refusals(model: Path, asked: QuantizeSection | Plan) -> list[dict[str, 
 
 
 def write_ggufs(
-    model: Path,
-    header: GgufHeader,
-    plan: Plan,
-    importance: Mapping[str, np.ndarray],
-    planned: Path,
-    out: Path,
-    log: Log,
+    model: Path, header: GgufHeader, plan: Plan, planned: Path, out: Path, log: Log
 ) -> Written:
-    """Write ``gguf/<name>-<scheme>.gguf`` below ``out``: F32 by the converter, the rest from it.
+    """Write ``gguf/<name>-<scheme>.gguf`` below ``out``, each tensor read, converted and written.
 
-    Tensors that were trained are written as they stand in ``planned``, the folder of the plan.
+    A file reads the model again: of a second for 500 M parameters, against the minute of choosing
+    their types' blocks, and an interrupted run keeps the files that it finished. Tensors that were
+    trained are written as they stand in ``planned``, the folder of the plan.
+
+    Raises:
+        InputError: the plan or its importance matrix is of another model.
     """
-    plain = out / ("gguf" if "F32" in plan.gguf else SCRATCH) / f"{header.name}-F32.gguf"
     written = Written()
+    frame = out / SCRATCH / "frame.gguf"
+    frame.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _finish(plain, out, lambda part: convert_gguf(model, part, header))
+        source = open_model(model, frame, header)
     except Unsupported as error:
         return written.refuse("gguf", plan.gguf, error)
-    source = open_gguf(plain)
+    imatrix, importance = planned / IMATRIX, _read_importance(planned)
+    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
+    check_types(plan.gguf, shapes, planned / NAME)
+    check_imatrix(importance, shapes, imatrix)
+    said = describe_imatrix(imatrix) if importance else {}
+    return_freed_blocks()  # the vocabulary, read several times over
     with log.progress("GGUF", len(plan.gguf)) as bar:
         for scheme, types in plan.gguf.items():
             path = out / "gguf" / f"{header.name}-{scheme}.gguf"
 
             def write(part: Path, scheme: str = scheme, types: Any = types) -> list[dict[str, str]]:
+                if scheme == "F32":
+                    convert_gguf(model, part, header)
+                    return []
                 ready = read_trained(planned, f"{scheme}.gguf")
-                write_gguf(source, part, scheme, types, importance, ready)
+                weighed = any(types[name] not in PLAIN for name in importance)
+                keys = said if weighed else {}
+                write_gguf(source, part, scheme, types, importance, ready, keys)
                 return []
 
             _add(written, path, ("gguf", scheme), out, write)
@@ -96,21 +114,15 @@ def write_ggufs(
     return written
 
 
-def write_onnx(
-    model: Path,
-    plan: Plan,
-    importance: Mapping[str, np.ndarray],
-    planned: Path,
-    out: Path,
-    log: Log,
-) -> Written:
+def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> Written:
     """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it.
 
-    Nodes that were trained are written as they stand in ``planned``, the folder of the plan.
+    The builder holds the model in float32, so this takes more memory than that. Nodes that were
+    trained are written as they stand in ``planned``, the folder of the plan.
     """
     source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
     builder = out / SCRATCH / "builder"
-    written = Written()
+    written, importance = Written(), _read_importance(planned)
     try:
         _finish(source, out, lambda part: build_graph(model, part, builder))
     except Unsupported as error:
@@ -128,6 +140,11 @@ def write_onnx(
             _add(written, path, ("onnx", precision), out, write)
             bar.update(1, now=precision)
     return written
+
+
+def _read_importance(planned: Path) -> dict[str, np.ndarray]:
+    path = planned / IMATRIX
+    return read_imatrix(path) if path.is_file() else {}
 
 
 def _add(

@@ -1,56 +1,41 @@
 """GGUF files: names, tensors and metadata from llama.cpp's converter, bytes from ggml.
 
-The converter is the one that auto-round carries (pinned; ``LLAMA_CPP_ROOT`` names another
-checkout). It is loaded without auto-round itself, whose import takes ten seconds. It writes one F32
-file; every other file is that one with its tensors quantized.
+Every file is the model's F32 file with its tensors quantized. That file need not exist: the
+converter's tensors are read one at a time as they are written, so a model larger than the memory
+can be exported.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gguf
 import numpy as np
+from gguf.utility import LocalTensor
 
 from edgetune.artifact import hash_file
 from edgetune.data.contract import NAME as CONTRACT
 from edgetune.data.contract import read_contract
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.export import gguf_vocab
+from edgetune.export.gguf_converter import (
+    GgufHeader,
+    find_pre_tokenizer,
+    load_conversion,
+    make_converter,
+    quiet_converter,
+)
+from edgetune.models.stored import read_float32
 from edgetune.quantize.ggml import file_type, quantize_tensor
-from edgetune.runtimes.gguf_header import GgufFile
+from edgetune.runtimes.gguf_header import GgufFile, decode_tensor, open_gguf
 
 _OWN_KEYS = ("general.architecture",)  # what the writer writes by itself
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """What a file says of itself beyond what the converter reads from the model folder.
-
-    Attributes:
-        name: ``general.name``.
-        end_id: token that ends an answer.
-        other_end_id: a second token that ends one, or none.
-        add_bos: whether a client puts the BOS token before a text.
-        extra: further string keys, such as hashes of the contract and the chat template.
-    """
-
-    name: str
-    end_id: int | None = None
-    other_end_id: int | None = None
-    add_bos: bool | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def header_of(model: Path, name: str) -> GgufHeader:
@@ -77,12 +62,12 @@ def check_gguf_support(folder: Path) -> list[str]:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["?"])[0]
-    conversion = _load_conversion()
+    conversion = load_conversion()
     if architecture not in conversion.TEXT_MODEL_MAP:
         return [f"llama.cpp's converter does not know the architecture {architecture}"]
     faults = gguf_vocab.find_vocabulary_faults(folder)
     tokenizer = gguf_vocab.read_tokenizer(folder)
-    if not faults and gguf_vocab.is_byte_level(tokenizer) and _name_pre_tokenizer(folder) is None:
+    if not faults and gguf_vocab.is_byte_level(tokenizer) and find_pre_tokenizer(folder) is None:
         faults.append(
             "llama.cpp has no pre-tokenizer that splits text as tokenizer.json does: "
             + json.dumps(tokenizer["pre_tokenizer"], ensure_ascii=False)
@@ -96,30 +81,87 @@ def check_gguf_support(folder: Path) -> list[str]:
     return faults
 
 
+@dataclass(frozen=True)
+class ModelFile(GgufFile):
+    """The F32 GGUF file that a model folder would be; tensors are converted as they are read.
+
+    Attributes:
+        folder: the model.
+        lazy: tensor name to the converter's lazy array.
+    """
+
+    folder: Path
+    lazy: Mapping[str, Any]
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a tensor in float32, in the shape and order of rows that a file has."""
+        with _converting(self.folder):
+            values = _evaluate(self.lazy[name])
+        raw = np.ascontiguousarray(values)
+        return decode_tensor(raw.reshape(-1).view(np.uint8), self.tensors[name])
+
+
+def open_model(folder: Path, frame: Path, header: GgufHeader) -> ModelFile:
+    """Return the model in ``folder`` as the F32 file that :func:`convert_gguf` would write.
+
+    Args:
+        folder: a Hugging Face folder.
+        frame: file that gets the header, and holes in place of the tensors: all that llama.cpp
+            needs to choose types. It takes the disk of the header alone.
+        header: what the file says of itself.
+
+    Raises:
+        Unsupported: the converter refuses the model.
+    """
+    with _converting(folder):
+        writer = _start_file(folder, frame, header)
+        writer.write_ti_data_to_file()
+        writer.close()
+        (tensors,) = writer.tensors
+        size = sum(writer.ggml_pad(each.nbytes, writer.data_alignment) for each in tensors.values())
+        os.truncate(frame, writer.ggml_pad(frame.stat().st_size, writer.data_alignment) + size)
+    file = open_gguf(frame)
+    lazy = {name: each.tensor for name, each in tensors.items()}
+    return ModelFile(file.path, file.keys, file.types, file.tensors, folder, lazy)
+
+
 def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
     """Write the model in ``folder`` as an F32 GGUF file.
 
     Raises:
         Unsupported: the converter refuses the model.
     """
+    with _converting(folder):
+        writer = _start_file(folder, target, header)
+        writer.write_tensors_to_file(progress=False)
+        writer.close()
+
+
+def _start_file(folder: Path, target: Path, header: GgufHeader) -> gguf.GGUFWriter:
+    """Run the converter up to its lazy tensors and write the metadata."""
     faults = check_gguf_support(folder)
     if faults:
         raise Unsupported("; ".join(faults), where=str(folder))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = make_converter(config["architectures"][0], header)
+    name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
+    converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
+    if "n_positions" in converter.hparams:  # GPT-2: transformers 5 writes no n_ctx
+        converter.hparams.setdefault("n_ctx", converter.hparams["n_positions"])
+    converter.prepare_tensors()
+    converter.prepare_metadata(vocab_only=False)
+    writer: gguf.GGUFWriter = converter.gguf_writer
+    writer.write_header_to_file(path=target)
+    writer.write_kv_data_to_file()
+    return writer
+
+
+@contextmanager
+def _converting(folder: Path) -> Iterator[None]:
+    """Keep the converter quiet, and raise what it raises as :class:`Unsupported`."""
     with quiet_converter() as complaints:
         try:
-            kind = make_converter(config["architectures"][0], header)
-            name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
-            converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
-            if "n_positions" in converter.hparams:  # GPT-2: transformers 5 writes no n_ctx
-                converter.hparams.setdefault("n_ctx", converter.hparams["n_positions"])
-            converter.prepare_tensors()
-            converter.prepare_metadata(vocab_only=False)
-            writer = converter.gguf_writer
-            writer.write_header_to_file(path=target)
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file(progress=False)
-            writer.close()
+            yield
         except EdgetuneError:
             raise
         except Exception as error:  # the converter raises every kind, bare ones among them
@@ -131,6 +173,30 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
             ) from error
 
 
+def _evaluate(lazy: Any) -> Any:
+    """Return the values of a lazy array; ``LazyBase.to_eager`` would keep them, and each step's."""
+    if not isinstance(lazy, gguf.LazyBase) or lazy._data is not None:
+        return lazy._data if isinstance(lazy, gguf.LazyBase) else lazy
+    if _widens(lazy):
+        (stored,) = lazy._args[0]._args
+        return read_float32(stored)
+    arguments = gguf.LazyBase._recurse_apply(lazy._args, _evaluate)
+    assert lazy._func is not None
+    return lazy._func(*arguments, **lazy._kwargs)
+
+
+def _widens(lazy: Any) -> bool:
+    """Whether this is a bfloat16 tensor on disk turned to float32.
+
+    That is read some values at a time: whole, both would be in memory together.
+    """
+    given, *to = lazy._args if isinstance(lazy._args, tuple) else (None,)
+    if not isinstance(given, gguf.LazyBase) or [str(one) for one in to] != ["torch.float32"]:
+        return False
+    stored = given._args[0] if len(given._args) == 1 else None
+    return given._data is None and isinstance(stored, LocalTensor) and stored.dtype == "BF16"
+
+
 def write_gguf(
     source: GgufFile,
     target: Path,
@@ -138,10 +204,18 @@ def write_gguf(
     types: Mapping[str, str],
     importance: Mapping[str, np.ndarray] | None = None,
     ready: Mapping[str, np.ndarray] | None = None,
+    keys: Mapping[str, int | str] | None = None,
 ) -> None:
     """Write an F32 file again with its tensors in the plan's ``types``, one tensor at a time.
 
-    Tensors in ``ready`` are bytes of their type already and are written as they are.
+    Args:
+        source: an F32 file, or a model that could be one.
+        target: the new file.
+        scheme: its name in the plan; llama.cpp's own schemes have a number in the metadata.
+        types: tensor name to ggml type.
+        importance: tensor name to the weight of each column's rounding error, float32.
+        ready: tensors that are bytes of their type already and are written as they are.
+        keys: further metadata, numbers as uint32.
 
     Raises:
         InputError: a tensor is not in the plan, or holds NaN.
@@ -157,6 +231,9 @@ def write_gguf(
                 writer.add_key_value(key, value, gguf.GGUFValueType(kind), sub_type=sub_type)
         if number is not None:
             writer.add_file_type(int(number))
+        for key, said in (keys or {}).items():
+            add = writer.add_string if isinstance(said, str) else writer.add_uint32
+            add(key, said)
         for name, tensor in source.tensors.items():
             if name not in types:
                 raise InputError("the plan has no type for this tensor", where=name)
@@ -188,124 +265,9 @@ def find_architecture(folder: Path) -> tuple[str, int, bool] | None:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["?"])[0]
-    conversion = _load_conversion()
+    conversion = load_conversion()
     if architecture not in conversion.TEXT_MODEL_MAP:
         return None
     name = gguf.MODEL_ARCH_NAMES[conversion.get_model_class(architecture).model_arch]
     blocks = int(config.get("num_hidden_layers") or config["n_layer"])  # GPT-2's own name
     return name, blocks, bool(config.get("tie_word_embeddings"))
-
-
-def make_converter(architecture: str, header: GgufHeader) -> type[Any]:
-    """Return llama.cpp's converter class with our vocabulary and header."""
-    parent = _load_conversion().get_model_class(architecture)
-
-    class Converter(parent):  # type: ignore[misc, valid-type]
-        model_arch = parent.model_arch
-
-        def set_vocab(self) -> None:
-            if self._needs_scores():
-                self._set_vocab_sentencepiece()
-            else:
-                super().set_vocab()
-            _set_ends(self.gguf_writer, header)
-
-        def _create_vocab_sentencepiece(self) -> Any:
-            if not self._needs_scores():
-                return super()._create_vocab_sentencepiece()
-            read = gguf_vocab.read_sentencepiece(self.dir_model, self.hparams["vocab_size"])
-            self.gguf_writer.add_add_space_prefix(read.space_prefix)
-            return read.tokens, read.scores, read.types
-
-        def _needs_scores(self) -> bool:
-            if (self.dir_model / "tokenizer.model").is_file():
-                return False
-            return gguf_vocab.is_sentencepiece(gguf_vocab.read_tokenizer(self.dir_model))
-
-        def get_vocab_base_pre(self, tokenizer: Any) -> str:
-            name = _name_pre_tokenizer(self.dir_model, tokenizer)
-            if name is None:
-                raise Unsupported("the BPE pre-tokenizer is unknown", where=str(self.dir_model))
-            return name
-
-    return Converter
-
-
-def _set_ends(writer: gguf.GGUFWriter, header: GgufHeader) -> None:
-    """Write the header's keys over the converter's, which only knows the tokenizer's own EOS."""
-    if header.end_id is not None:
-        writer.add_eos_token_id(header.end_id)
-    if header.other_end_id is not None:
-        writer.add_eot_token_id(header.other_end_id)
-    if header.add_bos is not None:
-        writer.add_add_bos_token(header.add_bos)
-    for key, value in header.extra.items():
-        writer.add_string(key, value)
-
-
-def _name_pre_tokenizer(folder: Path, tokenizer: Any = None) -> str | None:
-    """Name the pre-tokenizer by the converter's own table of hashes, else by its regex."""
-    conversion = _load_conversion()
-    if tokenizer is None:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    with quiet_converter():
-        try:
-            name = conversion.TextModel.get_vocab_base_pre(None, tokenizer)
-            return str(name)
-        except NotImplementedError:
-            return gguf_vocab.name_pre_tokenizer(gguf_vocab.read_tokenizer(folder))
-
-
-@cache
-def _load_conversion() -> ModuleType:
-    """Import the converter's package, which insists on being called ``conversion``.
-
-    Raises:
-        InputError: there is none.
-    """
-    root = os.environ.get("LLAMA_CPP_ROOT")
-    if root:
-        folder = Path(root) / "conversion"
-    else:
-        found = importlib.util.find_spec("auto_round")
-        if found is None or found.origin is None:
-            raise InputError("auto-round is not installed", hint="pip install auto-round==0.14.2")
-        folder = Path(found.origin).parent / "export" / "export_to_gguf" / "conversion"
-    spec = importlib.util.spec_from_file_location(
-        "conversion", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None or not (folder / "__init__.py").is_file():
-        raise InputError("no llama.cpp converter there", where=str(folder))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["conversion"] = module
-    path = list(sys.path)
-    try:
-        with quiet_converter():
-            spec.loader.exec_module(module)
-    finally:
-        sys.path[:] = path  # it puts a folder gguf-py on the path, which is not there
-    return module
-
-
-@contextmanager
-def quiet_converter() -> Iterator[list[str]]:
-    """Keep the converter's hundreds of log lines; yield its errors as they come."""
-    complaints: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
-                complaints.append(record.getMessage())
-
-    handler = Keep()
-    loggers = [logging.getLogger(name) for name in ("hf-to-gguf", "gguf")]
-    before = [(each.propagate, each.handlers) for each in loggers]
-    for each in loggers:
-        each.propagate, each.handlers = False, [handler]
-    try:
-        yield complaints
-    finally:
-        for each, (propagate, handlers) in zip(loggers, before, strict=True):
-            each.propagate, each.handlers = propagate, handlers

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from edgetune.errors import EdgetuneError
 from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
-from edgetune.runtimes import Runtime
+from edgetune.runtimes import Runtime, logits_of
 
 CHUNK_SCORES = 2**21  # logits turned to float64 at a time: 16 MB
 
@@ -80,26 +81,26 @@ class Scores:
 class ReferenceLogProbs:
     """Log probabilities of a reference on disk: a ``.npy`` of float32 ``[positions, V]``.
 
-    They are written once, as the reference itself is measured, and mapped into memory by every
-    model that is compared with it.
+    They are written once, as the reference itself is measured, and read some rows at a time by
+    every model that is compared with it: mapped, they would count as its memory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows = np.load(path, mmap_mode="r")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Positions and vocabulary."""
-        positions, vocabulary = self._rows.shape
-        return int(positions), int(vocabulary)
+        rows = np.load(path, mmap_mode="r")
+        self.shape: tuple[int, int] = rows.shape  # positions and vocabulary
+        self._begin = rows.offset
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Return float64 log probabilities ``[last - first, V]``, normalised again.
 
         Rounding to float32 left them off by 1e-7; normalised, KL cannot come out negative.
         """
-        return log_softmax(self._rows[first:last])
+        width = self.shape[1]
+        rows = np.fromfile(
+            self.path, np.float32, (last - first) * width, offset=self._begin + 4 * first * width
+        )
+        return log_softmax(rows.reshape(-1, width))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -129,23 +130,25 @@ def score_rows(
     """
     references = references or {}
     scores = Scores(comparisons={name: Comparison() for name in references})
-    kept: np.ndarray | None = None
     targets = [_targets(row) for row in rows]
     done, total = 0, sum(map(len, targets))
-    for number, (row, trained) in enumerate(zip(rows, targets, strict=True)):
-        if not trained:
-            continue
-        logits_PV = runtime.logits(row.ids[: trained[-1]])[np.array(trained) - 1]
-        if not np.isfinite(logits_PV).all():
-            raise EdgetuneError("a logit is not finite", where=f"row {number} in {runtime.name}")
-        if keep and kept is None:
-            kept = _open_npy(keep, (total, logits_PV.shape[1]))
-        out = None if kept is None else kept[done : done + len(trained)]
-        _check_references(references, total, logits_PV.shape[1])
-        _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, out)
-        done += len(trained)
-    if keep and isinstance(kept, np.memmap):
-        kept.flush()
+    asked = [row.ids[: trained[-1]] for row, trained in zip(rows, targets, strict=True) if trained]
+    every = logits_of(runtime, asked)
+    with _partial(keep).open("wb") if keep else nullcontext() as kept:
+        for number, (row, trained) in enumerate(zip(rows, targets, strict=True)):
+            if not trained:
+                continue
+            logits_PV = next(every)[np.array(trained) - 1]
+            if not np.isfinite(logits_PV).all():
+                raise EdgetuneError(
+                    "a logit is not finite", where=f"row {number} in {runtime.name}"
+                )
+            if kept and not done:
+                _write_npy_header(kept, (total, logits_PV.shape[1]))
+            _check_references(references, total, logits_PV.shape[1])
+            _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, kept)
+            done += len(trained)
+    if keep:
         _partial(keep).replace(keep)
     return scores
 
@@ -156,7 +159,7 @@ def _score_row(
     tokens_P: np.ndarray,
     references: dict[str, ReferenceLogProbs],
     offset: int,
-    out: np.ndarray | None,
+    keep: IO[bytes] | None,
 ) -> None:
     """Add one row's numbers, some positions at a time so that memory stays bounded."""
     positions, vocabulary = logits_PV.shape
@@ -168,8 +171,8 @@ def _score_row(
         chunk = slice(first, first + step)
         model = log_softmax(logits_PV[chunk])
         nll -= float(np.take_along_axis(model, tokens_P[chunk, None], axis=1).sum())
-        if out is not None:
-            out[chunk] = model
+        if keep:
+            keep.write(model.astype(np.float32).tobytes())
         for name, reference in references.items():
             wanted = reference.read(offset + first, offset + first + len(model))
             divergence_P, agree_P = compare_positions(wanted, model)
@@ -253,8 +256,9 @@ def _check_references(
             )
 
 
-def _open_npy(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    return np.lib.format.open_memmap(_partial(path), "w+", np.float32, shape)
+def _write_npy_header(file: IO[bytes], shape: tuple[int, int]) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _partial(path: Path) -> Path:

@@ -14,7 +14,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.quantize.fit_device import Device, Measure, describe_taken
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.imatrix import InputEnergy
+from edgetune.quantize.inputs import InputEnergy
 from edgetune.quantize.search import Candidates, Found, Search
 from edgetune.quantize.target import MEASURED, Target
 from edgetune.quantize.types import pad

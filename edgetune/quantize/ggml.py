@@ -26,6 +26,7 @@ from edgetune.recipe import GGUF_SCHEMES
 CHUNK_VALUES = (
     1 << 20
 )  # values a call: small enough to share between threads, big enough to be free
+PLAIN = ("F32", "F16", "BF16")  # rounded value by value: nothing to weigh
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR
 # What llama_model_quantize logs: «[ 1/ 48] name - [ 64, 512, 1, 1], type = f32, size = … (q8_0)» …
 _TENSOR = re.compile(
@@ -89,13 +90,17 @@ def quantize_tensor(
     Args:
         values: C-contiguous, finite.
         ggml_type: a ggml type name; F32, F16 and BF16 are types too.
-        importance: weight of each column's rounding error, float32 ``[columns]``, or none.
+        importance: weight of each column's rounding error, float32 ``[columns]``, or none; of
+            stacked experts ``[experts, columns]`` for values ``[experts, rows, columns]``.
         name: what errors call the tensor.
 
     Raises:
         InputError: another dtype or layout, or a value that is not finite.
         Unsupported: rows that are no whole number of blocks.
     """
+    if importance is not None and importance.ndim == 2 and values.ndim == 3:
+        pairs = zip(values, importance, strict=True)
+        return np.stack([quantize_tensor(each, ggml_type, own, name) for each, own in pairs])
     _check_values(values, importance, name)
     columns = values.shape[-1]
     width = row_bytes(columns, ggml_type)
@@ -284,8 +289,10 @@ def _check_values(values: np.ndarray, importance: np.ndarray | None, name: str) 
     """Refuse what ggml would read past, or turn into garbage without a word."""
     if values.dtype != np.float32 or not values.flags.c_contiguous or values.ndim < 1:
         raise InputError("only C-contiguous float32 can be quantized", where=name)
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
+    flat = values.reshape(-1)
+    parts = (flat[at : at + CHUNK_VALUES] for at in range(0, flat.size, CHUNK_VALUES))
+    count = flat.size - sum(int(np.isfinite(part).sum()) for part in parts)
+    if count:
         raise InputError(
             f"{count} of {values.size} weights are NaN or infinite",
             where=name,

@@ -7,11 +7,8 @@ tool does. The file is in its GGUF format (tools/imatrix/README.md, ``general.ty
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gguf import (
@@ -23,75 +20,39 @@ from gguf import (
     get_tensor_name_map,
 )
 
+from edgetune.artifact import hash_file
 from edgetune.errors import InputError
-from edgetune.log import Log
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from edgetune.quantize.inputs import InputEnergy
 
 SUMS, COUNTS = ".in_sum2", ".counts"
+_STACKED = {"gate_up_proj": ("gate_proj", "up_proj")}  # two tensors of a file, one of a model
 
 
-@dataclass
-class InputEnergy:
-    """Sums of squared inputs of a model's linear layers.
-
-    Attributes:
-        sums: module name to float64 ``[in_features]``.
-        counts: module name to the number of tokens summed.
-        sequences: how many sequences were read, and ``longest`` the tokens of the longest.
-    """
-
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    sequences: int = 0
-    longest: int = 0
-
-
-def measure_inputs(model: Any, sequences: Sequence[Sequence[int]], log: Log) -> InputEnergy:
-    """Run the model over token sequences and sum the squared inputs of every linear layer.
-
-    Raises:
-        InputError: there is no sequence, or a layer's input is NaN or infinite.
-    """
-    import torch
-
-    energy = InputEnergy()
-    with (
-        torch.inference_mode(),
-        _hooks(model, energy),
-        log.progress("importance", len(sequences)) as bar,
-    ):
-        for ids in sequences:
-            model(torch.tensor([list(ids)], device=model.device), use_cache=False)
-            energy.sequences += 1
-            energy.longest = max(energy.longest, len(ids))
-            bar.update()
-    if not energy.sums:
-        raise InputError("there is nothing to calibrate on", hint="quantize.imatrix: false")
-    for name, sums in energy.sums.items():
-        if not np.isfinite(sums).all():
-            raise InputError("the inputs of this layer are NaN or infinite", where=name)
-    return energy
-
-
-def name_for_gguf(energy: InputEnergy, architecture: str, blocks: int, tied: bool) -> InputEnergy:
-    """Rename modules to the GGUF tensors their weights became; those without one are left out.
+def name_for_gguf(
+    energy: InputEnergy,
+    architecture: str,
+    blocks: int,
+    tied: bool,
+    tensors: Collection[str] | None = None,
+) -> InputEnergy:
+    """Rename weights to the GGUF tensors they became; those without one are left out.
 
     Args:
-        energy: by module name.
+        energy: by the model's names.
         architecture: llama.cpp's name, such as ``llama``.
         blocks: how many layers the model has.
         tied: embedding and head are one tensor; the head's inputs weigh it then.
+        tensors: those of the file, where they are known: others are left out too.
     """
     names = name_map(architecture, blocks)
     renamed = InputEnergy(sequences=energy.sequences, longest=energy.longest)
     for module, sums in energy.sums.items():
-        name = names.get_name(module)
-        if name is None:
-            continue
-        tensor = "token_embd.weight" if tied and name == "output" else f"{name}.weight"
-        renamed.sums[tensor], renamed.counts[tensor] = sums, energy.counts[module]
+        parent, _, last = module.rpartition(".")
+        for part in _STACKED.get(last, (last,)):
+            name = names.get_name(f"{parent}.{part}" if parent else part)
+            tensor = "token_embd.weight" if tied and name == "output" else f"{name}.weight"
+            if name is not None and (tensors is None or tensor in tensors):
+                renamed.sums[tensor], renamed.counts[tensor] = sums, energy.counts[module]
     return renamed
 
 
@@ -103,8 +64,9 @@ def write_imatrix(energy: InputEnergy, path: Path, dataset: str) -> None:
     writer.add_uint32("imatrix.chunk_count", energy.sequences)
     writer.add_uint32("imatrix.chunk_size", energy.longest)
     for name in sorted(energy.sums):
-        writer.add_tensor(name + SUMS, energy.sums[name].astype(np.float32)[None, :])
-        writer.add_tensor(name + COUNTS, np.array([[energy.counts[name]]], np.float32))
+        sums = energy.sums[name].reshape(len(energy.counts[name]), -1)
+        writer.add_tensor(name + SUMS, sums.astype(np.float32))
+        writer.add_tensor(name + COUNTS, energy.counts[name].astype(np.float32)[:, None])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -112,49 +74,76 @@ def write_imatrix(energy: InputEnergy, path: Path, dataset: str) -> None:
 
 
 def read_imatrix(path: Path) -> dict[str, np.ndarray]:
-    """Return tensor name to the mean squared input of each column, float32.
+    """Return tensor name to the mean squared input of each column, float32 ``[columns]``.
+
+    Stacked experts have ``[experts, columns]``, 1 for an expert that no token reached.
 
     Raises:
         InputError: not an importance matrix.
     """
-    try:
-        tensors = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}
-    except (OSError, ValueError) as error:
-        raise InputError(f"not an importance matrix: {error}", where=str(path)) from error
+    tensors = {tensor.name: tensor.data for tensor in _open(path).tensors}
     names = [name.removesuffix(SUMS) for name in tensors if name.endswith(SUMS)]
-    if not names:
-        raise InputError("not an importance matrix: no sums in it", where=str(path))
+    if not names or any(name + COUNTS not in tensors for name in names):
+        raise InputError("not an importance matrix: no sums and counts in it", where=str(path))
+    found = {}
+    for name in names:
+        sums, counts = tensors[name + SUMS], tensors[name + COUNTS]
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), 1).astype(np.float32)
+        found[name] = np.ascontiguousarray(means if len(counts) > 1 else means.reshape(-1))
+    return found
+
+
+def describe_imatrix(path: Path) -> dict[str, int | str]:
+    """Return what a quantized file says of its importance matrix, as metadata.
+
+    The keys of llama-quantize (llama.cpp, tools/quantize/quantize.cpp), and its hash.
+    """
+    reader = _open(path)
+    datasets = reader.fields["imatrix.datasets"].contents()
     return {
-        name: np.ascontiguousarray(tensors[name + SUMS][0] / tensors[name + COUNTS][0, 0])
-        for name in names
+        "quantize.imatrix.file": path.name,
+        "quantize.imatrix.dataset": datasets[0],
+        "quantize.imatrix.entries_count": len(reader.tensors) // 2,
+        "quantize.imatrix.chunks_count": int(reader.fields["imatrix.chunk_count"].contents()),
+        "edgetune.imatrix.sha256": hash_file(path),
     }
 
 
-@contextmanager
-def _hooks(model: Any, energy: InputEnergy) -> Iterator[None]:
-    """Add each linear layer's squared inputs to ``energy`` while the context is open."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
+def check_imatrix(
+    importance: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """Refuse the importance matrix of another model.
 
-    def watch(name: str) -> Any:
-        def add(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            flat = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
-            sums = flat.square().sum(0, dtype=torch.float64).cpu().numpy()
-            energy.sums[name] = energy.sums.get(name, 0.0) + sums
-            energy.counts[name] = energy.counts.get(name, 0) + len(flat)
+    Args:
+        importance: tensor name to ``[columns]``, or ``[experts, columns]``.
+        shapes: of the model's tensors, outermost dimension first.
+        path: the matrix.
 
-        return add
+    Raises:
+        InputError: it has a tensor that the model lacks, or of other columns.
+    """
+    for name, means in importance.items():
+        if name not in shapes:
+            raise InputError(
+                f"this importance matrix weighs '{name}', which the model does not have",
+                where=str(path),
+                hint="make one of this model: edgetune quantize --model …",
+            )
+        *experts, _, columns = (1, *shapes[name]) if len(shapes[name]) < 2 else shapes[name]
+        if means.shape not in ((columns,), (*experts, columns)):
+            raise InputError(
+                f"this importance matrix has {' x '.join(map(str, means.shape))} columns for "
+                f"'{name}', the model {' x '.join(map(str, (*experts, columns)))}",
+                where=str(path),
+                hint="make one of this model: edgetune quantize --model …",
+            )
 
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D)
-    ]
+
+def _open(path: Path) -> GGUFReader:
     try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        return GGUFReader(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"not an importance matrix: {error}", where=str(path)) from error
 
 
 def name_map(architecture: str, blocks: int) -> TensorNameMap:

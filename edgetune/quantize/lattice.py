@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from edgetune.errors import Unsupported
 from edgetune.quantize.grid import Codes
 from edgetune.quantize.weights import Fused, Weight
+from edgetune.runtimes.gguf_header import GgufFile
 
 
 class Grid(Protocol):
@@ -173,3 +175,24 @@ def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | No
     if any(len(each) != 1 for each in found):
         return None  # a row that is not there, or two that are alike
     return np.array([each[0] for each in found])
+
+
+def order_rows(
+    raw: Mapping[str, np.ndarray], source: GgufFile, weights: Mapping[str, Weight], model: Any
+) -> dict[str, np.ndarray]:
+    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
+
+    Raises:
+        Unsupported: a tensor whose rows are not those of the model in some order.
+    """
+    ordered = {}
+    for name, rows in raw.items():
+        order = order_like(source.read(name), weights[name].read(model))
+        if order is None:
+            raise Unsupported(
+                "its rows in the file are not those of the model",
+                where=name,
+                hint="set quantize.train: false for this architecture",
+            )
+        ordered[name] = np.ascontiguousarray(rows[order])
+    return ordered

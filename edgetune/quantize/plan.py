@@ -13,9 +13,9 @@ import numpy as np
 
 from edgetune.artifact import write_atomic
 from edgetune.errors import InputError
-from edgetune.quantize.ggml import stock_types
+from edgetune.quantize.ggml import fits_rows, stock_types
 
-NAME = "plan.json"
+NAME, IMATRIX = "plan.json", "imatrix.gguf"
 TRAINED = "trained"  # folder beside it: the bytes of tensors that were trained, a file each
 # ggml's Q4_0 and Q8_0 are what ONNX Runtime's MatMulNBits computes with: blocks of 32 along the
 # input, one scale, a fixed zero point. Level 4 multiplies in int8; level 1 costs 25 % of the speed.
@@ -72,6 +72,40 @@ def plan_gguf(
         types[scheme] = mix.types
         fallbacks += [{"scheme": scheme, **fallback} for fallback in mix.fallbacks]
     return types, fallbacks
+
+
+def check_types(
+    gguf: Mapping[str, Mapping[str, str]], shapes: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """Refuse the plan of another model before any file is written.
+
+    Args:
+        gguf: as :attr:`Plan.gguf`.
+        shapes: of the model's tensors, outermost dimension first.
+        path: the plan.
+
+    Raises:
+        InputError: a tensor that only one of them has, or rows that a type cannot hold.
+    """
+    hint = "make one of this model: edgetune quantize --model …"
+    for scheme, types in gguf.items():
+        odd = next((name for name in (*types, *shapes) if (name in types) != (name in shapes)), "")
+        if odd:
+            fault = "a type" if odd in types else "no type"
+            other = "the model lacks" if odd in types else "the model has"
+            raise InputError(
+                f"this plan has {fault} for the tensor '{odd}', which {other}",
+                where=f"{path}: gguf.{scheme}",
+                hint=hint,
+            )
+        for name, kind in types.items():
+            if not fits_rows(shapes[name][-1], kind):
+                raise InputError(
+                    f"this plan gives '{name}' the type {kind}, whose blocks do not divide its "
+                    f"rows of {shapes[name][-1]}",
+                    where=f"{path}: gguf.{scheme}",
+                    hint=hint,
+                )
 
 
 def hash_sequences(sequences: Sequence[Sequence[int]]) -> str:

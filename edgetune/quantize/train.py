@@ -11,16 +11,14 @@ import numpy as np
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.losses import Online
-from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.lattice import Lattice, order_like
+from edgetune.quantize.lattice import Lattice
 from edgetune.quantize.search import Candidates
 from edgetune.recipe import GridSection
-from edgetune.runtimes.gguf_header import GgufFile
 from edgetune.train.distillation import train_student
 
 
@@ -88,24 +86,3 @@ def _values(
     for name, rows in raw.items():
         made |= candidates.weights[name].as_parameters(candidates.types.read(rows, types[name]))
     return made
-
-
-def order_rows(
-    raw: Mapping[str, np.ndarray], source: GgufFile, candidates: Candidates, model: Any
-) -> dict[str, np.ndarray]:
-    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
-
-    Raises:
-        Unsupported: a tensor whose rows are not those of the model in some order.
-    """
-    ordered = {}
-    for name, rows in raw.items():
-        order = order_like(source.read(name), candidates.weights[name].read(model))
-        if order is None:
-            raise Unsupported(
-                "its rows in the file are not those of the model",
-                where=name,
-                hint="set quantize.train: false for this architecture",
-            )
-        ordered[name] = np.ascontiguousarray(rows[order])
-    return ordered

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from edgetune.models.layers import find_layers
-from edgetune.quantize.imatrix import InputEnergy, name_map
+from edgetune.quantize.imatrix import name_map
+from edgetune.quantize.inputs import InputEnergy
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,4 @@ def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
 def _mean(energy: InputEnergy | None, module: str) -> np.ndarray | None:
     if energy is None or module not in energy.sums:
         return None
-    # As the importance matrix holds it, to the last bit: export's bytes are the search's.
-    sums = energy.sums[module].astype(np.float32)
-    mean: np.ndarray = sums / np.float32(energy.counts[module])
-    return mean
+    return energy.means(module)

@@ -79,6 +79,24 @@ def open_runtime(
     return find_opener(path_or_ref)(threads or count_threads(), device)
 
 
+def open_merged(folder: Path, threads: int) -> Runtime:
+    """Load a Hugging Face folder to be asked a few times: in torch, streamed if it is large."""
+    from edgetune.models.streamed import open_streamed
+    from edgetune.runtimes.pytorch import Streamed, Torch
+
+    model = open_streamed(folder)
+    return Torch(ModelRef(folder), threads) if model is None else Streamed(folder, model, threads)
+
+
+def logits_of(runtime: Runtime, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    """Yield the logits of each sequence, as :meth:`Runtime.logits` gives them.
+
+    A model whose weights are read from disk for every pass computes many in one.
+    """
+    together = getattr(runtime, "logits_of", None)
+    yield from together(sequences) if together else map(runtime.logits, sequences)
+
+
 def find_opener(path_or_ref: Path | ModelRef) -> Callable[[int, str], Runtime]:
     """Import the runtime of a model; what is returned loads it, given threads and device.
 

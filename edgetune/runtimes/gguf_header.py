@@ -68,17 +68,25 @@ class GgufFile:
 
     def read(self, name: str) -> np.ndarray:
         """Return a tensor dequantized to float32, as llama.cpp does it."""
-        from gguf import GGMLQuantizationType
-        from gguf.quants import dequantize, quant_shape_to_byte_shape
+        tensor = self.tensors[name]
+        # Read, not mapped: mapped pages would count as memory in use.
+        raw = np.fromfile(self.path, "u1", tensor.bytes, offset=tensor.offset)
+        return decode_tensor(raw, tensor)
 
-        tensor, kind = self.tensors[name], GGMLQuantizationType[self.tensors[name].type]
-        raw: np.ndarray = np.memmap(self.path, "u1", "r", tensor.offset, (tensor.bytes,))
-        if tensor.type in ("F32", "F16", "F64"):
-            raw = raw.view({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[tensor.type])
-            return raw.astype(np.float32).reshape(tensor.shape)
-        raw = raw.reshape(quant_shape_to_byte_shape(tensor.shape, kind))
-        values: np.ndarray = dequantize(raw, kind).astype(np.float32)
-        return values.reshape(tensor.shape)
+
+def decode_tensor(raw: np.ndarray, tensor: GgufTensor) -> np.ndarray:
+    """Return the float32 values of a tensor's bytes, uint8 ``[tensor.bytes]``."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize, quant_shape_to_byte_shape
+
+    if tensor.type in ("F32", "F16", "F64"):
+        plain = raw.view({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[tensor.type])
+        return plain.astype(np.float32, copy=False).reshape(tensor.shape)
+    kind = GGMLQuantizationType[tensor.type]
+    values: np.ndarray = dequantize(
+        raw.reshape(quant_shape_to_byte_shape(tensor.shape, kind)), kind
+    )
+    return values.astype(np.float32, copy=False).reshape(tensor.shape)
 
 
 def open_gguf(path: Path) -> GgufFile:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutput
 
 from edgetune.errors import Unsupported
+from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.passes import batch_sequences, replaced_forward
 from edgetune.models.ref import ModelRef
+from edgetune.models.streamed import hold_weights
 from edgetune.runtimes import greedy
 from edgetune.runtimes.template import render_template
 
@@ -71,6 +76,38 @@ class Torch:
 
     def _start(self, prompts: greedy.Prompts) -> _Sequences:
         return _Sequences(self._model, prompts, self.device)
+
+
+class Streamed(Torch):
+    """A model folder too large to be held in float32: its weights are read for every pass.
+
+    A row at a time it is slow; :meth:`logits_of` reads the weights once for thousands of tokens.
+    """
+
+    def __init__(self, folder: Path, model: Any, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.ref, self.threads, self.device = ModelRef(folder), threads, "cpu"
+        self._tokenizer, self._model = load_tokenizer(folder), model
+
+    @torch.inference_mode()
+    def logits_of(self, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Yield float32 ``[T, V]`` for each sequence: the layers for all, then the head for each.
+
+        The head stays in memory from then on.
+        """
+        return_freed_blocks()
+        hidden: dict[int, torch.Tensor] = {}
+        decoder, kind = self._model.base_model, BaseModelOutput
+        for numbers, ids_BT, real_BT in batch_sequences(sequences):
+            output = decoder(input_ids=ids_BT, use_cache=False)
+            kind = type(output)
+            for number, hidden_TD, real_T in zip(numbers, output[0], real_BT, strict=True):
+                hidden[number] = hidden_TD[real_T]
+        hold_weights(self._model.get_output_embeddings())
+        for number, ids in enumerate(sequences):
+            found = kind(last_hidden_state=hidden.pop(number)[None])
+            with replaced_forward(decoder, lambda *_, found=found, **__: found):
+                yield self.logits(ids)
 
 
 def generate(

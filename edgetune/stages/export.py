@@ -17,11 +17,11 @@ from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
 from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
-from edgetune.models.hardware import count_threads, require_room
-from edgetune.quantize.imatrix import read_imatrix
+from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
+from edgetune.models.stored import StoredWeights
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections
-from edgetune.runtimes import open_runtime
+from edgetune.runtimes import open_merged, open_runtime
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -35,8 +35,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
     plan = read_plan(planned)
     trained = find_adapter(inputs) if sections.export.adapter else None
-    imatrix = planned / "imatrix.gguf"
-    importance = read_imatrix(imatrix) if imatrix.is_file() else {}
+    StoredWeights(model).check_finite()
     # A recipe also names what the plan left out; a plan alone is all that is asked for.
     refused = find_refusals(model, sections.quantize or plan)
     for refusal in refused:
@@ -45,15 +44,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     copies = len(plan.gguf) + len(plan.onnx) + (6 if trained else 2)
     require_room(out, weights * copies, "the exported files")
 
-    # 2. A float32 file a format, and the others from it.
+    # 2. GGUF files from the model, a tensor at a time; a float32 graph, and the others from it.
     files: list[dict[str, Any]] = []
     stopped = {refusal["format"] for refusal in refused}
     if plan.gguf and "gguf" not in stopped:
         header = header_of(model, sections.name)
-        written = write_ggufs(model, header, plan, importance, planned, out, log)
+        written = write_ggufs(model, header, plan, planned, out, log)
         files, refused = files + written.files, refused + written.refused
     if plan.onnx and "onnx" not in stopped:
-        written = write_onnx(model, plan, importance, planned, out, log)
+        written = write_onnx(model, plan, planned, out, log)
         files, refused = files + written.files, refused + written.refused
     if not files:
         why = "; ".join(f"{each['scheme']}: {each['why']}" for each in refused)
@@ -63,12 +62,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     threads = count_threads()
     rows = load_splits(sections.data, sections.seed, log.muted()).test
     chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
-    merged = open_runtime(model, threads)
+    merged = open_merged(model, threads)
     try:
         encoder = encoder_of(model, sections.data)
         reference = make_reference(encoder, chosen, merged, out / "scratch")
     finally:
         merged.close()
+    return_freed_blocks()
 
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
     golden = golden_of(model, encoder, rows)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.errors import InputError
-from edgetune.export.gguf import GgufHeader, check_gguf_support, convert_gguf, find_architecture
+from edgetune.export.gguf import (
+    GgufHeader,
+    check_gguf_support,
+    convert_gguf,
+    find_architecture,
+    open_model,
+)
 from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
 from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
@@ -19,18 +25,17 @@ from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.autoround import AUTOROUND_BITS, round_with_autoround
+from edgetune.models.stored import StoredWeights
+from edgetune.models.streamed import load_for_passes
+from edgetune.quantize.autoround import AUTOROUND_BITS
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
-from edgetune.quantize.imatrix import (
-    InputEnergy,
-    measure_inputs,
-    name_for_gguf,
-    read_imatrix,
-    write_imatrix,
-)
+from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.inputs import InputEnergy, measure_inputs
+from edgetune.quantize.lattice import order_rows
 from edgetune.quantize.plan import (
+    IMATRIX,
     ONNX_SETTINGS,
     Plan,
     hash_sequences,
@@ -40,12 +45,10 @@ from edgetune.quantize.plan import (
     write_trained,
 )
 from edgetune.quantize.target import MEASURED, Target, parse_target
-from edgetune.quantize.train import order_rows, train_on_grid
 from edgetune.quantize.types import GGUF
 from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
-IMATRIX = "imatrix.gguf"
 #: What a matrix of a searched GGUF file may become, by who decides its codes.
 _FILE_TYPES = {"ggml": GGUF.names, "grid": GGUF.trainable, "autoround": tuple(AUTOROUND_BITS)}
 
@@ -65,27 +68,32 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     _refuse_deciding(section.decider, targets, onnx_targets)
     (out / "metrics.jsonl").unlink(missing_ok=True)
 
-    # 1. The importance matrix, from rows the model was trained on and is not judged on.
+    # 1. The model as a GGUF file would hold it, and the rows it is asked about.
     wants_text = section.imatrix or bool(asked)
     texts = choose_texts(sections, model, log) if wants_text else Texts([], [], [])
-    path = out / IMATRIX
     trials = _make_trials(sections, asked, texts, out)
-    loaded = load_model(ModelRef(model)) if wants_text else None
+    StoredWeights(model).check_finite()
+    refused = check_gguf_support(model)
+    converts = (section.gguf or targets) and not refused
+    source = _convert(model, out, targets) if converts else None
+
+    # 2. The importance matrix, from rows the model was trained on and is not judged on.
+    path, loaded = out / IMATRIX, None
+    if wants_text:  # a search changes weights, and needs them in memory
+        loaded = load_model(ModelRef(model)) if asked else load_for_passes(model)
     energy = measure_inputs(loaded, texts.calibration, log) if section.imatrix else None
     if energy is not None:
-        _write_importance(model, energy, path, log)
+        _write_importance(model, energy, source and source.tensors, path, log)
     importance = read_imatrix(path) if path.is_file() else {}
 
-    # 2. llama.cpp's type for every tensor, asked of llama.cpp on the model itself.
-    refused = check_gguf_support(model)
+    # 3. llama.cpp's type for every tensor, asked of llama.cpp on the model itself.
     types: dict[str, dict[str, str]] = {}
     fallbacks: list[dict[str, str]] = []
     fits, trained = Fits(), []
-    if (section.gguf or targets) and not refused:
-        source = _convert(model, out, targets)
+    if source is not None:
         types, fallbacks = plan_gguf(source.path, section.gguf, importance)
 
-        # 3. The types of files that have a budget, by search; their weights, by training.
+        # 4. The types of files that have a budget, by search; their weights, by training.
         found = find_architecture(model)
         if targets and found is not None:
             fits = fit_targets(
@@ -99,11 +107,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
             def in_file_order(raw: Mapping[str, Any], fits: Fits = fits) -> dict[str, Any]:
                 assert fits.candidates is not None
-                return order_rows(raw, source, fits.candidates, loaded)
+                return order_rows(raw, source, fits.candidates.weights, loaded)
 
             trained += _decide(sections, model, "gguf", fits, texts, in_file_order, out, log)
 
-    # 4. The same for ONNX graphs, whose runtime has types of its own.
+    # 5. The same for ONNX graphs, whose runtime has types of its own.
     refused_onnx = check_onnx_support(model) if onnx_targets else []
     onnx_fits = Fits()
     if onnx_targets and not refused_onnx:
@@ -118,7 +126,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             why = "; ".join(refused if target.format == "gguf" else refused_onnx)
             log.warn(f"no {target.name}.{target.format}: {why}")
 
-    # 5. The plan.
+    # 6. The plan.
     plan = _make_plan(sections, types, fallbacks, onnx_fits, texts, path if importance else None)
     write_plan(plan, out)
     _say(plan, len(importance), log)
@@ -183,19 +191,20 @@ def _make_trials(sections: Sections, asked: list[Target], texts: Texts, out: Pat
 
 def _copies(targets: list[Target]) -> int:
     """How often the 16-bit model has to fit on the disk: its choices, files to try them."""
-    if not targets:
-        return 2
     return 14 if any(target.kind in MEASURED for target in targets) else 8
 
 
 def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
-    """Return the model as an F32 file in scratch, made once."""
+    """Return the model as an F32 file in scratch; its tensors are written for a search only."""
+    header = GgufHeader("plan")
+    if not targets:
+        return open_model(model, out / "scratch" / "frame.gguf", header)
     source = out / "scratch" / "F32.gguf"
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     require_room(out, _copies(targets) * weights, "the model in float32 and its choices")
     if not source.exists():
         part = source.with_suffix(".part")
-        convert_gguf(model, part, GgufHeader("plan"))
+        convert_gguf(model, part, header)
         part.rename(source)
     return open_gguf(source)
 
@@ -253,6 +262,10 @@ def _decide(
     Returns:
         What that changed, a file each.
     """
+    # Trainers take 190 MB, which no file without them should cost.
+    from edgetune.quantize.autoround import round_with_autoround
+    from edgetune.quantize.train import train_on_grid
+
     section, seed = sections.quantize, sections.seed
     assert fits.candidates is not None
     found = []
@@ -274,10 +287,13 @@ def _decide(
     return found
 
 
-def _write_importance(model: Path, energy: InputEnergy, path: Path, log: Log) -> None:
+def _write_importance(
+    model: Path, energy: InputEnergy, tensors: Collection[str] | None, path: Path, log: Log
+) -> None:
     """Write the model's inputs under llama.cpp's names, if it knows the model."""
     found = find_architecture(model)
     if found is None:
         log.warn("no importance matrix: llama.cpp has no names for this architecture's weights")
         return
-    write_imatrix(name_for_gguf(energy, *found), path, "train rows, chosen by the seed")
+    named = name_for_gguf(energy, *found, tensors)
+    write_imatrix(named, path, "train rows, chosen by the seed")

@@ -13,7 +13,8 @@ from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.imatrix import measure_inputs, name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.inputs import measure_inputs
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60))]
 

@@ -16,7 +16,8 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.imatrix import measure_inputs, name_for_gguf
+from edgetune.quantize.imatrix import name_for_gguf
+from edgetune.quantize.inputs import measure_inputs
 from edgetune.quantize.target import parse_target
 from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
