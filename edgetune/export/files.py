@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.artifact import hash_source, write_atomic
-from edgetune.errors import Unsupported
+from edgetune.artifact import hash_file, hash_source, write_atomic
+from edgetune.errors import InputError, Unsupported
 from edgetune.export.gguf import (
     GgufHeader,
     check_gguf_support,
@@ -87,7 +87,7 @@ def write_ggufs(
         source = open_model(model, frame, header)
     except Unsupported as error:
         return written.refuse("gguf", plan.gguf, error)
-    imatrix, importance = planned / IMATRIX, _read_importance(planned)
+    imatrix, importance = planned / IMATRIX, _read_importance(planned, plan)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     check_types(plan.gguf, shapes, planned / NAME)
     check_imatrix(importance, shapes, imatrix)
@@ -122,7 +122,7 @@ def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> W
     """
     source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
     builder = out / SCRATCH / "builder"
-    written, importance = Written(), _read_importance(planned)
+    written, importance = Written(), _read_importance(planned, plan)
     try:
         _finish(source, out, lambda part: build_graph(model, part, builder))
     except Unsupported as error:
@@ -142,9 +142,17 @@ def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> W
     return written
 
 
-def _read_importance(planned: Path) -> dict[str, np.ndarray]:
+def _read_importance(planned: Path, plan: Plan) -> dict[str, np.ndarray]:
     path = planned / IMATRIX
-    return read_imatrix(path) if path.is_file() else {}
+    if plan.imatrix_sha256 is None and not path.is_file():
+        return {}
+    if not path.is_file() or hash_file(path) != plan.imatrix_sha256:
+        raise InputError(
+            "not the importance matrix that this plan was made with",
+            where=str(path),
+            hint="quantize again, or take the file that belongs to plan.json",
+        )
+    return read_imatrix(path)
 
 
 def _add(

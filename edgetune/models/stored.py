@@ -46,6 +46,23 @@ class StoredWeights(Mapping[str, torch.Tensor]):
             )
         return read_float32(self._ranges[name])
 
+    def read_narrow(self, name: str) -> torch.Tensor:
+        """Return a tensor in the dtype it is stored in."""
+        stored = self._ranges[name]
+        (raw,) = _chunks(stored, "u1", stored.data_range.size)
+        return torch.from_numpy(raw).view(_DTYPES[stored.dtype]).view(self.shapes[name])
+
+    def read_rows(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """Return some rows ``[N, columns]`` of a matrix in float32, the others unread."""
+        stored = self._ranges[name]
+        width = stored.data_range.size // stored.shape[0]
+        found = torch.empty((len(rows), width), dtype=torch.uint8)
+        with Path(stored.data_range.filename).open("rb", buffering=0) as file:
+            for place, row in enumerate(rows.tolist()):
+                file.seek(stored.data_range.offset + row * width)
+                file.readinto(found[place].numpy())
+        return found.view(_DTYPES[stored.dtype]).float()
+
     def __contains__(self, name: object) -> bool:
         return name in self._ranges
 
@@ -85,9 +102,10 @@ def read_float32(stored: LocalTensor) -> torch.Tensor:
     return values
 
 
-def _chunks(stored: LocalTensor, layout: str) -> Iterator[np.ndarray]:
+def _chunks(stored: LocalTensor, layout: str, size: int | None = None) -> Iterator[np.ndarray]:
     place, kind = stored.data_range, np.dtype(layout)
     with Path(place.filename).open("rb", buffering=0) as file:
         file.seek(place.offset)
-        for at in range(0, place.size, CHUNK_BYTES):
-            yield np.fromfile(file, kind, min(CHUNK_BYTES, place.size - at) // kind.itemsize)
+        step = size or CHUNK_BYTES
+        for at in range(0, place.size, step):
+            yield np.fromfile(file, kind, min(step, place.size - at) // kind.itemsize)

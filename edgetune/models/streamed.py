@@ -23,6 +23,7 @@ from edgetune.models.stored import StoredWeights
 #: Weights that take more than this in float32 are not held in memory to be asked a few times.
 #: Streamed, the importance matrix of 500 M parameters takes no longer than held in memory.
 HELD_BYTES = 1 << 30
+HEAD_ROWS = 8192  # of a head in float32 at a time
 
 
 def load_for_passes(folder: Path) -> PreTrainedModel:
@@ -51,16 +52,50 @@ def open_streamed(folder: Path) -> PreTrainedModel | None:
     for name, buffer in model.named_buffers():
         if name in named:
             buffer.data = weights[named[name]].to(buffer.dtype)
-    source = _Renamed(weights, named)
-    return cpu_offload(model, torch.device("cpu"), state_dict=source)  # type: ignore[no-any-return]
+    cpu_offload(model, torch.device("cpu"), state_dict=_Renamed(weights, named))
+    table = model.get_input_embeddings()
+    if type(table) is torch.nn.Embedding:  # a kind of its own may scale, and reads all its rows
+        remove_hook_from_module(table)
+        table.forward = _look_up(weights, named[_name_of(model, table)])
+    return model  # type: ignore[no-any-return]
 
 
-def hold_weights(module: Any) -> None:
-    """Read the weights of one module of a streamed model for good; any other is left alone."""
-    hook = getattr(module, "_hf_hook", None)
-    if hook is not None:
-        hook.pre_forward(module)
-        remove_hook_from_module(module)
+def hold_head(model: Any) -> None:
+    """Read a streamed model's head for good, in the dtype it is stored in.
+
+    Its product is float32, some rows at a time: the 151,646 of a Qwen are 621 MB in float32.
+    """
+    head = model.get_output_embeddings()
+    hook = getattr(head, "_hf_hook", None)
+    if type(head) is not torch.nn.Linear or hook is None:
+        return  # read again for each row
+    source: _Renamed = hook.weights_map.dataset
+    name = _name_of(model, head)
+    weight, bias = source.read_narrow(name), None
+    if head.bias is not None:
+        bias = source[name.removesuffix("weight") + "bias"]
+
+    def forward(hidden_BTD: torch.Tensor) -> torch.Tensor:
+        parts = [hidden_BTD @ rows.float().T for rows in weight.split(HEAD_ROWS)]
+        logits_BTV = torch.cat(parts, -1)
+        return logits_BTV if bias is None else logits_BTV.add_(bias)
+
+    remove_hook_from_module(head)
+    head.forward = forward
+
+
+def _look_up(weights: StoredWeights, name: str) -> Any:
+    """Return what an embedding computes, reading the rows that are asked for."""
+
+    def forward(ids_BT: torch.Tensor) -> torch.Tensor:
+        rows, places_BT = ids_BT.unique(return_inverse=True)
+        return weights.read_rows(name, rows)[places_BT]
+
+    return forward
+
+
+def _name_of(model: Any, module: Any) -> str:
+    return next(f"{name}.weight" for name, one in model.named_modules() if one is module)
 
 
 class _Renamed(dict[str, Any]):
@@ -72,6 +107,10 @@ class _Renamed(dict[str, Any]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._weights[super().__getitem__(name)]
+
+    def read_narrow(self, name: str) -> torch.Tensor:
+        """Return one in the dtype it is stored in."""
+        return self._weights.read_narrow(super().__getitem__(name))
 
 
 def _find_weights(model: Any, weights: StoredWeights) -> dict[str, str] | None:

@@ -88,6 +88,15 @@ def open_merged(folder: Path, threads: int) -> Runtime:
     return Torch(ModelRef(folder), threads) if model is None else Streamed(folder, model, threads)
 
 
+def open_for_check(path: Path, threads: int) -> Runtime:
+    """Load a file that was just written, in the least memory its runtime can do with."""
+    if path.suffix != ".gguf":
+        return open_runtime(path, threads)
+    from edgetune.runtimes.llamacpp import LlamaCpp
+
+    return LlamaCpp(path, threads, mapped=False)
+
+
 def logits_of(runtime: Runtime, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
     """Yield the logits of each sequence, as :meth:`Runtime.logits` gives them.
 

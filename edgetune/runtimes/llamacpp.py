@@ -66,7 +66,8 @@ class LlamaCpp:
     """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`.
 
     With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it. With
-    a ``kv_cache`` of ``q8_0`` or ``q4_0``, logits too are computed through that cache.
+    a ``kv_cache`` of ``q8_0`` or ``q4_0``, logits too are computed through that cache. Not
+    ``mapped``, the file is read: weights that are packed anew for this CPU then lie in memory once.
     """
 
     name = "llama.cpp"
@@ -78,6 +79,7 @@ class LlamaCpp:
         device: str = "cpu",
         adapter: Path | None = None,
         kv_cache: str = "f16",
+        mapped: bool = True,
     ) -> None:
         check_gguf(path)
         c.llama_log_set(_collect_errors, None)
@@ -91,17 +93,17 @@ class LlamaCpp:
         self._kv_type = {"q8_0": c.GGML_TYPE_Q8_0, "q4_0": c.GGML_TYPE_Q4_0}.get(kv_cache)
         self._context: Any = None
         self._fits = (0, 0, False)  # sequences, tokens of each, exact: what the context is for
-        self._model: Any = self._load(path, device)
+        self._model: Any = self._load(path, device, mapped)
         self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
         self._characters = self._find_characters()
         self._batch = Batch(BATCH_TOKENS)
 
-    def _load(self, path: Path, device: str) -> Any:
+    def _load(self, path: Path, device: str, mapped: bool) -> Any:
         c.llama_backend_init()
         parameters = c.llama_model_default_params()
-        parameters.load_mode = c.LLAMA_LOAD_MODE_MMAP
+        parameters.load_mode = c.LLAMA_LOAD_MODE_MMAP if mapped else c.LLAMA_LOAD_MODE_NONE
         parameters.n_gpu_layers = -1 if device == "cuda" else 0
         # Weights repacked for AMX are read by the code that is compiled wrongly.
         parameters.use_extra_bufts = not has_broken_amx()

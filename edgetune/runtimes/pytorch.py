@@ -17,7 +17,7 @@ from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.passes import batch_sequences, replaced_forward
 from edgetune.models.ref import ModelRef
-from edgetune.models.streamed import hold_weights
+from edgetune.models.streamed import hold_head
 from edgetune.runtimes import greedy
 from edgetune.runtimes.template import render_template
 
@@ -103,7 +103,7 @@ class Streamed(Torch):
             kind = type(output)
             for number, hidden_TD, real_T in zip(numbers, output[0], real_BT, strict=True):
                 hidden[number] = hidden_TD[real_T]
-        hold_weights(self._model.get_output_embeddings())
+        hold_head(self._model)
         for number, ids in enumerate(sequences):
             found = kind(last_hidden_state=hidden.pop(number)[None])
             with replaced_forward(decoder, lambda *_, found=found, **__: found):

@@ -21,7 +21,7 @@ from edgetune.models.hardware import count_threads, require_room, return_freed_b
 from edgetune.models.stored import StoredWeights
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections
-from edgetune.runtimes import open_merged, open_runtime
+from edgetune.runtimes import open_for_check, open_merged
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _check_files(
     gates: list[dict[str, Any]] = []
     with log.progress("checks", len(files)) as bar:
         for file in files:
-            runtime: Any = open_runtime(out / file["path"], threads)
+            runtime: Any = open_for_check(out / file["path"], threads)
             try:
                 file["checks"] = check_file(runtime, reference)
                 if file["format"] == "gguf":

@@ -7,15 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import GGUFReader
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.errors import InputError, Unsupported
+from edgetune.models import streamed
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.imatrix import read_imatrix
+from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.stages import export
+from tests.conftest import make_model
 from tests.stages.test_quantize import LOG, make_recipe, merge, quantized
 from tests.twins import make_adapter
 
@@ -196,3 +201,93 @@ def test_nothing_left_to_write_is_an_error(
     config.write_text(config.read_text().replace("LlamaForCausalLM", "NobodyForCausalLM"))
     with pytest.raises(Unsupported, match=r"no file can be written: F32: .*NobodyForCausalLM"):
         exported(recipe, merged, run[2], tmp_path / "out")
+
+
+def plan_of(tiny_model: Path, rows: Path, folder: Path) -> tuple[Recipe, Artifact, Artifact]:
+    """Recipe, merged model and a plan of Q8_0 with an importance matrix."""
+    settings = {"gguf": ["Q8_0", "F16"], "onnx": [], "calibration_rows": 4}
+    recipe = make_recipe(rows, quantize=settings, export={"check_rows": 1})
+    merged = merge(tiny_model, recipe, folder / "merge")
+    return recipe, merged, quantized(recipe, merged, folder / "plan")
+
+
+def test_a_file_names_its_importance_matrix(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    recipe, merged, planned = plan_of(tiny_model, rows, tmp_path)
+    exported(recipe, merged, planned, tmp_path / "out")
+    fields = GGUFReader(tmp_path / "out/gguf/tiny-Q8_0.gguf").fields
+    assert fields["edgetune.imatrix.sha256"].contents() == read_plan(planned.path).imatrix_sha256
+    assert fields["edgetune.imatrix.sha256"].contents() == hash_file(planned.path / "imatrix.gguf")
+    assert fields["quantize.imatrix.file"].contents() == "imatrix.gguf"
+    assert fields["quantize.imatrix.entries_count"].contents() == 15
+    assert fields["quantize.imatrix.chunks_count"].contents() == 4
+    # Half precision rounds each weight by itself: nothing is weighed.
+    half = GGUFReader(tmp_path / "out/gguf/tiny-F16.gguf").fields
+    assert not [key for key in half if "imatrix" in key]
+
+
+def test_a_plan_of_another_model_is_refused_first(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    recipe, _, planned = plan_of(tiny_model, rows, tmp_path)
+    for name, sizes, said in (
+        ("deeper", {"layers": 3}, r"no type for the tensor 'blk\.2\..*the model has"),
+        ("shallower", {"layers": 1}, r"a type for the tensor 'blk\.1\..*the model lacks"),
+        ("wider", {"hidden": 128}, r"64 columns for '.*', the model 128"),
+    ):
+        other = make_model(tmp_path / name, **sizes)  # type: ignore[arg-type]
+        merged = merge(other, recipe, tmp_path / f"{name}-merge")
+        with pytest.raises(InputError, match=said) as error:
+            exported(recipe, merged, planned, tmp_path / f"{name}-out")
+        assert error.value.exit_code == 2 and error.value.hint and error.value.where
+        assert not list((tmp_path / f"{name}-out").rglob("tiny-*.gguf"))
+
+
+def test_another_importance_matrix_is_refused_first(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    recipe, merged, planned = plan_of(tiny_model, rows, tmp_path)
+    _, _, other = plan_of(make_model(tmp_path / "other", seed=3), rows, tmp_path / "o")
+    shutil.copy(other.path / "imatrix.gguf", planned.path / "imatrix.gguf")
+    said = "not the importance matrix that this plan was made with"
+    with pytest.raises(InputError, match=said):
+        exported(recipe, merged, planned, tmp_path / "out")
+    (planned.path / "imatrix.gguf").unlink()
+    with pytest.raises(InputError, match=said):
+        exported(recipe, merged, planned, tmp_path / "out")
+
+
+def test_weights_that_are_not_finite_are_named_first(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    recipe, merged, planned = plan_of(tiny_model, rows, tmp_path)
+    path = merged.path / "model/model.safetensors"
+    weights = load_file(path)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("inf")
+    save_file(weights, path, {"format": "pt"})
+    for run_stage in (
+        lambda: quantized(recipe, merged, tmp_path / "again"),
+        lambda: exported(recipe, merged, planned, tmp_path / "out"),
+    ):
+        with pytest.raises(InputError, match="1 of 8192 weights are NaN or infinite") as error:
+            run_stage()
+        assert "model.layers.1.mlp.up_proj.weight" in str(error.value)
+
+
+def test_a_large_model_is_streamed_to_the_same_files(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for limit in (1 << 30, 0):
+        monkeypatch.setattr(streamed, "HELD_BYTES", limit)
+        recipe, merged, planned = plan_of(tiny_model, rows, tmp_path / str(limit))
+        facts = exported(recipe, merged, planned, tmp_path / str(limit) / "out")
+        assert all(gate["ok"] for gate in facts["gates"])
+        found.append((read_imatrix(planned.path / "imatrix.gguf"), facts["files"]))
+    (held, files), (read, others) = found
+    for name, means in held.items():
+        np.testing.assert_allclose(read[name], means, rtol=1e-5)
+    for file, other in zip(files, others, strict=True):
+        kl, again = file["checks"]["kl_divergence"], other["checks"]["kl_divergence"]
+        assert again == pytest.approx(kl, rel=1e-3, abs=1e-9)
