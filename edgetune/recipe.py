@@ -224,7 +224,7 @@ class QuantizeSection(Section):
     method: Literal["ggml", "autoround", "grid"] = Field(
         "ggml",
         description="who decides the codes of the targets' files: ggml rounds; autoround is "
-        "AutoRound, for matrices in Q4_0, Q5_0 and Q8_0; grid trains the weights on the grid of "
+        "AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on the grid of "
         "their types",
     )
     train: bool = Field(False, description="true: the same as method: grid")

@@ -1,13 +1,8 @@
 """Codes and scales by AutoRound's signed gradient descent (Cheng et al. 2023, arXiv 2309.05516).
 
 A decoder layer at a time, each matrix gets the rounding offsets and scales with which the layer's
-output on calibration rows moves least. The result is taken as it stands: AutoRound's symmetric
-integers in blocks of 32 are float16 scales times whole numbers, which is what Q4_0, Q5_0 and Q8_0
-hold, so nothing is rounded a second time (checked for every matrix).
-
-What auto-round 0.14.2 can do and no file can hold without a second rounding: its ``gguf:q*_k``
-schemes keep the scales of superblocks in float32, where K-quants have float16; its blocks with a
-float minimum likewise, where Q4_1 and Q5_1 have a float16 one.
+output on calibration rows moves least. The result is taken as it stands, nothing is rounded a
+second time (checked for every matrix); :mod:`.autoround_types` says which types can hold it.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,16 +25,14 @@ from edgetune.models.hardware import choose_device
 from edgetune.models.layers import find_layers
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
+from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks
 from edgetune.quantize.ggml import dequantize_tensor
-from edgetune.quantize.grid import GRIDS
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search import Candidates
-from edgetune.quantize.weights import Weight
+from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
 
-#: ggml types that hold AutoRound's result exactly, with their bits; blocks of 32, no minimum.
-AUTOROUND_BITS = {"Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
-BLOCK = 32
 _KEPT = {"bits": 16, "act_bits": 16, "data_type": "float"}
 
 
@@ -64,7 +57,7 @@ def round_with_autoround(
         log: where it is said what that did.
 
     Raises:
-        Unsupported: no matrix of a layer has a type that AutoRound's result fits.
+        Unsupported: no matrix of a layer has a type that holds AutoRound's result.
         EdgetuneError: AutoRound fails, or its result does not lie on the type's grid.
     """
     plain = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
@@ -72,54 +65,58 @@ def round_with_autoround(
     chosen = find_roundable(loaded, candidates.weights, types)
     if not chosen:
         raise Unsupported(
-            "AutoRound has nothing to decide: no matrix of a layer is " + ", ".join(AUTOROUND_BITS),
+            "AutoRound has nothing to decide: no matrix of a layer has a type that can hold it",
             where=f"quantize.method: {name}",
+            hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *BLOCK_TYPES)))}",
         )
-    log.say(f"{name}: AutoRound, {len(chosen)} matrices, {section.iterations} iterations a layer")
-    raw = plain | decide_codes(loaded, load_tokenizer(model), chosen, types, rows, section, seed)
+    log.say(f"{name}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations a layer")
+    raw = plain | decide_codes(loaded, load_tokenizer(model), chosen, rows, section, seed)
     del loaded
     gc.collect()
     meter = HarmMeter(load_model(ModelRef(model)), judged, sum(map(len, judged)))
     before, after = (meter.measure(_values(candidates, each, types)) for each in (plain, raw))
     log.say(f"{name}: AutoRound, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
-        "method": "autoround", "matrices": len(chosen), "kl_rounded": before,
+        "method": "autoround", "tensors": len(chosen), "kl_rounded": before,
         "kl_trained": after, "kept": after < before, "steps": section.iterations,
         "positions": meter.positions,
     }  # fmt: skip
     return (raw if after < before else plain), facts
 
 
+class Chosen(NamedTuple):
+    """A tensor that AutoRound decides: its type, and the matrices it is made of, by module name."""
+
+    kind: str
+    parts: dict[str, Weight]
+
+
 def find_roundable(
-    model: Any, weights: Mapping[str, Weight], types: Mapping[str, str]
-) -> dict[str, Weight]:
-    """Return module name to weight for what AutoRound decides: linear layers within blocks."""
+    model: Any, weights: Mapping[str, Weight | Fused], types: Mapping[str, str]
+) -> dict[str, Chosen]:
+    """Return the tensors that AutoRound decides: those of layers, in types that hold its result."""
     inside = {id(module) for layer in find_layers(model) for module in layer.modules()}
     modules = dict(model.named_modules())
     found = {}
     for tensor, kind in types.items():
-        module = weights[tensor].parameter.removesuffix(".weight")
-        if kind in AUTOROUND_BITS and id(modules.get(module)) in inside:
-            found[module] = weights[tensor]
+        weight = weights[tensor]
+        several = weight.parts if isinstance(weight, Fused) else (weight,)
+        parts = {part.parameter.removesuffix(".weight"): part for part in several}
+        if find_scheme(kind) and all(id(modules.get(name)) in inside for name in parts):
+            found[tensor] = Chosen(kind, parts)
     return found
 
 
-def layer_config(kind: str) -> dict[str, Any]:
-    """Return AutoRound's settings of a matrix that is to be of a ggml type."""
-    return {"bits": AUTOROUND_BITS[kind], "group_size": BLOCK, "sym": True, "data_type": "int"}
-
-
 def decide_codes(
-    model: Any, tokenizer: Any, chosen: Mapping[str, Weight], types: Mapping[str, str],
-    rows: Sequence[Sequence[int]], section: AutoRoundSection, seed: int,
+    model: Any, tokenizer: Any, chosen: Mapping[str, Chosen], rows: Sequence[Sequence[int]],
+    section: AutoRoundSection, seed: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the bytes of the tensors that AutoRound decides, rows in the model's own order.
 
     Args:
         model: in torch, float32; it has the rounded weights afterwards.
         tokenizer: its own; asked for, and not used for rows that are token ids.
-        chosen: module name to its weight.
-        types: tensor name to one of :data:`AUTOROUND_BITS`.
+        chosen: by tensor name.
         rows: token ids to calibrate on.
         section: iterations and batch.
         seed: of the batches.
@@ -127,11 +124,22 @@ def decide_codes(
     Raises:
         EdgetuneError: AutoRound fails, or its result does not lie on the type's grid.
     """
-    config = {module: layer_config(types[weight.tensor]) for module, weight in chosen.items()}
+    schemes = {tensor: find_scheme(one.kind) for tensor, one in chosen.items()}
+    config = {
+        module: scheme.settings
+        for tensor, scheme in schemes.items()
+        if scheme is not None
+        for module in chosen[tensor].parts
+    }
     rounded = _run(model, tokenizer, config, rows, section, seed)
     return {
-        weight.tensor: _pack(rounded.get_submodule(module), weight, types[weight.tensor])
-        for module, weight in chosen.items()
+        tensor: np.concatenate(
+            [
+                _pack(rounded.get_submodule(module), part, one.kind)
+                for module, part in one.parts.items()
+            ]
+        )
+        for tensor, one in chosen.items()
     }
 
 
@@ -150,7 +158,7 @@ def _run(
             worker = AutoRound(
                 model,
                 tokenizer=tokenizer,
-                scheme={**layer_config("Q4_0"), "act_bits": 16},
+                scheme={**Scheme(4, 32, False).settings, "act_bits": 16},
                 layer_config={**config, **others},
                 dataset=batches,
                 iters=section.iterations,
@@ -188,15 +196,17 @@ def _pad(rows: Sequence[Sequence[int]]) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
-    """Return a rounded matrix as ggml's bytes, uint8 [R, row bytes].
+    """Return a rounded matrix as a type's bytes, uint8 [R, row bytes].
 
     Raises:
         EdgetuneError: the bytes would not be the matrix.
     """
     values = module.weight.detach().float().cpu()
     values_RC = np.ascontiguousarray((values.T if weight.transposed else values).numpy())
-    raw = pack_symmetric(values_RC, module.scale.detach().cpu().numpy(), kind)
-    if not np.array_equal(dequantize_tensor(raw, kind), values_RC):
+    zeros = module.zp.detach().float().cpu().numpy() if torch.is_tensor(module.zp) else None
+    raw = pack_values(values_RC, module.scale.detach().cpu().numpy(), zeros, kind)
+    read = dequantize_tensor if kind in GGML_TYPES else dequantize_blocks
+    if not np.array_equal(read(raw, kind), values_RC):
         raise EdgetuneError(
             f"AutoRound's weights do not lie on the grid of {kind}",
             where=weight.tensor,
@@ -205,30 +215,12 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
     return raw
 
 
-def pack_symmetric(values_RC: np.ndarray, scales: np.ndarray, kind: str) -> np.ndarray:
-    """Return rows of Q4_0, Q5_0 or Q8_0: values that are scale x whole number, put into bytes.
-
-    Args:
-        values_RC: float32.
-        scales: float16, R · C/32 of them, row by row.
-        kind: one of :data:`AUTOROUND_BITS`.
-    """
-    grid = GRIDS[kind]
-    rows, columns = values_RC.shape
-    scales_RB1 = np.ascontiguousarray(scales.astype(np.float16).reshape(rows, -1, 1))
-    divisor_RB1 = np.where(scales_RB1 == 0, np.float32(1), scales_RB1.astype(np.float32))
-    codes_RBW = np.rint(values_RC.reshape(rows, -1, BLOCK) / divisor_RB1) + grid.zero
-    raw = np.zeros((rows, columns // BLOCK, grid.block[1]), np.uint8)
-    raw[..., :2] = scales_RB1.view(np.uint8)  # each of these types begins with its scale
-    return grid.put_together(raw.reshape(rows, -1), codes_RBW.reshape(rows, columns))
-
-
 def _values(
     candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
 ) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, rows in raw.items():
-        made |= candidates.weights[name].as_parameters(dequantize_tensor(rows, types[name]))
+        made |= candidates.weights[name].as_parameters(candidates.types.read(rows, types[name]))
     return made
 
 

@@ -27,7 +27,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.models.stored import StoredWeights
 from edgetune.models.streamed import load_for_passes
-from edgetune.quantize.autoround import AUTOROUND_BITS
+from edgetune.quantize.autoround_types import GGML_TYPES
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
@@ -50,7 +50,7 @@ from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
 #: What a matrix of a searched GGUF file may become, by who decides its codes.
-_FILE_TYPES = {"ggml": GGUF.names, "grid": GGUF.trainable, "autoround": tuple(AUTOROUND_BITS)}
+_FILE_TYPES = {"ggml": GGUF.names, "grid": GGUF.trainable, "autoround": GGML_TYPES}
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
-    _refuse_deciding(section.decider, targets, onnx_targets)
+    _refuse_deciding(section.decider, asked)
     (out / "metrics.jsonl").unlink(missing_ok=True)
 
     # 1. The model as a GGUF file would hold it, and the rows it is asked about.
@@ -118,7 +118,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         onnx_fits = _fit_onnx(
             sections, model, loaded, importance, texts, onnx_targets, trials, out, log
         )
-        if section.decider == "grid":
+        if section.decider != "ggml":
             trained += _decide(sections, model, "onnx", onnx_fits, texts, dict, out, log)
 
     for target in asked:
@@ -209,22 +209,13 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     return open_gguf(source)
 
 
-def _refuse_deciding(decider: str, targets: list[Target], onnx_targets: list[Target]) -> None:
-    """What is not plain rounding is for the files of targets."""
-    if decider == "ggml":
-        return
-    what = {"grid": "be trained on its grid", "autoround": "be rounded by AutoRound"}[decider]
-    if not targets and not onnx_targets:
+def _refuse_deciding(decider: str, targets: list[Target]) -> None:
+    if decider != "ggml" and not targets:
+        what = {"grid": "trained on its grid", "autoround": "rounded by AutoRound"}[decider]
         raise InputError(
-            f"there is no file whose weights could {what}",
+            f"there is no file whose weights could be {what}",
             where="quantize.method",
             hint="name a quantize.target, such as bits=5",
-        )
-    if decider == "autoround" and onnx_targets:
-        raise InputError(
-            "weights of ONNX files are not rounded by AutoRound",
-            where=f"quantize.target: {onnx_targets[0].name}",
-            hint="set quantize.method: grid or ggml, or leave out the targets with onnx:",
         )
 
 
@@ -266,7 +257,7 @@ def _decide(
     from edgetune.quantize.autoround import round_with_autoround
     from edgetune.quantize.train import train_on_grid
 
-    section, seed = sections.quantize, sections.seed
+    section = sections.quantize
     assert fits.candidates is not None
     found = []
     for name, types in fits.types.items():
@@ -275,12 +266,12 @@ def _decide(
         if section.decider == "autoround":
             raw, facts = round_with_autoround(
                 model, fits.candidates, own, texts.calibration, texts.judged, section.autoround,
-                seed, file, log,
+                sections.seed, file, log,
             )  # fmt: skip
         else:
             raw, facts = train_on_grid(
-                model, fits.candidates, own, texts.training, texts.judged, section.grid, seed, out,
-                file, log,
+                model, fits.candidates, own, texts.training, texts.judged, section.grid,
+                sections.seed, out, file, log,
             )  # fmt: skip
         write_trained(out, file, in_file_order(raw))
         found.append({"name": name, "format": kind, **facts})

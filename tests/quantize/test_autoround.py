@@ -16,16 +16,12 @@ from edgetune.log import Log
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.quantize import autoround
-from edgetune.quantize.autoround import (
-    AUTOROUND_BITS,
-    decide_codes,
-    find_roundable,
-    pack_symmetric,
-    round_with_autoround,
-)
-from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.autoround import decide_codes, find_roundable, round_with_autoround
+from edgetune.quantize.autoround_types import GGML_TYPES
+from edgetune.quantize.blocks import dequantize_blocks
+from edgetune.quantize.ggml import dequantize_tensor
 from edgetune.quantize.search import Candidates
-from edgetune.quantize.weights import find_weights
+from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -46,38 +42,36 @@ def candidates_of(folder: Path, scratch: Path) -> Candidates:
     source, model = open_gguf(scratch / "F32.gguf"), load_model(ModelRef(folder))
     shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
     found = Candidates(model, find_weights(model, "llama", 2, shapes), scratch / "candidates")
-    found.make((*AUTOROUND_BITS, "Q4_1"), QUIET)
+    found.make((*GGML_TYPES, "Q4_1"), QUIET)
     return found
 
 
-@pytest.mark.parametrize("kind", AUTOROUND_BITS)
-def test_packs_scales_and_codes_as_ggml_does(kind: str) -> None:
-    values = np.random.default_rng(0).normal(size=(6, 96)).astype(np.float32)
-    values[2, 32:64] = 0
-    raw = quantize_tensor(values, kind, None, "tensor")
-    scales = raw.reshape(6, 3, -1)[..., :2].copy().view(np.float16)
-    assert np.array_equal(pack_symmetric(dequantize_tensor(raw, kind), scales, kind), raw)
-
-
-def test_the_bytes_are_what_autoround_computed_with(folder: Path, tmp_path: Path) -> None:
-    """Every matrix, in three types: the model that AutoRound leaves, and the bytes read again."""
+@pytest.mark.parametrize(
+    "kinds", [[*GGML_TYPES, "Q4_0"], ["Z4_32", "S4_64", "Z2_64", "S8_64", "Q4_0"]]
+)
+def test_the_bytes_are_what_autoround_computed_with(
+    folder: Path, tmp_path: Path, kinds: list[str]
+) -> None:
+    """Every matrix, in several types: the model that AutoRound leaves, and the bytes read again."""
     candidates = candidates_of(folder, tmp_path)
-    kinds = [*AUTOROUND_BITS, "Q4_0"]
-    types = {name: kinds[n % len(kinds)] for n, name in enumerate(candidates.weights)}
+    weights = candidates.weights
+    types = {name: kinds[n % len(kinds)] for n, name in enumerate(weights)}
     types["blk.1.ffn_up.weight"] = "Q4_1"  # a float minimum: stays ggml's
+    q, k = (weights[f"blk.0.attn_{one}.weight"] for one in "qk")  # as an ONNX graph has them
+    fused = Fused("qk", (q, k), (64, 32), None)
+    weights = {name: one for name, one in weights.items() if one not in (q, k)} | {"qk": fused}
+    types = {name: types.get(name, kinds[0]) for name in weights}
     found = []
     for _ in range(2):
         model = load_model(ModelRef(folder))
-        chosen = find_roundable(model, candidates.weights, types)
-        tokenizer = load_tokenizer(folder)
-        raw = decide_codes(model, tokenizer, chosen, types, ROWS, SECTION, 0)
+        chosen = find_roundable(model, weights, types)
+        raw = decide_codes(model, load_tokenizer(folder), chosen, ROWS, SECTION, 0)
         assert set(raw) == set(types) - {"token_embd.weight", "blk.1.ffn_up.weight"}
         for name, rows in raw.items():
-            values = dequantize_tensor(rows, types[name])
-            theirs = model.get_parameter(candidates.weights[name].parameter).detach().numpy()
-            assert np.array_equal(values, theirs), name
-        plain = [candidates.load(name, types[name]) for name in raw]
-        assert sum(not np.array_equal(a, b) for a, b in zip(raw.values(), plain, strict=True)) > 9
+            read = dequantize_tensor if types[name] in GGML_TYPES else dequantize_blocks
+            theirs = weights[name].read(model)
+            assert np.array_equal(read(rows, types[name]), theirs), name
+            assert not np.array_equal(theirs, weights[name].read(load_model(ModelRef(folder))))
         found.append(raw)
     first, second = found
     assert all(np.array_equal(first[name], second[name]) for name in first)
@@ -95,7 +89,7 @@ def test_it_is_closer_where_few_bits_are(
         folder, candidates, types, ROWS, JUDGED, section, 0, "fit", QUIET
     )
     assert facts["kept"] and facts["kl_trained"] < facts["kl_rounded"], facts
-    assert (facts["method"], facts["matrices"], facts["steps"]) == ("autoround", 14, 40)
+    assert (facts["method"], facts["tensors"], facts["steps"]) == ("autoround", 14, 40)
     assert np.array_equal(raw["token_embd.weight"], candidates.load("token_embd.weight", "Q4_0"))
     assert not any((tmp_path / "here").iterdir())  # it leaves nothing in the working directory
 
@@ -114,7 +108,9 @@ def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
 def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q4_1")
-    with pytest.raises(Unsupported, match="no matrix of a layer is Q8_0, Q5_0, Q4_0"):
+    with pytest.raises(
+        Unsupported, match=r"no matrix of a layer has a type.*\n.*Q8_0, Q5_0, Q4_0, S8_64"
+    ):
         round_with_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
 
 

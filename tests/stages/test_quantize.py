@@ -18,6 +18,7 @@ from edgetune.data.load import load_splits
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
+from edgetune.quantize.blocks import dequantize_blocks
 from edgetune.quantize.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan, read_trained, write_plan
 from edgetune.recipe import Recipe, Sections
@@ -187,14 +188,10 @@ def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_p
     with pytest.raises(GateFailed, match=r"smallest file possible has .*") as caught:
         quantized(recipe, merged, tmp_path / "plan")
     assert caught.value.exit_code == 3
-    rounded = make_recipe(device_rows, quantize={**settings, "method": "autoround"})
-    with pytest.raises(InputError, match="not rounded by AutoRound"):
-        quantized(rounded, merged, tmp_path / "rounded")
 
 
 def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path) -> None:
     """Fused q, k, v and types with zeros of their own: the trained bytes, and they are closer."""
-    from edgetune.quantize.blocks import dequantize_blocks
     from edgetune.runtimes import open_runtime
 
     settings = {
@@ -228,6 +225,29 @@ def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path
     assert np.abs(wanted - given).max() < 1e-4 * np.abs(wanted).max()
 
 
+def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path: Path) -> None:
+    from edgetune.verify.tensors import OnnxTensors
+
+    settings = {
+        "gguf": [], "onnx": [], "target": ["onnx:bits=4"], "method": "autoround",
+        "calibration_rows": 34, "search_tokens": 128,
+        "autoround": {"iterations": 60, "batch_size": 4},
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    (found,) = plan.facts["trained"]
+    assert (found["method"], found["format"]) == ("autoround", "onnx") and found["kept"], found
+    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-4bpw.onnx"]
+    mine = OnnxTensors(tmp_path / "files" / file["path"], "model.onnx")
+    types = read_plan(plan.path).onnx["fit-4bpw"]["types"]
+    wanted = read_trained(plan.path, "fit-4bpw.onnx")
+    assert set(wanted) == set(types)
+    for name, raw in wanted.items():
+        if "lm_head" not in name:
+            assert np.array_equal(mine.read(name).T, dequantize_blocks(raw, types[name])), name
+
+
 def put_in(folder: Path, values: dict[str, np.ndarray]) -> None:
     """Replace the matrices of a float32 ONNX folder, by node name, each [out, in]."""
     graph = onnx.load(folder / "model.onnx")
@@ -245,7 +265,6 @@ def test_both_containers_hold_the_same_blocks(
     """A Q4_0 tensor of the GGUF file and the node of the int4 graph: one matrix, one rounding."""
     from gguf import GGUFReader
 
-    from edgetune.quantize.blocks import dequantize_blocks
     from edgetune.verify.tensors import OnnxTensors
 
     settings = {"gguf": ["Q4_0"], "onnx": ["int4"], "calibration_rows": 8}
