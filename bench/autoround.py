@@ -15,27 +15,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from quality_per_byte import ROOT, Judge, ratio
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf
-from edgetune.export.trial import gguf_writer
-from edgetune.log import Log
-from edgetune.models.load import load_model, load_tokenizer
-from edgetune.models.ref import ModelRef
-from edgetune.models.source import resolve_model
-from edgetune.quantize.autoround import decide_codes, find_roundable
-from edgetune.quantize.calibration import choose_texts
-from edgetune.quantize.imatrix import measure_inputs, name_for_gguf, read_imatrix, write_imatrix
-from edgetune.quantize.search import Candidates
-from edgetune.quantize.train import order_rows
-from edgetune.quantize.weights import find_weights
-from edgetune.recipe import Recipe, Sections
-from edgetune.runtimes.gguf_header import open_gguf
+from damage import ROOT, Judge, ratio  # noqa: E402 - the paths are known now
+
+from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf  # noqa: E402
+from edgetune.export.trial import gguf_writer  # noqa: E402
+from edgetune.log import Log  # noqa: E402
+from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
+from edgetune.models.ref import ModelRef  # noqa: E402
+from edgetune.models.source import resolve_model  # noqa: E402
+from edgetune.quantize.autoround import decide_codes, find_roundable  # noqa: E402
+from edgetune.quantize.calibration import choose_texts  # noqa: E402
+from edgetune.quantize.imatrix import measure_inputs, name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
+from edgetune.quantize.search import Candidates  # noqa: E402
+from edgetune.quantize.train import order_rows  # noqa: E402
+from edgetune.quantize.weights import find_weights  # noqa: E402
+from edgetune.recipe import Recipe, Sections  # noqa: E402
+from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "autoround.jsonl"
 TYPE = "Q4_0"
