@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,19 +51,20 @@ def make_converter(architecture: str, header: GgufHeader) -> type[Any]:
         model_arch = parent.model_arch
 
         def set_vocab(self) -> None:
-            if self._needs_scores():
+            if self._needs_scores:
                 self._set_vocab_sentencepiece()
             else:
                 super().set_vocab()
             _set_ends(self.gguf_writer, header)
 
         def _create_vocab_sentencepiece(self) -> Any:
-            if not self._needs_scores():
+            if not self._needs_scores:
                 return super()._create_vocab_sentencepiece()
             read = gguf_vocab.read_sentencepiece(self.dir_model, self.hparams["vocab_size"])
             self.gguf_writer.add_add_space_prefix(read.space_prefix)
             return read.tokens, read.scores, read.types
 
+        @cached_property
         def _needs_scores(self) -> bool:
             if (self.dir_model / "tokenizer.model").is_file():
                 return False

@@ -23,9 +23,9 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from edgetune.errors import InputError, Unsupported
 from edgetune.recipe import GGUF_SCHEMES
 
-CHUNK_VALUES = (
-    1 << 20
-)  # values a call: small enough to share between threads, big enough to be free
+# Values a call: big enough for the call to be free, small enough that threads end together. A
+# matrix of 1024 x 1024 was one call of a million, and the other threads waited.
+CHUNK_VALUES = 1 << 17
 PLAIN = ("F32", "F16", "BF16")  # rounded value by value: nothing to weigh
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR
 # What llama_model_quantize logs: «[ 1/ 48] name - [ 64, 512, 1, 1], type = f32, size = … (q8_0)» …
@@ -291,7 +291,9 @@ def _check_values(values: np.ndarray, importance: np.ndarray | None, name: str) 
         raise InputError("only C-contiguous float32 can be quantized", where=name)
     flat = values.reshape(-1)
     parts = (flat[at : at + CHUNK_VALUES] for at in range(0, flat.size, CHUNK_VALUES))
-    count = flat.size - sum(int(np.isfinite(part).sum()) for part in parts)
+    # A sum is finite where all its terms are; one that overflows is looked at term by term.
+    odd = [part for part in parts if not np.isfinite(part.sum())]
+    count = sum(int((~np.isfinite(part)).sum()) for part in odd)
     if count:
         raise InputError(
             f"{count} of {values.size} weights are NaN or infinite",

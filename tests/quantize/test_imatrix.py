@@ -13,7 +13,13 @@ from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.imatrix import (
+    check_imatrix,
+    describe_imatrix,
+    name_for_gguf,
+    read_imatrix,
+    write_imatrix,
+)
 from edgetune.quantize.inputs import measure_inputs
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60))]
@@ -71,3 +77,34 @@ def test_refuses_no_data_and_other_files(tiny_model: Path, tmp_path: Path) -> No
     (tmp_path / "x.gguf").write_bytes(b"no GGUF file, but some bytes of text to read")
     with pytest.raises(InputError, match="not an importance matrix"):
         read_imatrix(tmp_path / "x.gguf")
+
+
+def test_refuses_the_matrix_of_another_model() -> None:
+    shapes = {"a.weight": (8, 64), "exps.weight": (4, 8, 64), "norm.weight": (64,)}
+    good = {"a.weight": np.ones(64), "exps.weight": np.ones((4, 64)), "norm.weight": np.ones(64)}
+    path = Path("plan/imatrix.gguf")
+    check_imatrix(good, shapes, path)
+    for name, means, said in (
+        ("b.weight", np.ones(64), "weighs 'b.weight', which the model does not have"),
+        ("a.weight", np.ones(32), "has 32 columns for 'a.weight', the model 64"),
+        ("exps.weight", np.ones((2, 64)), "2 x 64 columns for 'exps.weight', the model 4 x 64"),
+    ):
+        with pytest.raises(InputError, match=said) as error:
+            check_imatrix(good | {name: means}, shapes, path)
+        assert error.value.where == str(path) and error.value.exit_code == 2
+
+
+def test_what_a_file_says_of_it(written: Path) -> None:
+    said = describe_imatrix(written)
+    assert said["quantize.imatrix.dataset"] == "three sequences"
+    assert (said["quantize.imatrix.entries_count"], said["quantize.imatrix.chunks_count"]) == (
+        15,
+        3,
+    )
+    assert len(str(said["edgetune.imatrix.sha256"])) == 64
+
+
+def test_leaves_out_what_the_file_has_no_tensor_for(tiny_model: Path) -> None:
+    energy = measure_inputs(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
+    named = name_for_gguf(energy, "llama", 2, tied=True, tensors=["blk.0.ffn_up.weight"])
+    assert list(named.sums) == ["blk.0.ffn_up.weight"]

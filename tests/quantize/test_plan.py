@@ -8,6 +8,7 @@ from edgetune.errors import InputError
 from edgetune.quantize.plan import (
     ONNX_SETTINGS,
     Plan,
+    check_types,
     hash_sequences,
     read_plan,
     write_plan,
@@ -37,3 +38,19 @@ def test_every_precision_of_the_recipe_has_settings() -> None:
 def test_the_hash_tells_sequences_apart() -> None:
     assert hash_sequences([[1, 2], [3]]) == hash_sequences([[1, 2], [3]])
     assert hash_sequences([[1, 2], [3]]) != hash_sequences([[1], [2, 3]])
+
+
+def test_refuses_the_types_of_another_model() -> None:
+    shapes = {"a.weight": (8, 256), "b.weight": (4, 64), "norm.weight": (64,)}
+    good = {"a.weight": "Q4_K", "b.weight": "Q8_0", "norm.weight": "F32"}
+    path = Path("plan/plan.json")
+    check_types({"Q4_K_M": good}, shapes, path)
+    for types, said in (
+        (good | {"b.weight": "Q4_K"}, "gives 'b.weight' the type Q4_K, .*rows of 64"),
+        (good | {"c.weight": "F16"}, "has a type for the tensor 'c.weight', which the model lacks"),
+        ({"a.weight": "Q4_K", "norm.weight": "F32"}, "has no type for the tensor 'b.weight'"),
+    ):
+        with pytest.raises(InputError, match=said) as error:
+            check_types({"F16": good, "Q4_K_M": types}, shapes, path)
+        assert error.value.where == "plan/plan.json: gguf.Q4_K_M"
+        assert "edgetune quantize" in str(error.value.hint)

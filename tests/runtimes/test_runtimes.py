@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetune.errors import EdgetuneError, InputError
-from edgetune.runtimes import Runtime, open_runtime
+from edgetune.runtimes import Runtime, open_for_check, open_runtime
 from tests.model_files import make_gguf, make_onnx
 
 CHAT = [
@@ -40,6 +40,15 @@ def prompts(runtimes: dict[str, Runtime]) -> list[list[int]]:
 def test_chooses_by_what_it_is_given(runtimes: dict[str, Runtime]) -> None:
     assert sorted(runtimes) == ["llama.cpp", "onnxruntime", "torch"]
     assert {(r.device, r.threads) for r in runtimes.values()} == {("cpu", 1)}
+
+
+def test_a_file_is_checked_as_it_is_run(
+    runtimes: dict[str, Runtime], tiny_model: Path, prompts: list[list[int]]
+) -> None:
+    checked = open_for_check(make_gguf(tiny_model), 1)
+    assert np.array_equal(checked.logits(prompts[0]), runtimes["llama.cpp"].logits(prompts[0]))
+    checked.close()
+    assert open_for_check(make_onnx(tiny_model), 1).name == "onnxruntime"
 
 
 @pytest.mark.parametrize("other", ["llama.cpp", "onnxruntime"])
