@@ -52,10 +52,12 @@ class InputEnergy:
     def means(self, name: str) -> np.ndarray:
         """Return the mean squared inputs, float32 as ``sums``; 1 for an expert no token reached.
 
-        llama.cpp reads its files so.
+        llama.cpp reads its files so. The sums are rounded to float32 first, as they are on disk, so
+        that export's bytes are the search's to the last bit.
         """
         counts = self.counts[name].reshape(-1, *(1,) * (self.sums[name].ndim - 1))
-        means: np.ndarray = np.where(counts > 0, self.sums[name] / np.maximum(counts, 1), 1.0)
+        sums = self.sums[name].astype(np.float32)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1).astype(np.float32), 1)
         return means.astype(np.float32)
 
 
