@@ -34,9 +34,10 @@ from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.source import resolve_model  # noqa: E402
 from edgetune.quantize.autoround import decide_codes, find_roundable  # noqa: E402
 from edgetune.quantize.calibration import choose_texts  # noqa: E402
-from edgetune.quantize.imatrix import measure_inputs, name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
-from edgetune.quantize.search import Candidates  # noqa: E402
-from edgetune.quantize.train import order_rows  # noqa: E402
+from edgetune.quantize.candidates import Candidates  # noqa: E402
+from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
+from edgetune.quantize.inputs import measure_inputs  # noqa: E402
+from edgetune.quantize.lattice import order_rows  # noqa: E402
 from edgetune.quantize.weights import find_weights  # noqa: E402
 from edgetune.recipe import Recipe, Sections  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
@@ -84,7 +85,7 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
         tuned, load_tokenizer(model), chosen, texts.calibration, recipe.quantize.autoround, 0
     )
     seconds = time.monotonic() - began
-    ready = order_rows(raw, source, candidates, loaded)
+    ready = order_rows(raw, source, candidates.weights, loaded)
     write_gguf(source, files["autoround"], "bench", types, importance, ready)
     tokens = sum(map(len, texts.calibration))
     return files, {"matrices": len(raw), "tokens": tokens, "autoround_s": round(seconds, 1)}

@@ -221,11 +221,12 @@ class QuantizeSection(Section):
         "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
         "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
     )
-    method: Literal["ggml", "autoround", "grid"] = Field(
-        "ggml",
-        description="who decides the codes of the targets' files: ggml rounds; autoround is "
-        "AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on the grid of "
-        "their types",
+    method: Literal["gptq", "ggml", "autoround", "grid"] = Field(
+        "gptq",
+        description="who decides the codes of the targets' files: gptq rounds each column so that "
+        "it makes up for those before it; ggml rounds each weight by itself; autoround is "
+        "AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on the grid of their "
+        "types",
     )
     train: bool = Field(False, description="true: the same as method: grid")
     grid: GridSection = Field(default_factory=GridSection)
@@ -239,7 +240,7 @@ class QuantizeSection(Section):
     )
 
     @property
-    def decider(self) -> Literal["ggml", "autoround", "grid"]:
+    def decider(self) -> Literal["gptq", "ggml", "autoround", "grid"]:
         """Who decides the codes: ``method``, or what ``train`` says."""
         return "grid" if self.train else self.method
 

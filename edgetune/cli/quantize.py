@@ -28,8 +28,9 @@ from edgetune.cli.stage import open_model, run_stage, schemes_option
 )
 @click.option(
     "--method",
-    type=click.Choice(["ggml", "autoround", "grid"]),
-    help="Who decides the codes of the targets' files: ggml's rounding, AutoRound, or training.",
+    type=click.Choice(["gptq", "ggml", "autoround", "grid"]),
+    help="Who decides the codes of the targets' files: GPTQ (the default), ggml's plain rounding, "
+    "AutoRound, or training.",
 )
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the plan.")
@@ -38,8 +39,8 @@ def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) 
     """Decide the type of every tensor of --model; `edgetune export --plan` writes the files.
 
     Importance and harm are measured on train rows. Those that share a prompt with a test row (with
-    a validation row too, where --method is not ggml) are left out with a warning; if none remains,
-    that is an error.
+    a validation row too, where --method is grid or autoround) are left out with a warning; if none
+    remains, that is an error.
 
     A --scheme is llama.cpp's own mix. For a --target the harm of each type to each tensor is
     measured on your rows, and the least harmful mix within the budget is chosen.

@@ -19,10 +19,10 @@ from edgetune.export.gguf import write_gguf
 from edgetune.export.onnx import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.blocks import quantize_blocks
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.lattice import order_like
 from edgetune.quantize.plan import settings_of
-from edgetune.quantize.search import Candidates
 from edgetune.recipe import Requests
 from edgetune.runtimes.gguf_header import GgufFile
 

@@ -27,9 +27,9 @@ from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.ggml import dequantize_tensor
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.search import Candidates
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
 

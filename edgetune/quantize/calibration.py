@@ -48,7 +48,8 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         )
     encoder = encoder_of(model, sections.data)
     rows = load_splits(sections.data, sections.seed, log.muted())
-    judged = rows.validation[:JUDGED_ROWS] if section.decider != "ggml" else []
+    judges = section.decider in ("grid", "autoround")
+    judged = rows.validation[:JUDGED_ROWS] if judges else []
     free = leave_out(rows.train, [*rows.test, *judged])
     if not free:
         raise InputError(

@@ -11,13 +11,16 @@ import numpy as np
 
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
+from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.feedback import measure_moments
 from edgetune.quantize.fit_device import Device, Measure, describe_taken
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.inputs import InputEnergy
-from edgetune.quantize.search import Candidates, Found, Search
+from edgetune.quantize.lattice import order_like
+from edgetune.quantize.search import Found, Search
 from edgetune.quantize.target import MEASURED, Target
-from edgetune.quantize.types import pad
+from edgetune.quantize.types import GGUF, pad
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
 
@@ -70,6 +73,7 @@ def fit_targets(
     seed: int,
     log: Log,
     try_files: Callable[[Candidates], Measure] | None = None,
+    feedback: bool = False,
 ) -> Fits:
     """Search the types of a GGUF file for every target.
 
@@ -88,13 +92,23 @@ def fit_targets(
         log: where bars go.
         try_files: what runs files of the candidates' types; needed where a target is memory or
             time.
+        feedback: columns make up for each other's rounding errors, in tensors whose rows the file
+            has as they are or in another order.
 
     Raises:
         GateFailed: a budget that nothing meets.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
     weights = find_weights(model, *names, shapes, energy)
-    candidates = Candidates(model, weights, scratch / "candidates")
+    moments = {}
+    if feedback:
+        kept = [
+            one
+            for one in weights
+            if order_like(source.read(one.tensor), one.read(model)) is not None
+        ]
+        moments = measure_moments(model, kept, sequences, log)
+    candidates = Candidates(model, weights, scratch / "candidates", GGUF, moments)
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
     candidates.make(types, log)
     frame = make_frame(source, stock[FIXED_LIKE], candidates)
@@ -177,7 +191,7 @@ def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> di
     for scheme, mix in stock.items():
         types = {name: mix[name] for name in search.candidates.weights}
         if all(kind in search.harms[name] for name, kind in types.items()):
-            found[scheme] = search.measure(types)
+            found[scheme] = search.measure(types, plain=True)
     return found
 
 
@@ -185,10 +199,9 @@ def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Foun
     if target.kind == "kl":
         assert target.value is not None
         near = [found for found in known.values() if found.kl_measured <= target.value]
+        start = min(near, key=lambda found: found.bytes, default=None)
         try:
-            return search.least_for_kl(
-                target.value, min(near, key=lambda found: found.bytes, default=None)
-            )
+            return search.least_for_kl(target.value, start and search.measure(start.types))
         except InputError as error:
             raise GateFailed(
                 f"kl={target.value:g} cannot be met: {error.what}", where="quantize.target"

@@ -10,10 +10,12 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
+from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.feedback import measure_moments
 from edgetune.quantize.fit import Fits, Frame, search_targets
 from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.search import Candidates, Search
+from edgetune.quantize.search import Search
 from edgetune.quantize.target import Target
 from edgetune.quantize.types import ONNX
 from edgetune.quantize.weights import match_weights
@@ -35,6 +37,7 @@ def fit_onnx_targets(
     seed: int,
     log: Log,
     try_files: Callable[[Candidates], Measure] | None = None,
+    feedback: bool = False,
 ) -> Fits:
     """Search the types of an ONNX graph for every target.
 
@@ -55,6 +58,7 @@ def fit_onnx_targets(
         log: where bars go.
         try_files: what runs files of the candidates' types; needed where a target is memory or
             time.
+        feedback: columns make up for each other's rounding errors.
 
     Raises:
         GateFailed: a budget that nothing meets.
@@ -68,7 +72,8 @@ def fit_onnx_targets(
     weights = match_weights(model, blocky, importance)
     if not weights:
         raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.target")
-    candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX)
+    moments = measure_moments(model, weights, sequences, log) if feedback else {}
+    candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX, moments)
     candidates.make(ONNX.names, log)
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}

@@ -44,6 +44,9 @@ class Grid(Protocol):
         """Return the rows ``raw`` with their codes replaced and their scales kept."""
 
 
+_INSIDE = 0.49  # of a step, from a code to a weight that is surely rounded to it
+
+
 class _Matrix(NamedTuple):
     """One matrix [R, C] on its grid: block b of row r is columns b·C/B to (b + 1)·C/B."""
 
@@ -110,6 +113,29 @@ class Lattice:
         rounded_RBC = (codes_RBC - matrix.zero_RB1) * matrix.scale_RB1
         rounded_RC = (rounded_RBC - matrix.offset_RB1).reshape(matrix.raw.shape[0], -1)
         return rounded_RC.T.contiguous() if matrix.weight.transposed else rounded_RC
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Move each weight as little as it takes to be rounded to the code that its bytes have.
+
+        Codes that make up for each other's errors are not the nearest ones; from here training
+        goes on from them.
+        """
+        for matrix, parameter in self._parameters.values():
+            values_RC = parameter.data.T if matrix.weight.transposed else parameter.data
+            values_RBC = values_RC.reshape(matrix.first_RBC.shape)
+            divisor_RB1 = torch.where(matrix.still_RB1, 1.0, matrix.scale_RB1)
+            steps_RBC = (values_RBC + matrix.offset_RB1) / divisor_RB1 + matrix.zero_RB1
+            inside_RBC = steps_RBC.clamp(matrix.first_RBC - _INSIDE, matrix.first_RBC + _INSIDE)
+            # Beyond the grid's ends a weight may stay as far out as it is: it is rounded back.
+            last, first = matrix.grid.last, matrix.grid.first
+            outside_RBC = ((steps_RBC > last) & (matrix.first_RBC == last)) | (
+                (steps_RBC < first) & (matrix.first_RBC == first)
+            )
+            inside_RBC = torch.where(outside_RBC | matrix.still_RB1, steps_RBC, inside_RBC)
+            moved_RBC = (inside_RBC - matrix.zero_RB1) * divisor_RB1 - matrix.offset_RB1
+            moved_RC = moved_RBC.reshape(values_RC.shape)
+            parameter.data = moved_RC.T.contiguous() if matrix.weight.transposed else moved_RC
 
     def write(self) -> dict[str, np.ndarray]:
         """Return each tensor's bytes with the codes that its weights have now."""

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgetune.errors import InputError, Unsupported
+from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.quantize.assign import Option, assign_types, convex_frontier
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.types import GGUF, TypeSet
-from edgetune.quantize.weights import Fused, Weight
 
 ROUNDS = 3  # of measuring exchanges and assigning anew, at most
 MISLED = 1.1  # measured over estimated KL from which exchanges are measured
@@ -31,84 +28,6 @@ PROBES = 24  # pairs measured for the rank correlation
 
 #: Tensor to type to what it costs, in a unit of its own.
 Prices = Mapping[str, Mapping[str, int]]
-
-
-class Candidates:
-    """The quantized bytes of every (tensor, type), made once and kept on disk.
-
-    Attributes:
-        weights: by tensor name.
-        errors: tensor to type to squared rounding error, weighed by importance.
-        counts: how many weights each tensor has.
-        types: what makes, reads and sizes them.
-    """
-
-    def __init__(
-        self, model: Any, weights: Sequence[Weight | Fused], folder: Path, types: TypeSet = GGUF
-    ) -> None:
-        self.types = types
-        self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
-        self.errors: dict[str, dict[str, float]] = {}
-        self.counts: dict[str, int] = {}
-        self._model, self._folder = model, folder
-
-    def make(self, types: Sequence[str], log: Log) -> None:
-        """Quantize every tensor to every one of ``types`` that its rows allow.
-
-        A tensor that none of them holds gets the widest there is.
-        """
-        with log.progress("candidates", len(self.weights)) as bar:
-            for name, weight in self.weights.items():
-                self.errors[name] = self._make_one(weight, types)
-                bar.update(1, now=name)
-
-    def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
-        values = weight.read(self._model)
-        columns, errors = values.shape[1], {}
-        self.counts[weight.tensor] = values.size
-        mean = weight.importance
-        held, widest = (
-            [kind for kind in some if self.types.fits(columns, kind, mean is not None)]
-            for some in (types, self.types.names[:1])
-        )
-        for kind in held or widest:
-            path = self._path(weight.tensor, kind)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                raw = self.types.quantize(values, kind, mean, weight.tensor)
-                part = path.with_suffix(".part")
-                with part.open("wb") as file:
-                    np.save(file, raw)
-                part.rename(path)
-            off = np.square(self.read(weight.tensor, kind) - values)
-            errors[kind] = float((off * mean).sum() if mean is not None else off.sum())
-        if not errors:
-            raise Unsupported(f"no type holds rows of {columns} values", where=weight.tensor)
-        return errors
-
-    def load(self, tensor: str, kind: str) -> np.ndarray:
-        """Return the bytes [out, row_bytes] of a tensor in a type."""
-        raw: np.ndarray = np.load(self._path(tensor, kind))
-        return raw
-
-    def read(self, tensor: str, kind: str) -> np.ndarray:
-        """Return the float32 values [out, in] of a tensor in a type."""
-        return self.types.read(self.load(tensor, kind), kind)
-
-    def size(self, tensor: str, kind: str) -> int:
-        """Return its bytes in a file, padding included."""
-        raw = np.load(self._path(tensor, kind), mmap_mode="r")
-        return self.types.size(int(raw.size))
-
-    def in_model(self, types: Mapping[str, str]) -> dict[str, Any]:
-        """Return parameter name to values for tensors in these types."""
-        made: dict[str, Any] = {}
-        for name, kind in types.items():
-            made |= self.weights[name].as_parameters(self.read(name, kind))
-        return made
-
-    def _path(self, tensor: str, kind: str) -> Path:
-        return self._folder / tensor.strip("/") / f"{kind}.npy"
 
 
 @dataclass
@@ -194,10 +113,10 @@ class Search:
     def _price_of(self, tensor: str, kind: str, prices: Prices | None) -> int:
         return self.candidates.size(tensor, kind) if prices is None else prices[tensor][kind]
 
-    def measure(self, types: Mapping[str, str]) -> Found:
-        """Measure a whole assignment."""
+    def measure(self, types: Mapping[str, str], plain: bool = False) -> Found:
+        """Measure a whole assignment; ``plain``: as rounding without feedback makes it."""
         size = sum(self.candidates.size(name, kind) for name, kind in types.items())
-        kl = self.meter.measure(self.candidates.in_model(types))
+        kl = self.meter.measure(self.candidates.in_model(types, plain))
         estimated = sum(self.harms[name][kind] for name, kind in types.items())
         found = Found(dict(types), size, estimated, kl)
         self.tried.append(found)

@@ -15,9 +15,9 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.lattice import Lattice
-from edgetune.quantize.search import Candidates
 from edgetune.recipe import GridSection
 from edgetune.train.distillation import train_student
 
@@ -48,6 +48,7 @@ def train_on_grid(
     on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
     _put(student, _values(candidates, {n: raw[n] for n in raw if n not in on_grid}, types))
     lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
+    lattice.settle()
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in lattice.parameters)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])

@@ -50,14 +50,17 @@ from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 
 #: What a matrix of a searched GGUF file may become, by who decides its codes.
-_FILE_TYPES = {"ggml": GGUF.names, "grid": GGUF.trainable, "autoround": GGML_TYPES}
+_FILE_TYPES = {
+    "gptq": GGUF.names, "ggml": GGUF.names, "grid": GGUF.trainable, "autoround": GGML_TYPES,
+}  # fmt: skip
+_FEEDBACK = ("gptq", "grid")  # deciders whose files are rounded with feedback, trained or not
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
     """Decide what export writes: a fixed mix of types a scheme, a searched one a target.
 
     Writes:
-        ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; where
+        ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; for targets, where
         ``method`` is not ggml ``trained/<file>.safetensors``, the bytes of its tensors.
     """
     section = sections.quantize
@@ -101,6 +104,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
                 section.search_tokens, _FILE_TYPES[section.decider], targets,
                 out / "scratch", sections.seed, log,
                 trials.run_by(partial(gguf_writer, source, importance, loaded), ".gguf"),
+                section.decider in _FEEDBACK,
             )  # fmt: skip
             types |= fits.types
         if section.decider != "ggml" and fits.types:
@@ -210,7 +214,7 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
 
 
 def _refuse_deciding(decider: str, targets: list[Target]) -> None:
-    if decider != "ggml" and not targets:
+    if decider in ("grid", "autoround") and not targets:
         what = {"grid": "trained on its grid", "autoround": "rounded by AutoRound"}[decider]
         raise InputError(
             f"there is no file whose weights could be {what}",
@@ -241,6 +245,7 @@ def _fit_onnx(
         (HEAD, EMBEDDING), texts.calibration, sections.quantize.search_tokens, targets,
         out / "scratch", sections.seed, log,
         trials.run_by(partial(onnx_writer, source, model, importance)),
+        sections.quantize.decider in _FEEDBACK,
     )  # fmt: skip
 
 
@@ -248,7 +253,7 @@ def _decide(
     sections: Sections, model: Path, kind: str, fits: Fits, texts: Texts,
     in_file_order: Callable[[Mapping[str, Any]], dict[str, Any]], out: Path, log: Log,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Train each searched file's weights on its grid, or have AutoRound round them.
+    """Keep the codes of each searched file as its method decides them.
 
     Returns:
         What that changed, a file each.
@@ -263,6 +268,9 @@ def _decide(
     for name, types in fits.types.items():
         own = {tensor: each for tensor, each in types.items() if tensor in fits.candidates.weights}
         file = f"{name}.{kind}"
+        if section.decider == "gptq":
+            write_trained(out, file, in_file_order(fits.candidates.load_fed(own)))
+            continue
         if section.decider == "autoround":
             raw, facts = round_with_autoround(
                 model, fits.candidates, own, texts.calibration, texts.judged, section.autoround,

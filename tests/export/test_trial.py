@@ -16,10 +16,10 @@ from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from edgetune.quantize.inputs import measure_inputs
 from edgetune.quantize.plan import settings_of
-from edgetune.quantize.search import Candidates
 from edgetune.quantize.types import GGUF, ONNX
 from edgetune.quantize.weights import find_weights, match_weights
 from edgetune.recipe import Requests

@@ -19,8 +19,8 @@ from edgetune.quantize import autoround
 from edgetune.quantize.autoround import decide_codes, find_roundable, round_with_autoround
 from edgetune.quantize.autoround_types import GGML_TYPES
 from edgetune.quantize.blocks import dequantize_blocks
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.ggml import dequantize_tensor
-from edgetune.quantize.search import Candidates
 from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
 from edgetune.runtimes.gguf_header import open_gguf

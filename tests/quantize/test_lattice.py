@@ -68,6 +68,18 @@ def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, latent)
 
 
+@pytest.mark.parametrize("kind", GRIDS)
+def test_settled_weights_are_rounded_to_the_codes_given(kind: str, folder: Path) -> None:
+    model, weights, raw = parts(folder, kind)
+    grid, random = find_grid(kind), np.random.default_rng(0)
+    for name, rows in raw.items():  # as rounding with feedback leaves them: some one step off
+        codes = grid.take_apart(rows).codes_RC.astype(int) + random.integers(-1, 2, (len(rows), 1))
+        raw[name] = grid.put_together(rows, np.clip(codes, grid.first, grid.last))
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
+    lattice.settle()
+    assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
+
+
 def test_the_gradient_passes_the_rounding(folder: Path) -> None:
     model, weights, raw = parts(folder, "Q4_0")
     lattice = Lattice(model, weights, raw, dict.fromkeys(weights, "Q4_0"), find_grid)

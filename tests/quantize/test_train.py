@@ -9,7 +9,7 @@ import numpy as np
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.search import Candidates
+from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.train import train_on_grid
 from edgetune.quantize.weights import find_weights
 from edgetune.recipe import GridSection

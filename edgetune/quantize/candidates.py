@@ -1,0 +1,129 @@
+"""What each tensor of a file could be: its bytes in every type, made once and kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune.errors import Unsupported
+from edgetune.log import Log
+from edgetune.quantize.feedback import round_with_feedback, weighed_error
+from edgetune.quantize.types import GGUF, TypeSet
+from edgetune.quantize.weights import Fused, Weight
+
+
+class Candidates:
+    """The quantized bytes of every (tensor, type), made once and kept on disk.
+
+    Attributes:
+        weights: by tensor name.
+        errors: tensor to type to squared rounding error, weighed by what enters the tensor.
+        counts: how many weights each tensor has.
+        types: what makes, reads and sizes them.
+
+    Args:
+        moments: of inputs, by tensor; these are rounded with feedback (:mod:`.feedback`) where
+            their type has a grid.
+    """
+
+    def __init__(
+        self, model: Any, weights: Sequence[Weight | Fused], folder: Path, types: TypeSet = GGUF,
+        moments: Mapping[str, np.ndarray] | None = None,
+    ) -> None:  # fmt: skip
+        self.types = types
+        self._moments = moments or {}
+        self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
+        self.errors: dict[str, dict[str, float]] = {}
+        self.counts: dict[str, int] = {}
+        self._model, self._folder = model, folder
+
+    def make(self, types: Sequence[str], log: Log) -> None:
+        """Quantize every tensor to every one of ``types`` that its rows allow.
+
+        A tensor that none of them holds gets the widest there is.
+        """
+        with log.progress("candidates", len(self.weights)) as bar:
+            for name, weight in self.weights.items():
+                self.errors[name] = self._make_one(weight, types)
+                bar.update(1, now=name)
+
+    def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
+        values = weight.read(self._model)
+        columns, errors = values.shape[1], {}
+        self.counts[weight.tensor] = values.size
+        mean = weight.importance
+        held, widest = (
+            [kind for kind in some if self.types.fits(columns, kind, mean is not None)]
+            for some in (types, self.types.names[:1])
+        )
+        moments = self._moments.get(weight.tensor)
+        for kind in held or widest:
+            self._keep(
+                self._path(weight.tensor, kind),
+                lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
+            )
+            if self._is_fed(weight.tensor, kind):
+                self._keep(
+                    self._path(weight.tensor, kind, fed=True),
+                    lambda kind=kind: round_with_feedback(
+                        values,
+                        self.load(weight.tensor, kind, plain=True),
+                        self.types.grid(kind),
+                        self._moments[weight.tensor],
+                    ),
+                )
+            off = self.read(weight.tensor, kind) - values
+            if moments is not None:
+                errors[kind] = weighed_error(off, moments)
+            else:
+                errors[kind] = float((off * off * (1 if mean is None else mean)).sum())
+        if not errors:
+            raise Unsupported(f"no type holds rows of {columns} values", where=weight.tensor)
+        return errors
+
+    def load(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
+        """Return the bytes [out, row_bytes] of a tensor in a type; ``plain``: without feedback."""
+        fed = not plain and self._is_fed(tensor, kind)
+        raw: np.ndarray = np.load(self._path(tensor, kind, fed))
+        return raw
+
+    def load_fed(self, types: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Return the bytes of those tensors that no plain rounding makes, in these types."""
+        return {
+            name: self.load(name, kind) for name, kind in types.items() if self._is_fed(name, kind)
+        }
+
+    def read(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
+        """Return the float32 values [out, in] of a tensor in a type; see :meth:`load`."""
+        return self.types.read(self.load(tensor, kind, plain), kind)
+
+    def size(self, tensor: str, kind: str) -> int:
+        """Return its bytes in a file, padding included."""
+        raw = np.load(self._path(tensor, kind), mmap_mode="r")
+        return self.types.size(int(raw.size))
+
+    def in_model(self, types: Mapping[str, str], plain: bool = False) -> dict[str, Any]:
+        """Return parameter name to values for tensors in these types; see :meth:`load`."""
+        made: dict[str, Any] = {}
+        for name, kind in types.items():
+            made |= self.weights[name].as_parameters(self.read(name, kind, plain))
+        return made
+
+    def _is_fed(self, tensor: str, kind: str) -> bool:
+        return tensor in self._moments and kind in self.types.trainable
+
+    def _path(self, tensor: str, kind: str, fed: bool = False) -> Path:
+        return self._folder / tensor.strip("/") / f"{kind}{'.fed' if fed else ''}.npy"
+
+    def _keep(self, path: Path, make: Callable[[], np.ndarray]) -> None:
+        """Write what is made, unless a run before this one did."""
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, make())
+        part.rename(path)

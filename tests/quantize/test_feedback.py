@@ -1,0 +1,84 @@
+"""Rounding with feedback: the same grid, less error at the output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetune.log import Log
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+from edgetune.quantize.feedback import measure_moments, round_with_feedback, weighed_error
+from edgetune.quantize.types import GGUF, ONNX, TypeSet
+from edgetune.quantize.weights import find_weights
+
+QUIET = Log(quiet=True)
+RANDOM = np.random.default_rng(0)
+MIXING = RANDOM.standard_normal((40, 256))
+
+
+def inputs(tokens: int = 2000) -> np.ndarray:
+    """Inputs whose columns go together, as those of a model do."""
+    mixed = RANDOM.standard_normal((tokens, 40)) @ MIXING
+    found: np.ndarray = (mixed + RANDOM.standard_normal((tokens, 256))).astype(np.float32)
+    found[:, 17] = 0  # a column that is never used
+    return found
+
+
+@pytest.mark.parametrize(
+    ("types", "kind"),
+    [*((GGUF, kind) for kind in GGUF.trainable), *((ONNX, kind) for kind in ONNX.trainable)],
+)
+def test_less_error_at_the_output_on_the_same_grid(types: TypeSet, kind: str) -> None:
+    given, held_out = inputs(), inputs(500)
+    values = RANDOM.standard_normal((48, 256)).astype(np.float32)
+    values[5] = 0
+    moments = given.T @ given / np.float32(len(given))
+    raw = types.quantize(values, kind, np.ascontiguousarray(moments.diagonal()), "one")
+    fed = round_with_feedback(values, raw, types.grid(kind), moments)
+    before, after = (types.grid(kind).take_apart(each) for each in (raw, fed))
+    assert np.array_equal(before.scale_RB, after.scale_RB)
+    assert after.codes_RC.min() >= types.grid(kind).first
+    assert after.codes_RC.max() <= types.grid(kind).last
+    plain_off, fed_off = (types.read(each, kind) - values for each in (raw, fed))
+    assert weighed_error(fed_off, moments) < 0.7 * weighed_error(plain_off, moments)
+    seen = [np.square(held_out @ off.T).mean() for off in (plain_off, fed_off)]
+    assert seen[1] < 0.8 * seen[0]
+
+
+def test_independent_columns_are_rounded_each_by_itself() -> None:
+    values = RANDOM.standard_normal((16, 256)).astype(np.float32)
+    raw = GGUF.quantize(values, "Q4_0", None, "one")
+    grid = GGUF.grid("Q4_0")
+    fed = grid.take_apart(round_with_feedback(values, raw, grid, np.eye(256, dtype=np.float32)))
+    steps = np.rint(values.reshape(16, 8, 32) / fed.scale_RB[..., None]) + grid.zero
+    assert np.array_equal(fed.codes_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
+
+
+def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
+    """Padded and computed together they are the same; a tied table has those of the head."""
+    import torch
+
+    model = load_model(ModelRef(tiny_model))
+    head = model.get_output_embeddings().weight
+    shapes = {
+        "blk.1.ffn_down.weight": tuple(model.model.layers[1].mlp.down_proj.weight.shape),
+        "token_embd.weight": tuple(head.shape),
+    }
+    weights = find_weights(model, "llama", 2, shapes)
+    sequences = [[(7 * n + 3 * t) % 290 + 5 for t in range(9 + n)] for n in range(5)]
+    found = measure_moments(model, weights, sequences, QUIET)
+    assert set(found) == set(shapes)
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
+    watched = dict(zip(shapes, (model.model.layers[1].mlp.down_proj, model.lm_head), strict=True))
+    for name, module in watched.items():
+        module.register_forward_pre_hook(lambda _, given, to=kept[name]: to.append(given[0][0]))
+    with torch.inference_mode():
+        for ids in sequences:
+            model(torch.tensor([ids]))
+    for name, parts in kept.items():
+        inputs_NC = torch.cat(parts)
+        wanted = (inputs_NC.T @ inputs_NC / len(inputs_NC)).numpy()
+        assert np.abs(found[name] - wanted).max() < 1e-4 * np.abs(wanted).max()
