@@ -62,7 +62,7 @@ def check_gguf_support(folder: Path) -> list[str]:
     Reads the configuration and the tokenizer only, and those once as long as they stay as they
     are: a vocabulary of 150,000 tokens takes five seconds.
     """
-    stats = [(one.name, one.stat()) for one in sorted(folder.glob("*.json"))]
+    stats = [(one.name, one.stat()) for one in sorted(folder.iterdir())]
     stamp = tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
     return list(_find_faults(folder, stamp))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from edgetune.artifact import hash_file
 from edgetune.export.gguf import GgufHeader, convert_gguf, open_model, write_gguf
@@ -18,10 +21,14 @@ HEADER = GgufHeader("twin", end_id=0, add_bos=False, extra={"edgetune.x": "y"})
 NAMES = ["llama", "qwen2", "phi3", "gpt2", "gemma3", "qwen2moe", "mixtral"]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=itertools.product(NAMES, (torch.float32, torch.bfloat16)))
 def twin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("streamed") / request.param
-    return make_twin(request.param, folder, real_tokenizer=False)
+    name, dtype = request.param
+    folder = make_twin(name, tmp_path_factory.mktemp("streamed") / name, real_tokenizer=False)
+    path = folder / "model.safetensors"
+    weights = {key: value.to(dtype) for key, value in load_file(path).items()}
+    save_file(weights, path, {"format": "pt"})
+    return folder
 
 
 def test_the_bytes_are_those_of_the_way_through_f32(twin: Path, tmp_path: Path) -> None:
