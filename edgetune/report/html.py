@@ -44,7 +44,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ),
     (
         "Quality per byte",
-        "Types chosen tensor by tensor for a budget, against llama.cpp's own mixes (diamonds); the "
+        "Types chosen tensor by tensor for a budget, against the usual mixes (diamonds); the "
         "curve is the best that was measured at each size.",
         sections.search,
     ),
