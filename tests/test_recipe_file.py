@@ -92,7 +92,8 @@ def test_set_wins_over_flags_and_file_and_origins_say_so(recipe_path: Path) -> N
 
 def test_one_place_decides_the_codes(recipe_path: Path) -> None:
     for settings, decider in (
-        ([], "ggml"), (["quantize.train=true"], "grid"), (["quantize.method=grid"], "grid"),
+        ([], "gptq"), (["quantize.train=true"], "grid"), (["quantize.method=grid"], "grid"),
+        (["quantize.method=ggml"], "ggml"),
         (["quantize.method=autoround"], "autoround"),
         (["quantize.method=grid", "quantize.train=true"], "grid"),
     ):  # fmt: skip
