@@ -246,9 +246,9 @@ class QuantizeSection(Section):
 
     @model_validator(mode="after")
     def _refuse_two_deciders(self) -> QuantizeSection:
-        if self.train and self.method == "autoround":
+        if self.train and self.method in ("ggml", "autoround"):
             raise ValueError(
-                "train: true and method: autoround both decide the codes; leave out one of them"
+                f"train: true and method: {self.method} both decide the codes; leave out one"
             )
         return self
 

@@ -99,9 +99,10 @@ def test_one_place_decides_the_codes(recipe_path: Path) -> None:
     ):  # fmt: skip
         recipe, _ = load_recipe(recipe_path, ["quantize.imatrix=true", *settings])
         assert recipe.quantize is not None and recipe.quantize.decider == decider
-    with pytest.raises(InputError, match="train: true and method: autoround both decide") as caught:
-        load_recipe(recipe_path, ["quantize.method=autoround", "quantize.train=true"])
-    assert "given" not in str(caught.value) and "quantize" in caught.value.where
+    for method in ("autoround", "ggml"):
+        with pytest.raises(InputError, match=f"train: true and method: {method} both") as caught:
+            load_recipe(recipe_path, [f"quantize.method={method}", "quantize.train=true"])
+        assert "given" not in str(caught.value) and "quantize" in caught.value.where
 
 
 def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:
