@@ -39,7 +39,8 @@ def make_files(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[
 
     wanted = {
         "quantize.gguf": [], "quantize.onnx": [], "data.max_length": args.max_length,
-        "quantize.grid.max_steps": args.steps, "quantize.grid.learning_rate": args.learning_rate,
+        "quantize.grid.max_steps": args.steps or 1,
+        "quantize.grid.learning_rate": args.learning_rate,
         "quantize.grid.batch_size": args.batch, "export.check_rows": 4,
     } | {f"quantize.{key}": value for key, value in settings.items()}  # fmt: skip
     given = [f"--set={key}={json.dumps(value)}" for key, value in wanted.items()]
