@@ -73,7 +73,7 @@ def write_ggufs(
 ) -> Written:
     """Write ``gguf/<name>-<scheme>.gguf`` below ``out``, each tensor read, converted and written.
 
-    A file reads the model again: of a second for 500 M parameters, against the minute of choosing
+    Each file reads the model again: a second for 500 M parameters, against the minute of choosing
     their types' blocks, and an interrupted run keeps the files that it finished. Tensors that were
     trained are written as they stand in ``planned``, the folder of the plan.
 

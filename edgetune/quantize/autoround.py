@@ -74,7 +74,7 @@ def round_with_autoround(
     del loaded
     gc.collect()
     meter = HarmMeter(load_model(ModelRef(model)), judged, sum(map(len, judged)))
-    before, after = (meter.measure(_values(candidates, each, types)) for each in (plain, raw))
+    before, after = (meter.measure(candidates.as_parameters(each, types)) for each in (plain, raw))
     log.say(f"{name}: AutoRound, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
         "method": "autoround", "tensors": len(chosen), "kl_rounded": before,
@@ -213,15 +213,6 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
             hint="auto-round 0.14.2 is what edgetune is made for; quantize.method: ggml",
         )
     return raw
-
-
-def _values(
-    candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
-) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, rows in raw.items():
-        made |= candidates.weights[name].as_parameters(candidates.types.read(rows, types[name]))
-    return made
 
 
 @contextlib.contextmanager

@@ -107,9 +107,17 @@ class Candidates:
 
     def in_model(self, types: Mapping[str, str], plain: bool = False) -> dict[str, Any]:
         """Return parameter name to values for tensors in these types; see :meth:`load`."""
+        return self.as_parameters(
+            {n: self.load(n, kind, plain) for n, kind in types.items()}, types
+        )
+
+    def as_parameters(
+        self, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return parameter name to values for tensors of these bytes, rows in the model's order."""
         made: dict[str, Any] = {}
-        for name, kind in types.items():
-            made |= self.weights[name].as_parameters(self.read(name, kind, plain))
+        for name, rows in raw.items():
+            made |= self.weights[name].as_parameters(self.types.read(rows, types[name]))
         return made
 
     def _is_fed(self, tensor: str, kind: str) -> bool:

@@ -46,7 +46,7 @@ def train_on_grid(
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
     raw = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
     on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
-    _put(student, _values(candidates, {n: raw[n] for n in raw if n not in on_grid}, types))
+    _put(student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types))
     lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
     lattice.settle()
     for parameter in student.parameters():
@@ -66,7 +66,9 @@ def train_on_grid(
     del student, loss
     gc.collect()
     meter = HarmMeter(teacher, judged, sum(map(len, judged)))
-    before, after = (meter.measure(_values(candidates, each, types)) for each in (raw, trained))
+    before, after = (
+        meter.measure(candidates.as_parameters(each, types)) for each in (raw, trained)
+    )
     log.say(f"{name}: trained on its grid, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
         "kl_rounded": before, "kl_trained": after, "kept": after < before,
@@ -78,12 +80,3 @@ def train_on_grid(
 def _put(model: Any, values: Mapping[str, Any]) -> None:
     for name, tensor in values.items():
         model.get_parameter(name).data = tensor
-
-
-def _values(
-    candidates: Candidates, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
-) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, rows in raw.items():
-        made |= candidates.weights[name].as_parameters(candidates.types.read(rows, types[name]))
-    return made
