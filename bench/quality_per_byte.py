@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=300, help="of training on the grid; 0: none")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--learning-rate", type=float, default=0.015, help="steps of the grid")
     parser.add_argument("--quick", action="store_true", help="few rows and steps; nothing is kept")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()

@@ -196,7 +196,11 @@ class MergeSection(Section):
 class GridSection(Optimization):
     """Train the weights on the grid that their types have."""
 
-    learning_rate: Positive = Field(1e-4, description="peak of the cosine schedule")
+    learning_rate: Positive = Field(
+        0.015,
+        description="peak of the cosine schedule, in steps of a weight's own grid; another code is "
+        "a quarter to three quarters of a step away",
+    )
     max_steps: Count = Field(300, description="optimizer steps")
     batch_size: Count = Field(16, description="sequences a forward pass")
 

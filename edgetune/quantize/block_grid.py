@@ -1,4 +1,4 @@
-"""The grids of MatMulNBits' types: its codes are integers about a block's zero, scales stay.
+"""The grids of MatMulNBits' types: integers about a block's zero, times its scale.
 
 Q4_0 and Q8_0 are ggml's bytes and have ggml's grids.
 """
@@ -45,6 +45,15 @@ class BlockGrid:
         """Return the rows ``raw`` with their codes replaced; scales and zeros stand before them."""
         packed = pack_bits(codes_RC, layout_of(self.kind).bits)
         return np.concatenate([raw[:, : raw.shape[1] - packed.shape[1]], packed], axis=1)
+
+    def read_factors(self, raw: np.ndarray) -> np.ndarray:
+        """Return the scales [R, B, 1], each of a block of its own."""
+        return unpack_rows(raw, self.kind).scales_RB.astype(np.float32)[..., None]
+
+    def write_factors(self, raw: np.ndarray, factors_RB1: np.ndarray) -> np.ndarray:
+        """Return the rows ``raw`` with these scales, rounded to float16; codes and zeros stay."""
+        scales = np.ascontiguousarray(factors_RB1[..., 0], np.float16).view(np.uint8)
+        return np.concatenate([scales, raw[:, scales.shape[1] :]], axis=1)
 
 
 def find_block_grid(kind: str) -> GgmlGrid | BlockGrid:

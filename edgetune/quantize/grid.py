@@ -1,10 +1,12 @@
 """The grid of a ggml type: which values a weight can have once its block's scale is fixed.
 
-A quantized row is scale · code − offset in blocks of 16 or 32 weights. What ggml chose as scales
-stays; codes may move, and the row is written again with the codes alone changed. So a weight that
-was trained on the grid is shipped as it stands, with no second rounding.
+A quantized row is scale · code − offset in blocks of 16 or 32 weights; one or two float16 factors a
+superblock multiply its scales and offsets. Codes and factors may move, and the row is written again
+with those alone changed. So a weight that was trained on the grid is shipped as it stands, with no
+second rounding.
 
-Layouts: ggml-common.h and ``dequantize_row_*`` of ggml-quants.c. R rows, C columns, B blocks a row.
+Layouts: ggml-common.h and ``dequantize_row_*`` of ggml-quants.c. R rows, C columns, B blocks and S
+superblocks a row.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Grid:
         read: bytes [R, S, size of a superblock] to :class:`Codes`.
         write: puts codes [R, S, weights of a superblock] into such bytes, in place.
         block: weights of a superblock, and its bytes.
+        factors: at which of its bytes the float16 stand that multiply scales and offsets.
     """
 
     zero: int
@@ -52,6 +55,7 @@ class Grid:
     read: Callable[[np.ndarray], Codes]
     write: Callable[[np.ndarray, np.ndarray], None]
     block: tuple[int, int]
+    factors: tuple[int, ...]
 
     def take_apart(self, raw: np.ndarray) -> Codes:
         """Return the codes and scales of rows ``[R, row_bytes]``."""
@@ -63,6 +67,19 @@ class Grid:
         made = raw.copy()
         blocks = self._superblocks(made)
         self.write(blocks, codes_RC.astype(np.uint8).reshape(*blocks.shape[:2], self.block[0]))
+        return made
+
+    def read_factors(self, raw: np.ndarray) -> np.ndarray:
+        """Return what multiplies each superblock's scales, then its offsets, [R, S, 1 or 2]."""
+        return np.stack([_halves(self._superblocks(raw), at) for at in self.factors], axis=-1)
+
+    def write_factors(self, raw: np.ndarray, factors_RSF: np.ndarray) -> np.ndarray:
+        """Return the rows ``raw`` with these factors, rounded to float16; codes stay."""
+        made = raw.copy()
+        blocks = self._superblocks(made)
+        for number, at in enumerate(self.factors):
+            halves = np.ascontiguousarray(factors_RSF[..., number : number + 1], np.float16)
+            blocks[..., at : at + 2] = halves.view(np.uint8)
         return made
 
     def _superblocks(self, raw: np.ndarray) -> np.ndarray:
@@ -132,7 +149,7 @@ def _legacy(bits: int, has_minimum: bool) -> Grid:
             blocks[..., start:low] = np.packbits(codes >> 4, axis=-1, bitorder="little")
 
     zero = 0 if has_minimum else 1 << (bits - 1)
-    return Grid(zero, 0, (1 << bits) - 1, read, write, (32, low + 16))
+    return Grid(zero, 0, (1 << bits) - 1, read, write, (32, low + 16), (0, 2)[: 1 + has_minimum])
 
 
 def _k_scales(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +184,7 @@ def _q45_k(bits: int) -> Grid:
             places = np.arange(8, dtype=np.uint8)[:, None]
             blocks[..., 16:48] = (fifth << places).sum(axis=-2, dtype=np.uint8)
 
-    return Grid(0, 0, (1 << bits) - 1, read, write, (256, low + 128))
+    return Grid(0, 0, (1 << bits) - 1, read, write, (256, low + 128), (0, 2))
 
 
 # Q6_K: 128 bytes of low halves, 64 of upper two bits, 16 int8 scales of 16 weights each, d.
@@ -240,14 +257,14 @@ def _write_q2_k(blocks: np.ndarray, codes: np.ndarray) -> None:
 
 #: By ggml type. Q8_0 has no code −128: ggml never writes it.
 GRIDS: dict[str, Grid] = {
-    "Q8_0": Grid(128, 1, 255, _read_q8_0, _write_q8_0, (32, 34)),
-    "Q6_K": Grid(32, 0, 63, _read_q6_k, _write_q6_k, (256, 210)),
+    "Q8_0": Grid(128, 1, 255, _read_q8_0, _write_q8_0, (32, 34), (0,)),
+    "Q6_K": Grid(32, 0, 63, _read_q6_k, _write_q6_k, (256, 210), (208,)),
     "Q5_K": _q45_k(5),
     "Q5_1": _legacy(5, True),
     "Q5_0": _legacy(5, False),
     "Q4_K": _q45_k(4),
     "Q4_1": _legacy(4, True),
     "Q4_0": _legacy(4, False),
-    "Q3_K": Grid(4, 0, 7, _read_q3_k, _write_q3_k, (256, 110)),
-    "Q2_K": Grid(0, 0, 3, _read_q2_k, _write_q2_k, (256, 84)),
+    "Q3_K": Grid(4, 0, 7, _read_q3_k, _write_q3_k, (256, 110), (108,)),
+    "Q2_K": Grid(0, 0, 3, _read_q2_k, _write_q2_k, (256, 84), (80, 82)),
 }

@@ -31,11 +31,11 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     assert types["blk.0.ffn_down.weight"] == "Q4_0"
     assert types["blk.0.ffn_up.weight"] == types["blk.0.ffn_gate.weight"] == "F16"
     random = np.random.default_rng(0)
-    rows = random.integers(5, 300, (48, 24)).tolist()
-    section = GridSection(learning_rate=3e-4, max_steps=30, batch_size=8)
+    rows = random.integers(5, 300, (2464, 24)).tolist()
+    section = GridSection(learning_rate=0.004, max_steps=150, batch_size=16)
     (tmp_path / "out" / "scratch").mkdir(parents=True)
     raw, facts = train_on_grid(
-        model, candidates, types, rows[:40], rows[40:], section, 0, tmp_path / "out", "x", LOG
+        model, candidates, types, rows[:2400], rows[2400:], section, 0, tmp_path / "out", "x", LOG
     )
     assert facts["kept"], facts
     before = {name: candidates.load(name, kind) for name, kind in types.items()}

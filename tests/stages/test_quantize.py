@@ -103,7 +103,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     settings = {
         "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M"], "train": True,
         "calibration_rows": 32, "search_tokens": 256,
-        "grid": {"max_steps": 40, "batch_size": 4, "learning_rate": 5e-5},
+        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01},
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
     model = make_model(tmp_path / "model", layers=2, hidden=256)
@@ -197,7 +197,7 @@ def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path
     settings = {
         "gguf": [], "onnx": ["fp32"], "target": ["onnx:bits=3.9"], "train": True,
         "calibration_rows": 32, "search_tokens": 256,
-        "grid": {"max_steps": 40, "batch_size": 4, "learning_rate": 5e-5},
+        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01},
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
