@@ -10,7 +10,7 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
-from edgetune.quantize.feedback import round_with_feedback, weighed_error
+from edgetune.quantize.feedback import Feedback
 from edgetune.quantize.types import GGUF, TypeSet
 from edgetune.quantize.weights import Fused, Weight
 
@@ -60,24 +60,22 @@ class Candidates:
             for some in (types, self.types.names[:1])
         )
         moments = self._moments.get(weight.tensor)
+        feedback = None if moments is None else Feedback(moments)
         for kind in held or widest:
             self._keep(
                 self._path(weight.tensor, kind),
                 lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
             )
-            if self._is_fed(weight.tensor, kind):
+            if feedback is not None and kind in self.types.trainable:
                 self._keep(
                     self._path(weight.tensor, kind, fed=True),
-                    lambda kind=kind: round_with_feedback(
-                        values,
-                        self.load(weight.tensor, kind, plain=True),
-                        self.types.grid(kind),
-                        self._moments[weight.tensor],
+                    lambda kind=kind, feedback=feedback: feedback.round(
+                        values, self.load(weight.tensor, kind, plain=True), self.types.grid(kind)
                     ),
                 )
             off = self.read(weight.tensor, kind) - values
-            if moments is not None:
-                errors[kind] = weighed_error(off, moments)
+            if feedback is not None:
+                errors[kind] = feedback.error(off)
             else:
                 errors[kind] = float((off * off * (1 if mean is None else mean)).sum())
         if not errors:

@@ -88,121 +88,122 @@ def measure_moments(
     return {tensor: (sums / tokens).cpu().numpy() for tensor, sums in found.items()}
 
 
-def round_with_feedback(
-    values_RC: np.ndarray, raw: np.ndarray, grid: Grid, moments_CC: np.ndarray
-) -> np.ndarray:
-    """Return the rows ``raw`` with codes that make up for each other's errors, and fitted factors.
+class Feedback:
+    """The inputs of one matrix, and rounding that knows them.
 
     Args:
-        values_RC: float32, what was rounded.
-        raw: its bytes by plain rounding, uint8 [R, row bytes].
-        grid: of their type.
         moments_CC: of :func:`measure_moments`.
     """
-    fed = choose_codes(values_RC, raw, grid, moments_CC)
-    return fit_factors(values_RC, fed, grid, moments_CC)
 
+    def __init__(self, moments_CC: np.ndarray) -> None:
+        self._moments_CC = moments_CC
+        damped_CC = torch.from_numpy(moments_CC).double().clone()
+        # Columns whose inputs are all 0 would make the matrix singular.
+        level = max(float(damped_CC.diagonal().mean()), 1e-12)
+        damped_CC.diagonal().add_(DAMPING * level)
+        self._damped_CC = damped_CC.float()
+        inverse_CC = torch.cholesky_inverse(torch.linalg.cholesky(damped_CC))
+        self._spread_CC = torch.linalg.cholesky(inverse_CC, upper=True).float()
 
-@torch.no_grad()
-def choose_codes(
-    values_RC: np.ndarray, raw: np.ndarray, grid: Grid, moments_CC: np.ndarray
-) -> np.ndarray:
-    """Return the rows ``raw`` with codes that make up for each other's errors.
+    def round(self, values_RC: np.ndarray, raw: np.ndarray, grid: Grid) -> np.ndarray:
+        """Return the rows with codes that make up for each other's errors, and fitted factors.
 
-    Args:
-        values_RC: float32, what was rounded.
-        raw: its bytes by plain rounding, uint8 [R, row bytes].
-        grid: of their type.
-        moments_CC: of :func:`measure_moments`.
-    """
-    parts = grid.take_apart(raw)
-    blocks = parts.scale_RB.shape[1]
-    scale_RB = torch.from_numpy(parts.scale_RB.copy())
-    offset_RB, zero_RB = (
-        torch.full_like(scale_RB, fixed) if own is None else torch.from_numpy(own.copy())
-        for own, fixed in ((parts.offset_RB, 0.0), (parts.zero_RB, float(grid.zero)))
-    )
-    still_RB = scale_RB == 0  # nothing to choose
-    codes_RC = torch.from_numpy(parts.codes_RC.copy()).float()
-    left_RC = torch.from_numpy(values_RC).clone()
-    columns = left_RC.shape[1]
-    spread_CC = _spread(moments_CC)
-    for start in range(0, columns, _GROUP):
-        end = min(start + _GROUP, columns)
-        errors_RG = torch.zeros(len(left_RC), end - start)
-        for column in range(start, end):
-            block = column * blocks // columns
-            scale_R, offset_R, zero_R = (each[:, block] for each in (scale_RB, offset_RB, zero_RB))
-            still_R = still_RB[:, block]
-            steps_R = (left_RC[:, column] + offset_R) / torch.where(still_R, 1.0, scale_R) + zero_R
-            nearest_R = steps_R.round_().clamp_(grid.first, grid.last)
-            code_R = torch.where(still_R, codes_RC[:, column], nearest_R)
-            codes_RC[:, column] = code_R
-            missed_R = left_RC[:, column] - ((code_R - zero_R) * scale_R - offset_R)
-            errors_RG[:, column - start] = missed_R / spread_CC[column, column]
-            left_RC[:, column:end] -= torch.outer(
-                errors_RG[:, column - start], spread_CC[column, column:end]
-            )
-        left_RC[:, end:] -= errors_RG @ spread_CC[start:end, end:]
-    return grid.put_together(raw, codes_RC.to(torch.uint8).numpy())
+        Args:
+            values_RC: float32, what was rounded.
+            raw: its bytes by plain rounding, uint8 [R, row bytes].
+            grid: of their type.
+        """
+        return self.fit_factors(values_RC, self.choose_codes(values_RC, raw, grid), grid)
 
+    def error(self, off_RC: np.ndarray) -> float:
+        """Return the mean squared error of the outputs, summed over rows, of weights so far off.
 
-@torch.no_grad()
-def fit_factors(
-    values_RC: np.ndarray, raw: np.ndarray, grid: Grid, moments_CC: np.ndarray
-) -> np.ndarray:
-    """Return the rows ``raw`` with the factors of their superblocks that suit their codes best.
+        Args:
+            off_RC: float32, rounded values less true ones.
+        """
+        return float(((off_RC @ self._moments_CC) * off_RC).sum(dtype=np.float64))
 
-    A row whose error does not fall, float16 being what it is, stays as it was.
+    @torch.no_grad()
+    def choose_codes(self, values_RC: np.ndarray, raw: np.ndarray, grid: Grid) -> np.ndarray:
+        """Return the rows ``raw`` with codes that make up for each other's errors."""
+        parts = grid.take_apart(raw)
+        blocks = parts.scale_RB.shape[1]
+        scale_RB = torch.from_numpy(parts.scale_RB.copy())
+        offset_RB, zero_RB = (
+            torch.full_like(scale_RB, fixed) if own is None else torch.from_numpy(own.copy())
+            for own, fixed in ((parts.offset_RB, 0.0), (parts.zero_RB, float(grid.zero)))
+        )
+        still_RB = scale_RB == 0  # nothing to choose
+        codes_RC = torch.from_numpy(parts.codes_RC.copy()).float()
+        left_RC = torch.from_numpy(values_RC).clone()
+        columns = left_RC.shape[1]
+        spread_CC = self._spread_CC
+        for start in range(0, columns, _GROUP):
+            end = min(start + _GROUP, columns)
+            errors_RG = torch.zeros(len(left_RC), end - start)
+            for column in range(start, end):
+                block = column * blocks // columns
+                scale_R, offset_R, zero_R, still_R = (
+                    each[:, block] for each in (scale_RB, offset_RB, zero_RB, still_RB)
+                )
+                steps_R = (left_RC[:, column] + offset_R) / torch.where(still_R, 1.0, scale_R)
+                nearest_R = (steps_R + zero_R).round_().clamp_(grid.first, grid.last)
+                code_R = torch.where(still_R, codes_RC[:, column], nearest_R)
+                codes_RC[:, column] = code_R
+                missed_R = left_RC[:, column] - ((code_R - zero_R) * scale_R - offset_R)
+                errors_RG[:, column - start] = missed_R / spread_CC[column, column]
+                left_RC[:, column:end] -= torch.outer(
+                    errors_RG[:, column - start], spread_CC[column, column:end]
+                )
+            left_RC[:, end:] -= errors_RG @ spread_CC[start:end, end:]
+        return grid.put_together(raw, codes_RC.to(torch.uint8).numpy())
 
-    Args:
-        values_RC: float32, what was rounded.
-        raw: its bytes, uint8 [R, row bytes].
-        grid: of their type.
-        moments_CC: of :func:`measure_moments`.
-    """
-    damped_CC = _damp(moments_CC).float()
-    unknowns = grid.read_factors(raw[:1]).size
-    step = max(1, _CHUNK_VALUES // max(values_RC.shape[1], unknowns * unknowns))
-    return np.concatenate(
-        [
-            _fit_rows(
-                torch.from_numpy(values_RC[at : at + step]), raw[at : at + step], grid, damped_CC
-            )
+    @torch.no_grad()
+    def fit_factors(self, values_RC: np.ndarray, raw: np.ndarray, grid: Grid) -> np.ndarray:
+        """Return the rows ``raw`` with the factors of their superblocks that suit their codes best.
+
+        A row whose error does not fall, float16 being what it is, stays as it was.
+        """
+        unknowns = grid.read_factors(raw[:1]).size
+        step = max(1, _CHUNK_VALUES // max(values_RC.shape[1], unknowns * unknowns))
+        parts = [
+            self._fit_rows(torch.from_numpy(values_RC[at : at + step]), raw[at : at + step], grid)
             for at in range(0, len(raw), step)
         ]
-    )
+        return np.concatenate(parts)
 
+    def _fit_rows(self, values_RC: torch.Tensor, raw: np.ndarray, grid: Grid) -> np.ndarray:
+        factors_RSF = torch.from_numpy(grid.read_factors(raw)).double()
+        rows, superblocks, kinds = factors_RSF.shape
+        terms_RFSW = _terms(grid, raw, superblocks)
+        width = terms_RFSW.shape[-1]
+        normal = torch.zeros(rows, superblocks, kinds, superblocks, kinds, dtype=torch.float64)
+        wanted_RSF = torch.zeros_like(factors_RSF)
+        for block in range(superblocks):
+            moments_WC = self._damped_CC[block * width : (block + 1) * width]
+            for kind in range(kinds):
+                seen_RC = terms_RFSW[:, kind, block] @ moments_WC
+                seen_RSW = seen_RC.reshape(rows, superblocks, width)[:, block:]
+                found_RSF = torch.einsum("rsw,rfsw->rsf", seen_RSW, terms_RFSW[:, :, block:])
+                normal[:, block, kind, block:] = found_RSF.double()
+                normal[:, block:, :, block, kind] = found_RSF.double()
+                wanted_RSF[:, block, kind] = (seen_RC * values_RC).sum(-1).double()
+        normal_RKK = normal.reshape(rows, superblocks * kinds, superblocks * kinds)
+        # A superblock of zeros has nothing to fit, and two terms can be alike.
+        level_R11 = normal_RKK.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None].clamp(min=1e-30)
+        normal_RKK += 1e-6 * level_R11 * torch.eye(superblocks * kinds)
+        wanted_RK1 = wanted_RSF.reshape(rows, -1, 1) + 1e-6 * level_R11
+        ratios_RSF = torch.linalg.solve(normal_RKK, wanted_RK1).reshape(factors_RSF.shape)
+        fitted_RSF = (factors_RSF * ratios_RSF).clamp(-65504, 65504)
+        made = grid.write_factors(raw, fitted_RSF.float().numpy())
+        before_R, after_R = (
+            self._row_errors(_terms(grid, each, superblocks), values_RC) for each in (raw, made)
+        )
+        return np.where((after_R < before_R).numpy()[:, None], made, raw)
 
-def _fit_rows(
-    values_RC: torch.Tensor, raw: np.ndarray, grid: Grid, damped_CC: torch.Tensor
-) -> np.ndarray:
-    factors_RSF = torch.from_numpy(grid.read_factors(raw)).double()
-    rows, superblocks, kinds = factors_RSF.shape
-    terms_RFSW = _terms(grid, raw, superblocks)
-    normal = torch.zeros(rows, superblocks, kinds, superblocks, kinds, dtype=torch.float64)
-    wanted_RSF = torch.zeros_like(factors_RSF)
-    width = terms_RFSW.shape[-1]
-    for block in range(superblocks):
-        moments_WC = damped_CC[block * width : (block + 1) * width]
-        for kind in range(kinds):
-            seen_RC = terms_RFSW[:, kind, block] @ moments_WC
-            seen_RSW = seen_RC.reshape(rows, superblocks, width)
-            normal[:, block, kind] = torch.einsum("rsw,rfsw->rsf", seen_RSW, terms_RFSW).double()
-            wanted_RSF[:, block, kind] = (seen_RC * values_RC).sum(-1).double()
-    normal_RKK = normal.reshape(rows, superblocks * kinds, superblocks * kinds)
-    # A superblock of zeros has nothing to fit, and two terms can be alike.
-    level_R11 = normal_RKK.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None].clamp(min=1e-30)
-    normal_RKK += 1e-6 * level_R11 * torch.eye(superblocks * kinds)
-    wanted_RK1 = wanted_RSF.reshape(rows, -1, 1) + 1e-6 * level_R11
-    ratios_RSF = torch.linalg.solve(normal_RKK, wanted_RK1).reshape(factors_RSF.shape)
-    fitted_RSF = (factors_RSF * ratios_RSF).clamp(-65504, 65504)
-    made = grid.write_factors(raw, fitted_RSF.float().numpy())
-    before_R, after_R = (
-        _row_errors(_terms(grid, each, superblocks), values_RC, damped_CC) for each in (raw, made)
-    )
-    better_R1 = (after_R < before_R).numpy()[:, None]
-    return np.where(better_R1, made, raw)
+    def _row_errors(self, terms_RFSW: torch.Tensor, values_RC: torch.Tensor) -> torch.Tensor:
+        off_RC = terms_RFSW.sum(1).reshape(values_RC.shape) - values_RC
+        return ((off_RC @ self._damped_CC) * off_RC).sum(-1)
 
 
 def _terms(grid: Grid, raw: np.ndarray, superblocks: int) -> torch.Tensor:
@@ -219,35 +220,3 @@ def _terms(grid: Grid, raw: np.ndarray, superblocks: int) -> torch.Tensor:
     if parts.offset_RB is not None:
         terms.append(-wide(parts.offset_RB))
     return torch.stack(terms, dim=1).reshape(rows, len(terms), superblocks, -1)
-
-
-def _row_errors(
-    terms_RFSW: torch.Tensor, values_RC: torch.Tensor, damped_CC: torch.Tensor
-) -> torch.Tensor:
-    off_RC = terms_RFSW.sum(1).reshape(values_RC.shape) - values_RC
-    return ((off_RC @ damped_CC) * off_RC).sum(-1)
-
-
-def weighed_error(off_RC: np.ndarray, moments_CC: np.ndarray) -> float:
-    """Return the mean squared error of the outputs, summed over rows, that weights so far off do.
-
-    Args:
-        off_RC: float32, rounded values less true ones.
-        moments_CC: of :func:`measure_moments`.
-    """
-    return float(((off_RC @ moments_CC) * off_RC).sum(dtype=np.float64))
-
-
-def _spread(moments_CC: np.ndarray) -> torch.Tensor:
-    """Return the upper Cholesky factor of the inverse of the damped moments, float32."""
-    inverse_CC = torch.cholesky_inverse(torch.linalg.cholesky(_damp(moments_CC)))
-    return torch.linalg.cholesky(inverse_CC, upper=True).float()
-
-
-def _damp(moments_CC: np.ndarray) -> torch.Tensor:
-    """Return the moments with some of their mean on the diagonal, float64."""
-    damped_CC = torch.from_numpy(moments_CC).double().clone()
-    # Columns whose inputs are all 0 would make the matrix singular.
-    level = max(float(damped_CC.diagonal().mean()), 1e-12)
-    damped_CC.diagonal().add_(DAMPING * level)
-    return damped_CC

@@ -10,13 +10,7 @@ import pytest
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.feedback import (
-    choose_codes,
-    fit_factors,
-    measure_moments,
-    round_with_feedback,
-    weighed_error,
-)
+from edgetune.quantize.feedback import Feedback, measure_moments
 from edgetune.quantize.types import GGUF, ONNX, TypeSet
 from edgetune.quantize.weights import find_weights
 
@@ -45,15 +39,16 @@ def test_less_error_at_the_output_on_the_same_grid(types: TypeSet, kind: str) ->
     values = RANDOM.standard_normal((48, 256)).astype(np.float32)
     values[5] = 0
     moments = given.T @ given / np.float32(len(given))
+    feedback = Feedback(moments)
     raw = types.quantize(values, kind, np.ascontiguousarray(moments.diagonal()), "one")
-    fed = round_with_feedback(values, raw, types.grid(kind), moments)
-    chosen = choose_codes(values, raw, types.grid(kind), moments)
+    fed = feedback.round(values, raw, types.grid(kind))
+    chosen = feedback.choose_codes(values, raw, types.grid(kind))
     before, after = (types.grid(kind).take_apart(each) for each in (raw, chosen))
     assert np.array_equal(before.scale_RB, after.scale_RB)
     assert after.codes_RC.min() >= types.grid(kind).first
     assert after.codes_RC.max() <= types.grid(kind).last
     plain_off, fed_off = (types.read(each, kind) - values for each in (raw, fed))
-    assert weighed_error(fed_off, moments) < 0.7 * weighed_error(plain_off, moments)
+    assert feedback.error(fed_off) < 0.7 * feedback.error(plain_off)
     seen = [np.square(held_out @ off.T).mean() for off in (plain_off, fed_off)]
     assert seen[1] < 0.8 * seen[0]
 
@@ -63,6 +58,7 @@ def test_factors_are_fitted_to_the_codes(types: TypeSet, kind: str) -> None:
     """Factors that are a little off come back as near as float16 takes them; codes stay."""
     given = inputs()
     moments = given.T @ given / np.float32(len(given))
+    feedback = Feedback(moments)
     grid = types.grid(kind)
     noise = RANDOM.standard_normal((24, 256)).astype(np.float32)
     noise[3] = 0
@@ -71,11 +67,9 @@ def test_factors_are_fitted_to_the_codes(types: TypeSet, kind: str) -> None:
     factors = grid.read_factors(raw)
     assert np.array_equal(grid.write_factors(raw, factors), raw)
     off = grid.write_factors(raw, factors * RANDOM.uniform(0.8, 1.25, factors.shape))
-    fitted = fit_factors(values, off, grid, moments)
+    fitted = feedback.fit_factors(values, off, grid)
     assert np.array_equal(grid.take_apart(fitted).codes_RC, grid.take_apart(raw).codes_RC)
-    before, after = (
-        weighed_error(types.read(one, kind) - values, moments) for one in (off, fitted)
-    )
+    before, after = (feedback.error(types.read(one, kind) - values) for one in (off, fitted))
     assert after < 1e-4 * before
     assert np.array_equal(fitted[3], raw[3])  # nothing to fit
 
@@ -85,7 +79,7 @@ def test_a_row_that_a_fit_would_harm_stays() -> None:
     grid = GGUF.grid("Q8_0")
     raw = GGUF.quantize(values, "Q8_0", None, "one")
     moments = np.eye(256, dtype=np.float32)
-    once = fit_factors(values, raw, grid, moments)
+    once = Feedback(moments).fit_factors(values, raw, grid)
     errors = [np.square(GGUF.read(one, "Q8_0") - values).sum(-1) for one in (raw, once)]
     assert (errors[1] <= errors[0]).all()
     assert (errors[1] < errors[0]).any()
@@ -95,7 +89,8 @@ def test_independent_columns_are_rounded_each_by_itself() -> None:
     values = RANDOM.standard_normal((16, 256)).astype(np.float32)
     raw = GGUF.quantize(values, "Q4_0", None, "one")
     grid = GGUF.grid("Q4_0")
-    fed = grid.take_apart(choose_codes(values, raw, grid, np.eye(256, dtype=np.float32)))
+    feedback = Feedback(np.eye(256, dtype=np.float32))
+    fed = grid.take_apart(feedback.choose_codes(values, raw, grid))
     steps = np.rint(values.reshape(16, 8, 32) / fed.scale_RB[..., None]) + grid.zero
     assert np.array_equal(fed.codes_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
 
