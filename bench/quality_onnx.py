@@ -39,7 +39,9 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     for name, options in BUILDER.items():
         try:
             built[name] = _build(judge.base, folder / "builder" / name, options)
-        except Exception as error:  # the builder raises every kind
+            open_runtime(built[name]).close()
+        except Exception as error:  # the builder raises every kind, and not all it writes loads
+            built.pop(name, None)
             refused[name] = f"{type(error).__name__}: {error}"[:200]
     target = [f"onnx:bytes={size(built['default'])}"]
     searched = make_files(args, folder / "searched", onnx=["int4"], target=target)
