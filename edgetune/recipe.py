@@ -227,10 +227,10 @@ class QuantizeSection(Section):
     )
     method: Literal["gptq", "ggml", "autoround", "grid"] = Field(
         "gptq",
-        description="who decides the codes of the targets' files: gptq rounds each column so that "
-        "it makes up for those before it; ggml rounds each weight by itself; autoround is "
-        "AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on the grid of their "
-        "types",
+        description="who decides the codes of the targets' files: gptq rounds each matrix and "
+        "each of its columns so that it makes up for those before it; ggml rounds each weight by "
+        "itself; autoround is AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on "
+        "the grid of their types",
     )
     train: bool = Field(False, description="true: the same as method: grid")
     grid: GridSection = Field(default_factory=GridSection)

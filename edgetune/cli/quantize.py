@@ -39,8 +39,8 @@ def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) 
     """Decide the type of every tensor of --model; `edgetune export --plan` writes the files.
 
     Importance and harm are measured on train rows. Those that share a prompt with a test row (with
-    a validation row too, where --method is grid or autoround) are left out with a warning; if none
-    remains, that is an error.
+    a validation row too, where there is a --target and --method is not ggml) are left out with a
+    warning; if none remains, that is an error.
 
     A --scheme is llama.cpp's own mix. For a --target the harm of each type to each tensor is
     measured on your rows, and the least harmful mix within the budget is chosen.

@@ -33,8 +33,8 @@ class Texts:
 def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
     """Choose by the seed among the train rows whose prompt no row has that judges.
 
-    Test rows judge the files. Validation rows judge whether training or AutoRound helped, where
-    one of them decides the codes. Left-out rows are counted in a warning.
+    Test rows judge the files. Validation rows judge whether what decides the codes of a searched
+    file helped, where that is not plain rounding. Left-out rows are counted in a warning.
 
     Raises:
         InputError: no data, or every train row judges too.
@@ -48,7 +48,7 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         )
     encoder = encoder_of(model, sections.data)
     rows = load_splits(sections.data, sections.seed, log.muted())
-    judges = section.decider in ("grid", "autoround")
+    judges = bool(section.target) and section.decider != "ggml"
     judged = rows.validation[:JUDGED_ROWS] if judges else []
     free = leave_out(rows.train, [*rows.test, *judged])
     if not free:

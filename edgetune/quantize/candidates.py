@@ -88,11 +88,9 @@ class Candidates:
         raw: np.ndarray = np.load(self._path(tensor, kind, fed))
         return raw
 
-    def load_fed(self, types: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Return the bytes of those tensors that no plain rounding makes, in these types."""
-        return {
-            name: self.load(name, kind) for name, kind in types.items() if self._is_fed(name, kind)
-        }
+    def fed(self, types: Mapping[str, str]) -> list[str]:
+        """Return the tensors that are rounded with feedback in these types."""
+        return [name for name, kind in types.items() if self._is_fed(name, kind)]
 
     def read(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
         """Return the float32 values [out, in] of a tensor in a type; see :meth:`load`."""

@@ -115,6 +115,20 @@ class Feedback:
         """
         return self.fit_factors(values_RC, self.choose_codes(values_RC, raw, grid), grid)
 
+    def make_up(self, values_RC: np.ndarray, lacking_CC: np.ndarray) -> np.ndarray:
+        """Return the rows that give from these inputs what ``values_RC`` gave from others.
+
+        As nearly as least squares can, damped as the moments are: W + W·L·H⁻¹.
+
+        Args:
+            values_RC: float32.
+            lacking_CC: mean over tokens of (other input − input) · inputᵀ.
+        """
+        wanted_CR = torch.from_numpy(values_RC @ lacking_CC).double().T
+        factor_CC = torch.linalg.cholesky(self._damped_CC.double())
+        added_RC: np.ndarray = torch.cholesky_solve(wanted_CR, factor_CC).T.float().numpy()
+        return np.ascontiguousarray(values_RC + added_RC)
+
     def error(self, off_RC: np.ndarray) -> float:
         """Return the mean squared error of the outputs, summed over rows, of weights so far off.
 

@@ -23,18 +23,19 @@ from edgetune.train.distillation import train_student
 
 
 def train_on_grid(
-    model: Path, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
-    judged: Sequence[Sequence[int]], section: GridSection, seed: int, out: Path, name: str,
-    log: Log,
+    model: Path, candidates: Candidates, types: Mapping[str, str], raw: Mapping[str, np.ndarray],
+    rows: Sequence[Sequence[int]], judged: Sequence[Sequence[int]], section: GridSection,
+    seed: int, out: Path, name: str, log: Log,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
     """Return each tensor's bytes after training, rows in the model's own order, and what changed.
 
-    The bytes are those of plain rounding where training did not help on ``judged``.
+    The bytes are those it began with where training did not help on ``judged``.
 
     Args:
         model: the merged folder.
         candidates: its matrices, and their bytes in every type.
         types: tensor name to type; what has no grid (rows of odd lengths, in F16) is not trained.
+        raw: tensor name to the bytes that training begins with.
         rows: token ids to train on, every position.
         judged: token ids to compare on; none of them in ``rows``.
         section: steps, rate and batch.
@@ -44,7 +45,6 @@ def train_on_grid(
         log: where bars go.
     """
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
-    raw = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
     on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
     _put(student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types))
     lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
@@ -74,7 +74,7 @@ def train_on_grid(
         "kl_rounded": before, "kl_trained": after, "kept": after < before,
         "steps": outcome.steps, "positions": meter.positions,
     }  # fmt: skip
-    return (trained if after < before else raw), facts
+    return (trained if after < before else dict(raw)), facts
 
 
 def _put(model: Any, values: Mapping[str, Any]) -> None:

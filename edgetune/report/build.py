@@ -122,7 +122,7 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
 
 
 def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was found for the budgets of each format, with the KL after training."""
+    """Return what was found for the budgets of each format, and the KL of codes decided after."""
     trained = {
         (one["format"], one["name"]): one["kl_trained"]
         for one in facts.get("trained", [])

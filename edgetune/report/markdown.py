@@ -70,7 +70,7 @@ def _search(report: dict[str, Any]) -> str:
     ]  # fmt: skip
     if not rows:
         return ""
-    return _table(("Mix", "Bytes", "Bits a weight", "KL", "KL, trained"), rows)
+    return _table(("Mix", "Bytes", "Bits a weight", "KL", "KL, codes decided"), rows)
 
 
 def _distillation(report: dict[str, Any]) -> str:

@@ -101,12 +101,13 @@ def search(report: dict[str, Any]) -> str:
             "Bits a weight",
             "KL, sum of parts",
             "KL, measured",
-            "KL, trained",
+            "KL, codes decided",
         )
         said = (
             f"<p>Estimated harm ranks {found['pairs']} measured pairs of tensor and type with "
             f"Spearman’s ρ {found['rank_correlation']:.3f}; KL is on {found['positions']:,} "
-            "calibration tokens, trained files on validation rows.</p>"
+            "calibration tokens, of files whose codes were decided after the search on validation "
+            "rows.</p>"
         )
         parts.append(
             f"<h3>{_SHAPES[found['format']][0]}</h3>{html_table(titles, rows)}{said}"

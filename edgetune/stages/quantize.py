@@ -113,7 +113,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
                 assert fits.candidates is not None
                 return order_rows(raw, source, fits.candidates.weights, loaded)
 
-            trained += _decide(sections, model, "gguf", fits, texts, in_file_order, out, log)
+            trained += _decide(
+                sections, model, loaded, "gguf", fits, texts, in_file_order, out, log
+            )
 
     # 5. The same for ONNX graphs, whose runtime has types of its own.
     refused_onnx = check_onnx_support(model) if onnx_targets else []
@@ -123,7 +125,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             sections, model, loaded, importance, texts, onnx_targets, trials, out, log
         )
         if section.decider != "ggml":
-            trained += _decide(sections, model, "onnx", onnx_fits, texts, dict, out, log)
+            trained += _decide(sections, model, loaded, "onnx", onnx_fits, texts, dict, out, log)
 
     for target in asked:
         if target.name not in fits.types | onnx_fits.types:
@@ -250,7 +252,7 @@ def _fit_onnx(
 
 
 def _decide(
-    sections: Sections, model: Path, kind: str, fits: Fits, texts: Texts,
+    sections: Sections, model: Path, loaded: Any, kind: str, fits: Fits, texts: Texts,
     in_file_order: Callable[[Mapping[str, Any]], dict[str, Any]], out: Path, log: Log,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Keep the codes of each searched file as its method decides them.
@@ -260,6 +262,7 @@ def _decide(
     """
     # Trainers take 190 MB, which no file without them should cost.
     from edgetune.quantize.autoround import round_with_autoround
+    from edgetune.quantize.in_order import round_file
     from edgetune.quantize.train import train_on_grid
 
     section = sections.quantize
@@ -268,19 +271,22 @@ def _decide(
     for name, types in fits.types.items():
         own = {tensor: each for tensor, each in types.items() if tensor in fits.candidates.weights}
         file = f"{name}.{kind}"
-        if section.decider == "gptq":
-            write_trained(out, file, in_file_order(fits.candidates.load_fed(own)))
-            continue
         if section.decider == "autoround":
             raw, facts = round_with_autoround(
                 model, fits.candidates, own, texts.calibration, texts.judged, section.autoround,
                 sections.seed, file, log,
             )  # fmt: skip
         else:
+            raw, facts = round_file(
+                loaded, fits.candidates, own, texts.calibration, texts.judged, file, log
+            )
+        if section.decider == "grid":
             raw, facts = train_on_grid(
-                model, fits.candidates, own, texts.training, texts.judged, section.grid,
+                model, fits.candidates, own, raw, texts.training, texts.judged, section.grid,
                 sections.seed, out, file, log,
             )  # fmt: skip
+        if section.decider == "gptq":  # plain rounding makes the rest
+            raw = {tensor: raw[tensor] for tensor in fits.candidates.fed(own)}
         write_trained(out, file, in_file_order(raw))
         found.append({"name": name, "format": kind, **facts})
     return found

@@ -53,12 +53,13 @@ def test_test_rows_are_left_out_with_a_warning(
     ]
 
 
-@pytest.mark.parametrize("settings", [{"method": "autoround"}, {"train": True}])
+@pytest.mark.parametrize("settings", [{}, {"method": "autoround"}, {"train": True}])
 def test_validation_rows_judge_where_they_decide_what_is_kept(
     tiny_model: Path, device_rows: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     test = write_part(device_rows, "test.jsonl", range(30, 36))
     other = write_part(device_rows, "validation.jsonl", range(10))
+    settings = {"target": ["bits=5"], **settings}
     found = choose(
         tiny_model, tmp_path, settings, train=str(device_rows), validation=other, test=test
     )

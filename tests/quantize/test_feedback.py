@@ -120,3 +120,14 @@ def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
         inputs_NC = torch.cat(parts)
         wanted = (inputs_NC.T @ inputs_NC / len(inputs_NC)).numpy()
         assert np.abs(found[name] - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_other_inputs_are_made_up_for() -> None:
+    """Rows that see inputs with a part gone give nearly what they gave with it."""
+    true, values = inputs(), RANDOM.standard_normal((48, 256)).astype(np.float32)
+    found = true + 0.1 * RANDOM.standard_normal(true.shape).astype(np.float32) - 0.2 * true
+    moments = found.T @ found / np.float32(len(found))
+    lacking = (true - found).T @ found / np.float32(len(found))
+    moved = Feedback(moments).make_up(values, lacking)
+    before, after = (np.square(found @ w.T - true @ values.T).mean() for w in (values, moved))
+    assert after < 0.2 * before

@@ -34,10 +34,11 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     rows = random.integers(5, 300, (2464, 24)).tolist()
     section = GridSection(learning_rate=0.004, max_steps=150, batch_size=16)
     (tmp_path / "out" / "scratch").mkdir(parents=True)
-    raw, facts = train_on_grid(
-        model, candidates, types, rows[:2400], rows[2400:], section, 0, tmp_path / "out", "x", LOG
-    )
-    assert facts["kept"], facts
     before = {name: candidates.load(name, kind) for name, kind in types.items()}
+    raw, facts = train_on_grid(
+        model, candidates, types, before, rows[:2400], rows[2400:], section, 0, tmp_path / "out",
+        "x", LOG,
+    )  # fmt: skip
+    assert facts["kept"], facts
     same = {name for name in raw if np.array_equal(raw[name], before[name])}
     assert same == {"blk.0.ffn_up.weight", "blk.0.ffn_gate.weight"}

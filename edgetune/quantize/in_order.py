@@ -1,0 +1,220 @@
+"""Rounding a file's matrices in the order they are computed, each making up for those before it.
+
+GPTQ rounds a matrix as if its inputs were those of the unrounded model. In the file they are not:
+everything before it was rounded too. Here every matrix sees the inputs that it will have, and is
+first moved so that from them it gives, as nearly as least squares can, what the unrounded model
+gives from its own (the asymmetric calibration of GPTAQ: Li et al. 2025, arXiv 2504.02692); then it
+is rounded with feedback (:mod:`.feedback`). That needs forward passes of a layer at a time and no
+gradients.
+
+N tokens, R rows and C columns of a matrix.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgetune.log import Log
+from edgetune.models.layers import find_layers
+from edgetune.models.passes import batch_sequences, device_of
+from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.feedback import Feedback
+from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.weights import Weight
+
+
+def round_file(
+    model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
+    judged: Sequence[Sequence[int]], name: str, log: Log,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
+    """Return each tensor's bytes, rows in the model's own order, and what this order changed.
+
+    The bytes are the candidates' where it did not help on ``judged``.
+
+    Args:
+        model: in torch, float32.
+        candidates: its matrices, and their bytes in every type.
+        types: tensor name to type.
+        rows: token ids to calibrate on.
+        judged: token ids to compare on; none of them in ``rows``, unless there are no others.
+        name: of the file.
+        log: where bars go.
+    """
+    alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
+    in_order = alone | round_in_order(model, candidates, types, rows, log)
+    meter = HarmMeter(model, judged or rows, sum(map(len, judged or rows)))
+    before, after = (
+        meter.measure(candidates.as_parameters(each, types)) for each in (alone, in_order)
+    )
+    log.say(f"{name}: rounded in order, KL {before:.3g} → {after:.3g} on held-out rows")
+    facts = {
+        "method": "gptq", "kl_rounded": before, "kl_trained": after, "kept": after < before,
+        "positions": meter.positions,
+    }  # fmt: skip
+    return (in_order if after < before else alone), facts
+
+
+@torch.no_grad()
+def round_in_order(
+    model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
+    log: Log,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return the bytes of the matrices that were rounded anew, rows in the model's own order.
+
+    Lookups, types without a grid, and matrices that not every token reaches (experts) are not;
+    their errors are made up for by what comes after them.
+
+    Args:
+        model: in torch, float32; it is as before afterwards.
+        candidates: its matrices, and their bytes in every type.
+        types: tensor name to type.
+        rows: token ids to calibrate on.
+        log: where bars go.
+    """
+    rounded = copy.deepcopy(model)
+    batches = [(ids_BT, real_BT) for _, ids_BT, real_BT in batch_sequences(rows)]
+    order = _find_order(model, candidates, types, batches[0][0])
+    _put(rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in order}))
+    passes = [_Passes(one, batches) for one in (model, rounded)]
+    made = {}
+    with log.progress("rounding in order", len(order)) as bar:
+        for tensor, parameter in order.items():
+            weight, kind = candidates.weights[tensor], types[tensor]
+            moments = _compare(passes, parameter, weight.layer)
+            raw = candidates.load(tensor, kind)
+            if moments is not None:
+                feedback = Feedback(moments[0])
+                wanted_RC = feedback.make_up(weight.read(model), moments[1])
+                plain = candidates.load(tensor, kind, plain=True)
+                raw = made[tensor] = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
+            _put(rounded, candidates.as_parameters({tensor: raw}, types))
+            bar.update(1, now=tensor)
+    return made
+
+
+def _find_order(
+    model: Any, candidates: Candidates, types: Mapping[str, str], ids_BT: torch.Tensor
+) -> dict[str, str]:
+    """Return tensor to one of its parameters, for what can be rounded anew, as it is computed."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    tensors, handles, order = {}, [], {}
+    for tensor in candidates.fed(types):
+        weight = candidates.weights[tensor]
+        part = weight if isinstance(weight, Weight) else weight.parts[0]
+        if id(model.get_parameter(part.parameter)) not in tables:
+            tensors[part.parameter] = tensor
+
+    def note(parameter: str) -> Callable[..., None]:
+        def add(*_: Any) -> None:
+            order.setdefault(tensors[parameter], parameter)
+
+        return add
+
+    for parameter in tensors:
+        module = model.get_submodule(parameter.removesuffix(".weight"))
+        handles.append(module.register_forward_pre_hook(note(parameter)))
+    try:
+        model(ids_BT.to(device_of(model)), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
+
+
+def _compare(
+    passes: Sequence[_Passes], parameter: str, layer: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return two means over tokens [C, C]: of the rounded model's inputs, and of what they lack.
+
+    The second is (true input − input) by input. None where tokens go different ways in the two.
+    """
+    sums: list[Any] = [0, 0]
+    count = 0
+    inputs = (one.inputs(parameter.removesuffix(".weight"), layer) for one in passes)
+    for (true_NC, tokens), (found_NC, _) in zip(*inputs, strict=True):
+        if true_NC is None or found_NC is None or not len(true_NC) == len(found_NC) == tokens:
+            return None
+        sums[0] = sums[0] + found_NC.T @ found_NC
+        sums[1] = sums[1] + (true_NC - found_NC).T @ found_NC
+        count += tokens
+    moments_CC, lacking_CC = ((each / count).cpu().numpy() for each in sums)
+    return moments_CC, lacking_CC
+
+
+class _Seen(Exception):
+    """What was waited for has been computed; the rest of the pass is not needed."""
+
+
+class _Passes:
+    """A model that is asked about one layer after the other, and computes each once.
+
+    Args:
+        model: in torch.
+        batches: ids [B, T], and which of these are no padding.
+    """
+
+    def __init__(self, model: Any, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self._model, self._batches = model, batches
+        self._layers = find_layers(model)
+        self._done = 0  # so many layers have been computed for good
+        self._given: list[Any] = [None] * len(batches)  # by the last of them
+
+    def inputs(self, module: str, layer: int) -> Iterator[tuple[torch.Tensor | None, int]]:
+        """Yield what enters a module of a layer, [N, C] or none, and the tokens, batch by batch."""
+        for number in range(self._done, layer):
+            self._given = [
+                self._wait(batch, self._layers[number].register_forward_hook)
+                for batch in range(len(self._batches))
+            ]
+            self._done = number + 1
+        waits = self._model.get_submodule(module).register_forward_pre_hook
+        for batch, (_, real_BT) in enumerate(self._batches):
+            found = self._wait(batch, waits)
+            real_N, flat_NC = real_BT.reshape(-1), None
+            if found is not None:
+                flat_NC = found.reshape(-1, found.shape[-1]).float()
+                if len(flat_NC) == len(real_N):
+                    flat_NC = flat_NC[real_N.to(flat_NC.device)]
+            yield flat_NC, int(real_N.sum())
+
+    def _wait(self, batch: int, register: Callable[[Callable[..., None]], Any]) -> Any:
+        """Return a module's output, or its input, whatever hook it is that is registered."""
+        seen: list[Any] = []
+
+        def note(_: Any, inputs: tuple[Any, ...], *output: Any) -> None:
+            seen.append(output[0] if output else inputs[0])
+            raise _Seen
+
+        handle = register(note)
+        try:
+            with self._handing_on(batch):
+                ids_BT = self._batches[batch][0].to(device_of(self._model))
+                self._model(ids_BT, use_cache=False)
+        except _Seen:
+            return seen[0]
+        finally:
+            handle.remove()
+        return None
+
+    @contextmanager
+    def _handing_on(self, batch: int) -> Iterator[None]:
+        """Let the layers that are done give what the last of them gave, computing nothing."""
+        done = self._layers[: self._done]
+        for layer in done:
+            layer.forward = lambda *_, **__: self._given[batch]
+        try:
+            yield
+        finally:
+            for layer in done:
+                del layer.forward  # the class's own again
+
+
+def _put(model: Any, values: Mapping[str, Any]) -> None:
+    for name, tensor in values.items():
+        model.get_parameter(name).data = tensor.to(device_of(model))

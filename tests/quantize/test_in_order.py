@@ -1,0 +1,102 @@
+"""Matrices rounded one after the other: each makes up for what was rounded before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgetune.log import Log
+from edgetune.models.load import load_model
+from edgetune.models.passes import batch_sequences
+from edgetune.models.ref import ModelRef
+from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.feedback import measure_moments
+from edgetune.quantize.in_order import _Passes, round_file, round_in_order
+from edgetune.quantize.weights import find_weights
+from tests.conftest import make_model
+
+QUIET = Log(quiet=True)
+PARTS = {
+    "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+    "ffn_gate": (128, 64), "ffn_up": (128, 64), "ffn_down": (64, 128),
+}  # fmt: skip
+
+
+def make(folder: Path, kind: str) -> tuple[Any, Candidates, dict[str, str], list[list[int]]]:
+    """A model of two layers, what its matrices can be, and rows of several lengths."""
+    model = load_model(ModelRef(make_model(folder / "model", layers=2, hidden=64))).eval()
+    shapes = {
+        f"blk.{layer}.{name}.weight": tuple(module.weight.shape)
+        for layer, one in enumerate(model.model.layers)
+        for name, module in zip(
+            PARTS,
+            (
+                one.self_attn.q_proj, one.self_attn.k_proj, one.self_attn.v_proj,
+                one.self_attn.o_proj, one.mlp.gate_proj, one.mlp.up_proj, one.mlp.down_proj,
+            ),
+            strict=True,
+        )
+    }  # fmt: skip
+    shapes["token_embd.weight"] = tuple(model.get_input_embeddings().weight.shape)
+    weights = find_weights(model, "llama", 2, shapes)
+    random = np.random.default_rng(0)
+    rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 200)]
+    moments = measure_moments(model, weights, rows, QUIET)
+    candidates = Candidates(model, weights, folder / "candidates", moments=moments)
+    candidates.make((kind,), QUIET)
+    return model, candidates, dict.fromkeys(candidates.weights, kind), rows
+
+
+def last_hidden(model: Any, rows: list[list[int]]) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat(
+            [model.model(torch.tensor([ids])).last_hidden_state.reshape(-1, 64) for ids in rows]
+        )
+
+
+def test_what_enters_a_module_is_what_a_whole_pass_gives_it(tmp_path: Path) -> None:
+    model, _, _, rows = make(tmp_path, "Q4_0")
+    batches = [(ids, real) for _, ids, real in batch_sequences(rows)]
+    passes = _Passes(model, batches)
+    for name, layer in (("self_attn.q_proj", 0), ("mlp.down_proj", 1), ("self_attn.o_proj", 1)):
+        module = f"model.layers.{layer}.{name}"
+        found = [flat_NC for flat_NC, _ in passes.inputs(module, layer)]
+        seen: list[torch.Tensor] = []
+        handle = model.get_submodule(module).register_forward_pre_hook(
+            lambda _m, given, seen=seen: seen.append(given[0])
+        )
+        with torch.no_grad():
+            for ids_BT, real_BT in batches:
+                model(ids_BT, use_cache=False)
+                seen[-1] = seen[-1][real_BT]
+        handle.remove()
+        assert all(torch.equal(a, b) for a, b in zip(found, seen, strict=True))
+    assert not any("forward" in layer.__dict__ for layer in model.model.layers)
+
+
+def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
+    model, candidates, types, rows = make(tmp_path, "Q4_0")
+    calibration, held_out = rows[:150], rows[150:]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = round_in_order(model, candidates, types, calibration, QUIET)
+    assert set(made) == set(types) - {"token_embd.weight"}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    true = last_hidden(model, held_out)
+    off = []
+    for raw in ({n: candidates.load(n, k) for n, k in types.items()}, made):
+        for name, values in candidates.as_parameters(raw, types).items():
+            model.get_parameter(name).data = values
+        off.append(float((last_hidden(model, held_out) - true).square().mean()))
+    assert off[1] < 0.92 * off[0], off
+
+
+def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
+    """Calibrated on a token that no row has, it does harm."""
+    model, candidates, types, rows = make(tmp_path, "Q8_0")
+    raw, facts = round_file(model, candidates, types, [[3] * 30], rows[:20], "one", QUIET)
+    alone = {name: candidates.load(name, kind) for name, kind in types.items()}
+    assert not facts["kept"] and facts["kl_rounded"] < facts["kl_trained"], facts
+    assert all(np.array_equal(raw[name], alone[name]) for name in types)
