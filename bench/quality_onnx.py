@@ -44,7 +44,8 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
             open_runtime(built[name]).close()
         except Exception as error:  # the builder raises every kind, and not all it writes loads
             built.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {error}"[:200]
+            fault = f"{type(error).__name__}: {error}".replace(f"{folder}/", "")
+            refused[name] = fault[:200]
     target = [f"onnx:bytes={size(built['default'])}"]
     searched = make_files(args, folder / "searched", onnx=["int4"], target=target)
     (name,) = (one for one in searched["files"] if one.startswith("fit-"))

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from edgetune.export.gguf import find_architecture, header_of, open_model
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.passes import batch_sequences
@@ -17,6 +19,7 @@ from edgetune.quantize.feedback import measure_moments
 from edgetune.quantize.in_order import _Passes, round_file, round_in_order
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
+from tests.twins import make_twin
 
 QUIET = Log(quiet=True)
 PARTS = {
@@ -100,3 +103,23 @@ def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
     alone = {name: candidates.load(name, kind) for name, kind in types.items()}
     assert not facts["kept"] and facts["kl_rounded"] < facts["kl_trained"], facts
     assert all(np.array_equal(raw[name], alone[name]) for name in types)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "phi3", "gemma2", "mixtral"])
+def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path) -> None:
+    """Matrices that lie transposed or fused, norms after a block, experts."""
+    folder = make_twin(family, tmp_path / "model", real_tokenizer=False)
+    model = load_model(ModelRef(folder)).eval()
+    found = find_architecture(folder)
+    assert found is not None
+    source = open_model(folder, tmp_path / "frame.gguf", header_of(folder, "twin"))
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    weights = find_weights(model, *found[:2], shapes)
+    random = np.random.default_rng(0)
+    rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
+    moments = measure_moments(model, weights, rows[:100], QUIET)
+    candidates = Candidates(model, weights, tmp_path / "candidates", moments=moments)
+    candidates.make(("Q4_0",), QUIET)
+    types = dict.fromkeys(candidates.weights, "Q4_0")
+    _, facts = round_file(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
+    assert facts["kept"] and facts["kl_trained"] < 0.95 * facts["kl_rounded"], facts
