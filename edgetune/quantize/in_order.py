@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,11 @@ import torch
 
 from edgetune.log import Log
 from edgetune.models.layers import find_layers
-from edgetune.models.passes import batch_sequences, device_of
+from edgetune.models.passes import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import Feedback
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.weights import Weight
+from edgetune.quantize.weights import Weight, put_weights
 
 
 def round_file(
@@ -42,17 +42,18 @@ def round_file(
         candidates: its matrices, and their bytes in every type.
         types: tensor name to type.
         rows: token ids to calibrate on.
-        judged: token ids to compare on; none of them in ``rows``, unless there are no others.
+        judged: token ids to compare on, none of them in ``rows``; where there are none, ``rows``.
         name: of the file.
         log: where bars go.
     """
     alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
     in_order = alone | round_in_order(model, candidates, types, rows, log)
-    meter = HarmMeter(model, judged or rows, sum(map(len, judged or rows)))
+    asked, what = (judged, "held-out") if judged else (rows, "calibration")
+    meter = HarmMeter(model, asked, sum(map(len, asked)))
     before, after = (
         meter.measure(candidates.as_parameters(each, types)) for each in (alone, in_order)
     )
-    log.say(f"{name}: rounded in order, KL {before:.3g} → {after:.3g} on held-out rows")
+    log.say(f"{name}: rounded in order, KL {before:.3g} → {after:.3g} on {what} rows")
     facts = {
         "method": "gptq", "kl_rounded": before, "kl_trained": after, "kept": after < before,
         "positions": meter.positions,
@@ -80,7 +81,9 @@ def round_in_order(
     rounded = copy.deepcopy(model)
     batches = [(ids_BT, real_BT) for _, ids_BT, real_BT in batch_sequences(rows)]
     order = _find_order(model, candidates, types, batches[0][0])
-    _put(rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in order}))
+    put_weights(
+        rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in order})
+    )
     passes = [_Passes(one, batches) for one in (model, rounded)]
     made = {}
     with log.progress("rounding in order", len(order)) as bar:
@@ -93,7 +96,7 @@ def round_in_order(
                 wanted_RC = feedback.make_up(weight.read(model), moments[1])
                 plain = candidates.load(tensor, kind, plain=True)
                 raw = made[tensor] = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
-            _put(rounded, candidates.as_parameters({tensor: raw}, types))
+            put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
             bar.update(1, now=tensor)
     return made
 
@@ -193,7 +196,11 @@ class _Passes:
 
         handle = register(note)
         try:
-            with self._handing_on(batch):
+            with ExitStack() as stack:
+                for layer in self._layers[: self._done]:  # they hand on, computing nothing
+                    stack.enter_context(
+                        replaced_forward(layer, lambda *_, **__: self._given[batch])
+                    )
                 ids_BT = self._batches[batch][0].to(device_of(self._model))
                 self._model(ids_BT, use_cache=False)
         except _Seen:
@@ -201,20 +208,3 @@ class _Passes:
         finally:
             handle.remove()
         return None
-
-    @contextmanager
-    def _handing_on(self, batch: int) -> Iterator[None]:
-        """Let the layers that are done give what the last of them gave, computing nothing."""
-        done = self._layers[: self._done]
-        for layer in done:
-            layer.forward = lambda *_, **__: self._given[batch]
-        try:
-            yield
-        finally:
-            for layer in done:
-                del layer.forward  # the class's own again
-
-
-def _put(model: Any, values: Mapping[str, Any]) -> None:
-    for name, tensor in values.items():
-        model.get_parameter(name).data = tensor.to(device_of(model))

@@ -18,6 +18,7 @@ from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.lattice import Lattice
+from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection
 from edgetune.train.distillation import train_student
 
@@ -46,7 +47,9 @@ def train_on_grid(
     """
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
     on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
-    _put(student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types))
+    put_weights(
+        student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types)
+    )
     lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
     lattice.settle()
     for parameter in student.parameters():
@@ -75,8 +78,3 @@ def train_on_grid(
         "steps": outcome.steps, "positions": meter.positions,
     }  # fmt: skip
     return (trained if after < before else dict(raw)), facts
-
-
-def _put(model: Any, values: Mapping[str, Any]) -> None:
-    for name, tensor in values.items():
-        model.get_parameter(name).data = tensor

@@ -173,6 +173,13 @@ def match_weights(
     return found
 
 
+def put_weights(model: Any, values: Mapping[str, torch.Tensor]) -> None:
+    """Give parameters of these names other values for good, where the model is."""
+    for name, tensor in values.items():
+        parameter = model.get_parameter(name)
+        parameter.data = tensor.to(parameter.device)
+
+
 def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
     return np.array_equal(rows[: len(with_rows)], with_rows)
 
