@@ -26,6 +26,7 @@ from edgetune.quantize.weights import Fused, Weight
 #: calibration tokens too closely (KL on test rows 5 to 16 % higher).
 DAMPING = 0.1
 _GROUP = 128  # columns whose errors are passed on together
+_CHUNK_ROWS = 4096  # whose codes are chosen together: what changes of them stays in the cache
 _CHUNK_VALUES = 1 << 22  # of rows whose factors are fitted together
 
 
@@ -141,36 +142,49 @@ class Feedback:
     def choose_codes(self, values_RC: np.ndarray, raw: np.ndarray, grid: Grid) -> np.ndarray:
         """Return the rows ``raw`` with codes that make up for each other's errors."""
         parts = grid.take_apart(raw)
-        blocks = parts.scale_RB.shape[1]
-        scale_RB = torch.from_numpy(parts.scale_RB.copy())
-        offset_RB, zero_RB = (
-            torch.full_like(scale_RB, fixed) if own is None else torch.from_numpy(own.copy())
-            for own, fixed in ((parts.offset_RB, 0.0), (parts.zero_RB, float(grid.zero)))
-        )
-        still_RB = scale_RB == 0  # nothing to choose
-        codes_RC = torch.from_numpy(parts.codes_RC.copy()).float()
-        left_RC = torch.from_numpy(values_RC).clone()
-        columns = left_RC.shape[1]
-        spread_CC = self._spread_CC
+
+        def turned(each_RB: np.ndarray | None, fixed: float = 0.0) -> torch.Tensor:
+            if each_RB is None:
+                return torch.full(parts.scale_RB.T.shape, fixed)
+            return torch.from_numpy(each_RB.T.astype(np.float32, order="C"))
+
+        # Columns lie together, as they are gone through.
+        blocks_BR = (
+            turned(parts.scale_RB), turned(parts.offset_RB), turned(parts.zero_RB, grid.zero)
+        )  # fmt: skip
+        codes_CR, left_CR = turned(parts.codes_RC), turned(values_RC)
+        for start in range(0, codes_CR.shape[1], _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            self._choose(
+                codes_CR[:, rows], left_CR[:, rows].clone(), *(each[:, rows] for each in blocks_BR),
+                grid,
+            )  # fmt: skip
+        return grid.put_together(raw, codes_CR.T.to(torch.uint8).contiguous().numpy())
+
+    def _choose(
+        self, codes_CR: torch.Tensor, left_CR: torch.Tensor, scale_BR: torch.Tensor,
+        offset_BR: torch.Tensor, zero_BR: torch.Tensor, grid: Grid,
+    ) -> None:  # fmt: skip
+        """Put codes of some rows in place of ``codes_CR``; ``left_CR`` is used up."""
+        columns, spread_CC = len(left_CR), self._spread_CC
+        per_block = columns // len(scale_BR)
         for start in range(0, columns, _GROUP):
             end = min(start + _GROUP, columns)
-            errors_RG = torch.zeros(len(left_RC), end - start)
+            errors_GR = torch.empty(end - start, left_CR.shape[1])
             for column in range(start, end):
-                block = column * blocks // columns
-                scale_R, offset_R, zero_R, still_R = (
-                    each[:, block] for each in (scale_RB, offset_RB, zero_RB, still_RB)
-                )
-                steps_R = (left_RC[:, column] + offset_R) / torch.where(still_R, 1.0, scale_R)
+                block = column // per_block
+                scale_R, offset_R, zero_R = scale_BR[block], offset_BR[block], zero_BR[block]
+                if column % per_block == 0:
+                    still_R = scale_R == 0  # nothing to choose
+                    divisor_R = torch.where(still_R, 1.0, scale_R)
+                steps_R = (left_CR[column] + offset_R) / divisor_R
                 nearest_R = (steps_R + zero_R).round_().clamp_(grid.first, grid.last)
-                code_R = torch.where(still_R, codes_RC[:, column], nearest_R)
-                codes_RC[:, column] = code_R
-                missed_R = left_RC[:, column] - ((code_R - zero_R) * scale_R - offset_R)
-                errors_RG[:, column - start] = missed_R / spread_CC[column, column]
-                left_RC[:, column:end] -= torch.outer(
-                    errors_RG[:, column - start], spread_CC[column, column:end]
-                )
-            left_RC[:, end:] -= errors_RG @ spread_CC[start:end, end:]
-        return grid.put_together(raw, codes_RC.to(torch.uint8).numpy())
+                code_R = torch.where(still_R, codes_CR[column], nearest_R)
+                codes_CR[column] = code_R
+                missed_R = left_CR[column] - ((code_R - zero_R) * scale_R - offset_R)
+                error_R = errors_GR[column - start] = missed_R / spread_CC[column, column]
+                left_CR[column:end].addr_(spread_CC[column, column:end], error_R, alpha=-1)
+            left_CR[end:].addmm_(spread_CC[start:end, end:].T, errors_GR, alpha=-1)
 
     @torch.no_grad()
     def fit_factors(self, values_RC: np.ndarray, raw: np.ndarray, grid: Grid) -> np.ndarray:
