@@ -78,7 +78,7 @@ def round_with_autoround(
     log.say(f"{name}: AutoRound, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
         "method": "autoround", "tensors": len(chosen), "kl_rounded": before,
-        "kl_trained": after, "kept": after < before, "steps": section.iterations,
+        "kl_decided": after, "kept": after < before, "steps": section.iterations,
         "positions": meter.positions,
     }  # fmt: skip
     return (raw if after < before else plain), facts

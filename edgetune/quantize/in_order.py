@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def round_file(
     )
     log.say(f"{name}: rounded in order, KL {before:.3g} → {after:.3g} on {what} rows")
     facts = {
-        "method": "gptq", "kl_rounded": before, "kl_trained": after, "kept": after < before,
+        "method": "gptq", "kl_rounded": before, "kl_decided": after, "kept": after < before,
         "positions": meter.positions,
     }  # fmt: skip
     return (in_order if after < before else alone), facts
@@ -81,47 +81,65 @@ def round_in_order(
     rounded = copy.deepcopy(model)
     batches = [(ids_BT, real_BT) for _, ids_BT, real_BT in batch_sequences(rows)]
     order = _find_order(model, candidates, types, batches[0][0])
+    anew = {tensor for group in order for tensor in group.tensors}
     put_weights(
-        rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in order})
+        rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in anew})
     )
     passes = [_Passes(one, batches) for one in (model, rounded)]
     made = {}
-    with log.progress("rounding in order", len(order)) as bar:
-        for tensor, parameter in order.items():
-            weight, kind = candidates.weights[tensor], types[tensor]
-            moments = _compare(passes, parameter, weight.layer)
-            raw = candidates.load(tensor, kind)
-            if moments is not None:
-                feedback = Feedback(moments[0])
-                wanted_RC = feedback.make_up(weight.read(model), moments[1])
-                plain = candidates.load(tensor, kind, plain=True)
-                raw = made[tensor] = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
-            put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
-            bar.update(1, now=tensor)
+    with log.progress("rounding in order", len(anew)) as bar:
+        for group in order:
+            moments = _compare(passes, group.module, candidates.weights[group.tensors[0]].layer)
+            feedback = None if moments is None else Feedback(moments[0])
+            for tensor in group.tensors:
+                weight, kind = candidates.weights[tensor], types[tensor]
+                raw = candidates.load(tensor, kind)
+                if moments is not None and feedback is not None:
+                    wanted_RC = feedback.make_up(weight.read(model), moments[1])
+                    plain = candidates.load(tensor, kind, plain=True)
+                    raw = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
+                    made[tensor] = raw
+                put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
+                bar.update(1, now=tensor)
     return made
+
+
+class _Group(NamedTuple):
+    """Matrices of one input, such as q, k and v, and a module that it enters."""
+
+    module: str
+    tensors: list[str]
 
 
 def _find_order(
     model: Any, candidates: Candidates, types: Mapping[str, str], ids_BT: torch.Tensor
-) -> dict[str, str]:
-    """Return tensor to one of its parameters, for what can be rounded anew, as it is computed."""
+) -> list[_Group]:
+    """Return what can be rounded anew, as it is computed."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    tensors, handles, order = {}, [], {}
+    tensors, handles = {}, []
     for tensor in candidates.fed(types):
         weight = candidates.weights[tensor]
         part = weight if isinstance(weight, Weight) else weight.parts[0]
         if id(model.get_parameter(part.parameter)) not in tables:
-            tensors[part.parameter] = tensor
+            tensors[part.parameter.removesuffix(".weight")] = tensor
+    order: list[_Group] = []
+    seen: set[str] = set()
+    last: list[Any] = [None]
 
-    def note(parameter: str) -> Callable[..., None]:
-        def add(*_: Any) -> None:
-            order.setdefault(tensors[parameter], parameter)
+    def note(module: str) -> Callable[..., None]:
+        def add(_: Any, inputs: tuple[Any, ...]) -> None:
+            if module in seen:
+                return
+            seen.add(module)
+            if inputs[0] is not last[0]:
+                order.append(_Group(module, []))
+            order[-1].tensors.append(tensors[module])
+            last[0] = inputs[0]
 
         return add
 
-    for parameter in tensors:
-        module = model.get_submodule(parameter.removesuffix(".weight"))
-        handles.append(module.register_forward_pre_hook(note(parameter)))
+    for module in tensors:
+        handles.append(model.get_submodule(module).register_forward_pre_hook(note(module)))
     try:
         model(ids_BT.to(device_of(model)), use_cache=False)
     finally:
@@ -131,7 +149,7 @@ def _find_order(
 
 
 def _compare(
-    passes: Sequence[_Passes], parameter: str, layer: int
+    passes: Sequence[_Passes], module: str, layer: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return two means over tokens [C, C]: of the rounded model's inputs, and of what they lack.
 
@@ -139,7 +157,7 @@ def _compare(
     """
     sums: list[Any] = [0, 0]
     count = 0
-    inputs = (one.inputs(parameter.removesuffix(".weight"), layer) for one in passes)
+    inputs = (one.inputs(module, layer) for one in passes)
     for (true_NC, tokens), (found_NC, _) in zip(*inputs, strict=True):
         if true_NC is None or found_NC is None or not len(true_NC) == len(found_NC) == tokens:
             return None

@@ -81,10 +81,10 @@ class _Matrix(NamedTuple):
 
 
 class Lattice:
-    """The grids of a model's matrices.
+    """The grids of a model's matrices, whose parameters are from here on counted in their steps.
 
     Args:
-        model: in torch, its matrices float32.
+        model: in torch, its matrices float32; each weight is put where it stands on its grid.
         weights: the matrices.
         raw: tensor name to its quantized bytes, rows in the model's own order.
         types: tensor name to a type that has a grid.
@@ -107,6 +107,7 @@ class Lattice:
             for several in self._matrices.values()
             for matrix in several
         }
+        self._settle()
 
     @property
     def parameters(self) -> set[int]:
@@ -114,7 +115,7 @@ class Lattice:
         return {id(parameter) for _, parameter in self._parameters.values()}
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Put in place of each weight where it stands on its grid: near the code of its bytes.
 
         Codes that make up for each other's errors are not the nearest ones; training goes on from

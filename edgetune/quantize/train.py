@@ -51,7 +51,6 @@ def train_on_grid(
         student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types)
     )
     lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
-    lattice.settle()
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in lattice.parameters)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
@@ -74,7 +73,7 @@ def train_on_grid(
     )
     log.say(f"{name}: trained on its grid, KL {before:.3g} → {after:.3g} on held-out rows")
     facts = {
-        "kl_rounded": before, "kl_trained": after, "kept": after < before,
+        "kl_rounded": before, "kl_decided": after, "kept": after < before,
         "steps": outcome.steps, "positions": meter.positions,
     }  # fmt: skip
     return (trained if after < before else dict(raw)), facts

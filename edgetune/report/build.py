@@ -124,7 +124,7 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
 def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what was found for the budgets of each format, and the KL of codes decided after."""
     trained = {
-        (one["format"], one["name"]): one["kl_trained"]
+        (one["format"], one["name"]): one["kl_decided"]
         for one in facts.get("trained", [])
         if one["kept"]
     }
@@ -132,7 +132,7 @@ def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
     for kind, key in (("gguf", "search"), ("onnx", "search_onnx")):
         if found := facts.get(key):
             fits = [
-                {**row, "kl_trained": trained.get((kind, row["name"]))} for row in found["fits"]
+                {**row, "kl_decided": trained.get((kind, row["name"]))} for row in found["fits"]
             ]
             searches.append({"format": kind, **found, "fits": fits})
     return searches

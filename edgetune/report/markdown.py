@@ -63,7 +63,7 @@ def _search(report: dict[str, Any]) -> str:
     rows = [
         (
             f"{row['name']}.{found['format']}", size(row["bytes"]), f"{row['bits_per_weight']:.2f}",
-            small(row["kl_measured"]), small(row.get("kl_trained")),
+            small(row["kl_measured"]), small(row.get("kl_decided")),
         )
         for found in report.get("searches", [])
         for row in [*found["fits"], *found["stock"]]

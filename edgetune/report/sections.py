@@ -91,7 +91,7 @@ def search(report: dict[str, Any]) -> str:
         rows = [
             (kind, [f"<b>{escape(row['name'])}</b>", size(row["bytes"]),
                     f"{row['bits_per_weight']:.2f}", small(row["kl_estimated"]),
-                    small(row["kl_measured"]), small(row.get("kl_trained"))])
+                    small(row["kl_measured"]), small(row.get("kl_decided"))])
             for kind, several in (("chosen", found["fits"]), ("", found["stock"]))
             for row in several
         ]  # fmt: skip

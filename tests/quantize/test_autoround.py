@@ -88,7 +88,7 @@ def test_it_is_closer_where_few_bits_are(
     raw, facts = round_with_autoround(
         folder, candidates, types, ROWS, JUDGED, section, 0, "fit", QUIET
     )
-    assert facts["kept"] and facts["kl_trained"] < facts["kl_rounded"], facts
+    assert facts["kept"] and facts["kl_decided"] < facts["kl_rounded"], facts
     assert (facts["method"], facts["tensors"], facts["steps"]) == ("autoround", 14, 40)
     assert np.array_equal(raw["token_embd.weight"], candidates.load("token_embd.weight", "Q4_0"))
     assert not any((tmp_path / "here").iterdir())  # it leaves nothing in the working directory
@@ -102,7 +102,7 @@ def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
     )
     plain = all(np.array_equal(raw[name], candidates.load(name, "Q8_0")) for name in raw)
     assert plain is not facts["kept"]
-    assert facts["kept"] is (facts["kl_trained"] < facts["kl_rounded"])
+    assert facts["kept"] is (facts["kl_decided"] < facts["kl_rounded"])
 
 
 def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

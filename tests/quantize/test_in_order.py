@@ -16,7 +16,7 @@ from edgetune.models.passes import batch_sequences
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.in_order import _Passes, round_file, round_in_order
+from edgetune.quantize.in_order import _find_order, _Passes, round_file, round_in_order
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
 from tests.twins import make_twin
@@ -80,6 +80,14 @@ def test_what_enters_a_module_is_what_a_whole_pass_gives_it(tmp_path: Path) -> N
     assert not any("forward" in layer.__dict__ for layer in model.model.layers)
 
 
+def test_matrices_of_one_input_are_computed_together(tmp_path: Path) -> None:
+    model, candidates, types, rows = make(tmp_path, "Q4_0")
+    groups = _find_order(model, candidates, types, torch.tensor([rows[0]]))
+    kinds = [[name.split(".")[2] for name in group.tensors] for group in groups]
+    inputs = [["attn_q", "attn_k", "attn_v"], ["attn_output"], ["ffn_gate", "ffn_up"], ["ffn_down"]]
+    assert kinds == 2 * inputs
+
+
 def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
     model, candidates, types, rows = make(tmp_path, "Q4_0")
     calibration, held_out = rows[:150], rows[150:]
@@ -101,7 +109,7 @@ def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
     model, candidates, types, rows = make(tmp_path, "Q8_0")
     raw, facts = round_file(model, candidates, types, [[3] * 30], rows[:20], "one", QUIET)
     alone = {name: candidates.load(name, kind) for name, kind in types.items()}
-    assert not facts["kept"] and facts["kl_rounded"] < facts["kl_trained"], facts
+    assert not facts["kept"] and facts["kl_rounded"] < facts["kl_decided"], facts
     assert all(np.array_equal(raw[name], alone[name]) for name in types)
 
 
@@ -122,4 +130,4 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     candidates.make(("Q4_0",), QUIET)
     types = dict.fromkeys(candidates.weights, "Q4_0")
     _, facts = round_file(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
-    assert facts["kept"] and facts["kl_trained"] < 0.95 * facts["kl_rounded"], facts
+    assert facts["kept"] and facts["kl_decided"] < 0.95 * facts["kl_rounded"], facts

@@ -41,7 +41,6 @@ def parts(folder: Path, kind: str) -> tuple[Any, dict[str, Weight], dict[str, np
 def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> None:
     model, weights, raw = parts(folder, kind)
     lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
-    lattice.settle()
     assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
     with lattice.applied(model):
         for name, weight in weights.items():
@@ -53,7 +52,6 @@ def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> Non
 def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -> None:
     model, weights, raw = parts(folder, kind)
     lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
-    lattice.settle()
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in weights.values():
@@ -80,7 +78,6 @@ def test_weights_start_at_the_codes_given_and_lean_to_where_they_were(
         codes = grid.take_apart(rows).codes_RC.astype(int) + random.integers(-1, 2, (len(rows), 1))
         raw[name] = grid.put_together(rows, np.clip(codes, grid.first, grid.last))
     lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
-    lattice.settle()
     assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
     name, weight = next(iter(weights.items()))
     codes = grid.take_apart(raw[name])
@@ -100,7 +97,6 @@ def test_gradients_are_those_by_steps_of_the_grid(kind: str, folder: Path) -> No
     name = "blk.1.ffn_down.weight"
     weight = model.model.layers[1].mlp.down_proj.weight
     lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
-    lattice.settle()
     with lattice.applied(model):
         model(input_ids=ids, labels=ids).loss.backward()
     by_steps = weight.grad.clone()

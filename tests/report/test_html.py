@@ -157,7 +157,7 @@ SEARCH: dict[str, Any] = {
     "format": "gguf",
     "fits": [
         {"name": "fit-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
-         "kl_measured": 0.012, "kl_trained": 0.0061},
+         "kl_measured": 0.012, "kl_decided": 0.0061},
     ],
     "stock": [
         {"name": "Q4_K_M", "bytes": 2_600_000, "bits_per_weight": 4.9, "kl_estimated": 0.03,

@@ -110,7 +110,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     merged = merge(model, recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
-    assert found["kept"] and found["kl_trained"] < found["kl_rounded"], found
+    assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
     out = tmp_path / "files"
     out.mkdir()
     sections = Sections(recipe, ("name", "data", "quantize", "export"))
@@ -203,7 +203,7 @@ def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
-    assert found["kept"] and found["kl_trained"] < found["kl_rounded"], found
+    assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
     # Activations stay float32, so that nothing but the weights can differ.
     planned = read_plan(plan.path)
     planned.onnx["fit-3.9bpw"]["accuracy_level"] = 1
