@@ -28,7 +28,6 @@ class Tensors(Protocol):
 
 
 _FLOATS = {1: "F32", 10: "F16", 16: "BF16"}  # onnx.TensorProto.DataType
-_UINT8 = 2
 _EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -141,20 +140,12 @@ class OnnxTensors:
 
     def _find_table(self) -> _Table | None:
         """Return an embedding in blocks, as ``export/onnx_table.py`` writes it."""
-        looked_up: dict[bool, str] = {}
         for node in self._graph.node:
             if node.op_type == "GatherBlockQuantized" and node.input[1] == "input_ids":
                 settings = {one.name: one.i for one in node.attribute}
                 names = [self._origin(n) for n in (node.input[0], *node.input[2:]) if n]
                 return self._table_of(names, settings["bits"], settings["block_size"])
-            if node.op_type == "Gather" and node.input[1] == "input_ids":
-                name = self._origin(node.input[0])
-                if name in self._found:
-                    looked_up[self._found[name].data_type == _UINT8] = name
-        if len(looked_up) < 2:
-            return None
-        blocks = self._found[looked_up[True]].dims
-        return self._table_of([looked_up[True], looked_up[False]], 8, blocks[-1])
+        return None
 
     def _table_of(self, parts: list[str], bits: int, block: int) -> _Table | None:
         if not all(part in self._found for part in parts):
