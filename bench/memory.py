@@ -2,8 +2,10 @@
 
     python bench/memory.py --json
 
-The peer is llama.cpp's converter (the one auto-round carries) to BF16 and `llama-quantize` with the
-same importance matrix, each in a process of its own; its folder is named by LLAMA_CPP_TOOLS.
+Needs the assets' tokenizers (EDGETUNE_ASSETS, or ../shared/assets): a small vocabulary in their
+place would be another model. The peer is llama.cpp's converter (the one auto-round carries) to
+BF16 and `llama-quantize` with the same importance matrix, each in a process of its own; its folder
+is named by LLAMA_CPP_TOOLS.
 Prints the peak resident memory and the seconds of both stages as a user runs them, and the seconds
 of the same work alone, from safetensors to a Q4_K_M file, in interleaved pairs.
 """
@@ -73,6 +75,9 @@ def make_model(folder: Path, tokenizer: str, layers: int | None = None) -> Path:
 
     from tests.twins import put_tokenizer
 
+    assets = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
+    if not (assets / "tokenizers").is_dir():
+        raise SystemExit(f"no assets at {assets}: set EDGETUNE_ASSETS")
     folder.mkdir(parents=True)
     put_tokenizer(tokenizer, folder)
     known = AutoTokenizer.from_pretrained(folder)

@@ -31,7 +31,7 @@ BUILDER: dict[str, list[str]] = {
     "table too": ["op_types_to_quantize=MatMul/Gather"],
     "head 8 bits": ["matmul_mixed_precision=last_matmul:int8"],
 }
-OPENINGS, TURNS = 6, 8  # a session keeps the luck of its opening, so speed is taken of several
+OPENINGS, TURNS = 12, 8  # a session keeps the luck of its opening, so speed is taken of several
 TOKENS = 128  # that a request decodes
 
 
