@@ -21,7 +21,7 @@ class Candidates:
     Attributes:
         weights: by tensor name.
         errors: tensor to type to squared rounding error, weighed by what enters the tensor.
-        counts: how many weights each tensor has.
+        shapes: of the tensors, [out, in].
         types: what makes, reads and sizes them.
 
     Args:
@@ -37,31 +37,22 @@ class Candidates:
         self._moments = moments or {}
         self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
         self.errors: dict[str, dict[str, float]] = {}
-        self.counts: dict[str, int] = {}
+        self.shapes = {weight.tensor: weight.read(model).shape for weight in weights}
         self._model, self._folder = model, folder
 
     def make(self, types: Sequence[str], log: Log) -> None:
-        """Quantize every tensor to every one of ``types`` that its rows allow.
-
-        A tensor that none of them holds gets the widest there is.
-        """
+        """Quantize every tensor to every one of ``types`` that it can have."""
         with log.progress("candidates", len(self.weights)) as bar:
             for name, weight in self.weights.items():
                 self.errors[name] = self._make_one(weight, types)
                 bar.update(1, now=name)
 
     def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
-        values = weight.read(self._model)
-        columns, errors = values.shape[1], {}
-        self.counts[weight.tensor] = values.size
-        mean = weight.importance
-        held, widest = (
-            [kind for kind in some if self.types.fits(columns, kind, mean is not None)]
-            for some in (types, self.types.names[:1])
-        )
+        values, mean = weight.read(self._model), weight.importance
+        errors: dict[str, float] = {}
         moments = self._moments.get(weight.tensor)
         feedback = None if moments is None else Feedback(moments)
-        for kind in held or widest:
+        for kind in self.possible(weight.tensor, types):
             self._keep(
                 self._path(weight.tensor, kind),
                 lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
@@ -78,9 +69,27 @@ class Candidates:
                 errors[kind] = feedback.error(off)
             else:
                 errors[kind] = float((off * off * (1 if mean is None else mean)).sum())
-        if not errors:
-            raise Unsupported(f"no type holds rows of {columns} values", where=weight.tensor)
         return errors
+
+    def possible(self, tensor: str, types: Sequence[str]) -> list[str]:
+        """Return which of ``types`` a tensor can have; the widest there is if none of them.
+
+        Raises:
+            Unsupported: nor that.
+        """
+        columns, weighed = self.shapes[tensor][1], self.weights[tensor].importance is not None
+        for some in (types, self.types.names[:1]):
+            held = [kind for kind in some if self.types.fits(columns, kind, weighed)]
+            if held:
+                return held
+        raise Unsupported(f"no type holds rows of {columns} values", where=tensor)
+
+    def least(self, types: Sequence[str]) -> int:
+        """Return the bytes of all tensors in the smallest of ``types`` that each can have."""
+        return sum(
+            min(self.size(tensor, kind) for kind in self.possible(tensor, types))
+            for tensor in self.weights
+        )
 
     def load(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
         """Return the bytes [out, row_bytes] of a tensor in a type; ``plain``: without feedback."""
@@ -98,8 +107,8 @@ class Candidates:
 
     def size(self, tensor: str, kind: str) -> int:
         """Return its bytes in a file, padding included."""
-        raw = np.load(self._path(tensor, kind), mmap_mode="r")
-        return self.types.size(int(raw.size))
+        rows, columns = self.shapes[tensor]
+        return self.types.size(rows * self.types.row_bytes(columns, kind))
 
     def in_model(self, types: Mapping[str, str], plain: bool = False) -> dict[str, Any]:
         """Return parameter name to values for tensors in these types; see :meth:`load`."""

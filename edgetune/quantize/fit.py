@@ -110,8 +110,9 @@ def fit_targets(
         moments = measure_moments(model, kept, sequences, log)
     candidates = Candidates(model, weights, scratch / "candidates", GGUF, moments)
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
-    candidates.make(types, log)
     frame = make_frame(source, stock[FIXED_LIKE], candidates)
+    refuse_too_small(targets, frame, candidates.least(types))
+    candidates.make(types, log)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
     measure = try_files(candidates) if try_files else None
     return search_targets(search, frame, stock, targets, seed, log, measure)
@@ -185,6 +186,32 @@ def make_frame(source: GgufFile, mix: Mapping[str, str], candidates: Candidates)
     return Frame(fixed, overhead, sum(int(np.prod(shape)) for shape in matrices))
 
 
+def refuse_too_small(targets: Sequence[Target], frame: Frame, least: int) -> None:
+    """Refuse bytes that no file can have, before the work.
+
+    Args:
+        targets: what the files have to meet.
+        frame: the file around the candidates.
+        least: bytes of these in their smallest types.
+
+    Raises:
+        GateFailed: a budget that nothing meets.
+    """
+    for target in targets:
+        if target.kind in ("bytes", "bits") and target.like is None:
+            _refuse(target, least, _budget(target, frame, {}) - frame.overhead, frame)
+
+
+def _refuse(target: Target, least: int, budget: int, frame: Frame) -> None:
+    if least > budget:
+        raise GateFailed(
+            f"the smallest file possible has {bytes_text(least + frame.overhead)}, "
+            f"{bytes_text(least - budget)} more than the target",
+            where=f"quantize.target: {target.name}",
+            hint="a smaller student: distill.student.layers, mlp or hidden",
+        )
+
+
 def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> dict[str, Found]:
     """Measure llama.cpp's own mixes as far as the search knows their types."""
     found = {}
@@ -208,13 +235,7 @@ def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Foun
             ) from error
     budget = _budget(target, frame, known) - frame.overhead
     least = sum(min(one.bytes for one in several) for several in search.options().values())
-    if least > budget:
-        raise GateFailed(
-            f"the smallest file possible has {bytes_text(least + frame.overhead)}, "
-            f"{bytes_text(least - budget)} more than the target",
-            where=f"quantize.target: {target.name}",
-            hint="a smaller student: distill.student.layers, mlp or hidden",
-        )
+    _refuse(target, least, budget, frame)
     fitting = [found for found in known.values() if found.bytes <= budget]
     start = min(fitting, key=lambda found: found.kl_measured).types if fitting else None
     return search.best_for_bytes(budget, start)

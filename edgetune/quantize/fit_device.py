@@ -9,6 +9,7 @@ sum is bisected by running the mixes. Prices only propose: what was measured dec
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,8 @@ class Device:
         A tensor's share of a price is its share of the weights, so a sum of prices is what a file
         of these types is expected to take. A table that is only looked up costs less than that.
         """
-        mixes, counts = self._uniform_mixes, self._search.candidates.counts
+        mixes = self._uniform_mixes
+        counts = {name: math.prod(s) for name, s in self._search.candidates.shapes.items()}
         total = sum(counts[name] for name in self._search.harms)
         shares = np.array(
             [

@@ -12,7 +12,7 @@ from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.fit import Fits, Frame, search_targets
+from edgetune.quantize.fit import Fits, Frame, refuse_too_small, search_targets
 from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search import Search
@@ -74,11 +74,12 @@ def fit_onnx_targets(
         raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.target")
     moments = measure_moments(model, weights, sequences, log) if feedback else {}
     candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX, moments)
-    candidates.make(ONNX.names, log)
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}
     count = sum(matrix.size for matrix in matrices.values())
     frame = Frame({}, measure_overhead(widest, rows), count)
+    refuse_too_small(targets, frame, candidates.least(ONNX.names))
+    candidates.make(ONNX.names, log)
     stock = {
         "int8": dict.fromkeys(widest, "Q8_0"),
         "int4": {name: "Q8_0" if name in wide else "Q4_0" for name in widest},

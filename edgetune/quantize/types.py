@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgetune.quantize.block_grid import find_block_grid
-from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks, fits_blocks, quantize_blocks
+from edgetune.quantize.blocks import (
+    BLOCK_TYPES,
+    block_row_bytes,
+    dequantize_blocks,
+    fits_blocks,
+    quantize_blocks,
+)
 from edgetune.quantize.ggml import (
     dequantize_tensor,
     fits_rows,
     needs_importance,
     quantize_tensor,
+    row_bytes,
 )
 from edgetune.quantize.grid import GRIDS, find_grid
 from edgetune.quantize.lattice import Grid
@@ -31,6 +38,7 @@ class TypeSet:
         fits: whether rows of so many columns hold a type, with importance or without.
         quantize: (values [out, in], type, importance, name) to bytes [out, row bytes].
         read: such bytes and their type to float32 values.
+        row_bytes: of so many columns in a type.
         size: bytes of a tensor to those it takes in the file.
         trainable: those of ``names`` that have a grid.
         grid: of one of them; see :class:`edgetune.quantize.lattice.Grid`.
@@ -41,6 +49,7 @@ class TypeSet:
     fits: Callable[[int, str, bool], bool]
     quantize: Callable[[np.ndarray, str, np.ndarray | None, str], np.ndarray]
     read: Callable[[np.ndarray, str], np.ndarray]
+    row_bytes: Callable[[int, str], int]
     size: Callable[[int], int]
     trainable: tuple[str, ...]
     grid: Callable[[str], Grid]
@@ -63,6 +72,7 @@ GGUF = TypeSet(
     and (weighed or not needs_importance(kind)),
     quantize_tensor,
     dequantize_tensor,
+    row_bytes,
     pad,
     tuple(GRIDS),
     find_grid,
@@ -74,6 +84,7 @@ ONNX = TypeSet(
     lambda columns, kind, _: fits_blocks(columns, kind),
     quantize_blocks,
     dequantize_blocks,
+    block_row_bytes,
     lambda size: size,
     BLOCK_TYPES,
     find_block_grid,
