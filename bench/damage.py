@@ -6,7 +6,9 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,25 @@ def run_edgetune(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "edgetune", *arguments], cwd=ROOT, check=True)
 
 
-def make_files(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[str, Any]:
-    """Run quantize and export; return seconds, quantize's facts, and file name to path."""
-    import time
+def make_plan(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[str, Any]:
+    """Run quantize into ``folder/plan``; return its seconds and facts."""
+    began = time.monotonic()
+    run_edgetune("quantize", *_given(args, settings), "--out", str(folder / "plan"))
+    seconds = time.monotonic() - began
+    facts = json.loads((folder / "plan" / "artifact.json").read_text())["facts"]
+    return {"seconds": round(seconds, 1), "facts": facts}
 
+
+def make_files(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[str, Any]:
+    """Run quantize and export; return quantize's seconds and facts, and file name to path."""
+    planned = make_plan(args, folder, **settings)
+    given = [*_given(args, settings), "--plan", str(folder / "plan")]
+    run_edgetune("export", *given, "--out", str(folder / "files"))
+    made = json.loads((folder / "files" / "artifact.json").read_text())["facts"]["files"]
+    return planned | {"files": {one["name"]: folder / "files" / one["path"] for one in made}}
+
+
+def _given(args: argparse.Namespace, settings: dict[str, Any]) -> list[str]:
     wanted = {
         "quantize.gguf": [], "quantize.onnx": [], "data.max_length": args.max_length,
         "quantize.grid.max_steps": args.steps or 1,
@@ -45,18 +62,7 @@ def make_files(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[
     } | {f"quantize.{key}": value for key, value in settings.items()}  # fmt: skip
     given = [f"--set={key}={json.dumps(value)}" for key, value in wanted.items()]
     given += ["--model", args.model, "--data", args.data, "--test", args.test, "--quiet"]
-    given += ["--validation", args.validation] if args.validation else []
-    began = time.monotonic()
-    run_edgetune("quantize", *given, "--out", str(folder / "plan"))
-    seconds = time.monotonic() - began
-    run_edgetune("export", *given, "--plan", str(folder / "plan"), "--out", str(folder / "files"))
-    facts = json.loads((folder / "plan" / "artifact.json").read_text())["facts"]
-    made = json.loads((folder / "files" / "artifact.json").read_text())["facts"]["files"]
-    return {
-        "seconds": round(seconds, 1),
-        "facts": facts,
-        "files": {one["name"]: folder / "files" / one["path"] for one in made},
-    }
+    return given + (["--validation", args.validation] if args.validation else [])
 
 
 class Judge:
@@ -73,8 +79,12 @@ class Judge:
             row if answers else Encoded(row.ids, [False] + [True] * (len(row.ids) - 1), False)
             for row in encoded
         ]
-        self._kept = folder / f"model-{answers}.npy"
-        self.kept(open_runtime(self.base), self._kept)
+        self._path = folder / f"model-{answers}.npy"
+
+    @cached_property
+    def _kept(self) -> Path:
+        self.kept(open_runtime(self.base), self._path)
+        return self._path
 
     @property
     def lengths(self) -> list[int]:

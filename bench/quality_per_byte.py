@@ -12,6 +12,8 @@ gguf     ``kl_ratio_ptq`` and ``kl_ratio_grid`` (searched, and trained on its gr
 onnx     ``kl_ratio_onnx`` and ``kl_ratio_onnx_grid`` over the builder's int4 at its bytes, and
          tokens/s against the builder's settings
 runtime  ``runtime_kl``: one plan of Q8_0 and of Q4_0 in llama.cpp and in ONNX Runtime
+search   ``search_s`` of one file at Q4_K_M's bytes, and how the estimate ranks: for models whose
+         files take long to judge; only where it is asked for
 
 Without --model the embedded base is taken with its own rows.
 """
@@ -28,7 +30,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from damage import Judge, keep, make_files, ratio, size  # noqa: E402 - the paths are known now
+from damage import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402 - the paths are known now
 from quality_onnx import measure_onnx, measure_runtimes  # noqa: E402
 
 from edgetune.export.gguf import write_gguf  # noqa: E402
@@ -77,6 +79,16 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     return row
 
 
+def measure_search(args: argparse.Namespace, _: Judge, folder: Path) -> dict[str, Any]:
+    """Return what one search takes and finds; its KL is that on calibration text."""
+    planned = make_plan(args, folder, target=[f"bytes={ANCHOR}"])
+    found = planned["facts"]["search"]
+    return {
+        "search_s": planned["seconds"], "rank_correlation": found["rank_correlation"],
+        "fits": found["fits"], "stock": found["stock"], "decided": planned["facts"]["trained"],
+    }  # fmt: skip
+
+
 def round_again(file: Path, scheme: str, folder: Path) -> Path:
     """Round a trained file's weights once more to the same types, as a converter would."""
     types = read_plan(folder / "trained" / "plan").gguf[scheme]
@@ -84,6 +96,12 @@ def round_again(file: Path, scheme: str, folder: Path) -> Path:
     target = folder / f"naive-{scheme}.gguf"
     write_gguf(open_gguf(file), target, scheme, types, importance)
     return target
+
+
+PARTS = {
+    "gguf": measure_gguf, "onnx": measure_onnx, "runtime": measure_runtimes,
+    "search": measure_search,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -95,7 +113,7 @@ def main() -> None:
     parser.add_argument("--data", default="embedded:devices/train.jsonl")
     parser.add_argument("--validation", help="default: split off")
     parser.add_argument("--test", default="embedded:devices/test.jsonl")
-    parser.add_argument("--part", action="append", choices=("gguf", "onnx", "runtime"))
+    parser.add_argument("--part", action="append", choices=tuple(PARTS))
     parser.add_argument("--scheme", action="append", choices=STOCK, help="default: all four")
     parser.add_argument("--rows", type=int, default=200, help="test rows that judge")
     parser.add_argument("--bits", type=float, default=4.9, help="a weight; 0: no such file")
@@ -112,12 +130,11 @@ def main() -> None:
     for part in args.part:
         with tempfile.TemporaryDirectory() as scratch:
             judge = Judge(args, Path(scratch))
-            measure = {"gguf": measure_gguf, "onnx": measure_onnx, "runtime": measure_runtimes}
             row: dict[str, Any] = {
                 "part": part, "model": Path(args.model).name, "data": Path(args.data).name,
                 "rows": len(judge.encoded), "positions": sum(judge.lengths),
                 "steps": args.steps, "learning_rate": args.learning_rate, "batch": args.batch,
-                "cores": os.cpu_count(), **measure[part](args, judge, Path(scratch)),
+                "cores": os.cpu_count(), **PARTS[part](args, judge, Path(scratch)),
             }  # fmt: skip
         keep(row, args.quick)
 
