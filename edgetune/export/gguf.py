@@ -32,6 +32,7 @@ from edgetune.export.gguf_converter import (
     make_converter,
     quiet_converter,
 )
+from edgetune.export.gguf_writer import GgufWriter
 from edgetune.models.stored import read_float32
 from edgetune.quantize.ggml import file_type, quantize_tensor
 from edgetune.runtimes.gguf_header import GgufFile, decode_tensor, open_gguf
@@ -76,7 +77,8 @@ def _find_faults(folder: Path, _: object) -> list[str]:
         return [f"llama.cpp's converter does not know the architecture {architecture}"]
     faults = gguf_vocab.find_vocabulary_faults(folder)
     tokenizer = gguf_vocab.read_tokenizer(folder)
-    if not faults and gguf_vocab.is_byte_level(tokenizer) and find_pre_tokenizer(folder) is None:
+    named = gguf_vocab.name_pre_tokenizer(tokenizer) or not gguf_vocab.is_byte_level(tokenizer)
+    if not faults and not named and find_pre_tokenizer(folder) is None:
         faults.append(
             "llama.cpp has no pre-tokenizer that splits text as tokenizer.json does: "
             + json.dumps(tokenizer["pre_tokenizer"], ensure_ascii=False)
@@ -124,6 +126,7 @@ def open_model(folder: Path, frame: Path, header: GgufHeader) -> ModelFile:
     """
     with _converting(folder):
         writer = _start_file(folder, frame, header)
+        gguf_vocab.forget_tokenizer()
         writer.write_ti_data_to_file()
         writer.close()
         (tensors,) = writer.tensors
@@ -142,6 +145,7 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
     """
     with _converting(folder):
         writer = _start_file(folder, target, header)
+        gguf_vocab.forget_tokenizer()
         writer.write_tensors_to_file(progress=False)
         writer.close()
 
@@ -231,7 +235,7 @@ def write_gguf(
     """
     weights, made = importance or {}, ready or {}
     with quiet_converter():
-        writer = gguf.GGUFWriter(target, source.keys["general.architecture"])
+        writer = GgufWriter(target, source.keys["general.architecture"])
         number = file_type(scheme)
         for key, value in source.keys.items():
             if key not in _OWN_KEYS and (number is not None or key != "general.file_type"):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,25 @@ class SentencePiece:
 
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
-    """Return ``tokenizer.json``, or an empty mapping where there is none."""
+    """Return ``tokenizer.json``, or an empty mapping where there is none.
+
+    The last one is kept until :func:`forget_tokenizer`: 150,000 tokens take a second to read, and
+    the memory of some hundred thousand strings.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return {}
+    stat = path.stat()
+    return _parse(path, (stat.st_mtime_ns, stat.st_size))
+
+
+def forget_tokenizer() -> None:
+    """Give back the memory of what :func:`read_tokenizer` read last."""
+    _parse.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _parse(path: Path, _: object) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 
