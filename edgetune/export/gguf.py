@@ -126,7 +126,6 @@ def open_model(folder: Path, frame: Path, header: GgufHeader) -> ModelFile:
     """
     with _converting(folder):
         writer = _start_file(folder, frame, header)
-        gguf_vocab.forget_tokenizer()
         writer.write_ti_data_to_file()
         writer.close()
         (tensors,) = writer.tensors
@@ -145,7 +144,6 @@ def convert_gguf(folder: Path, target: Path, header: GgufHeader) -> None:
     """
     with _converting(folder):
         writer = _start_file(folder, target, header)
-        gguf_vocab.forget_tokenizer()
         writer.write_tensors_to_file(progress=False)
         writer.close()
 
@@ -163,6 +161,7 @@ def _start_file(folder: Path, target: Path, header: GgufHeader) -> gguf.GGUFWrit
         converter.hparams.setdefault("n_ctx", converter.hparams["n_positions"])
     converter.prepare_tensors()
     converter.prepare_metadata(vocab_only=False)
+    gguf_vocab.forget_tokenizer()
     writer: gguf.GGUFWriter = converter.gguf_writer
     writer.write_header_to_file(path=target)
     writer.write_kv_data_to_file()

@@ -94,7 +94,7 @@ def round_in_order(
             for tensor in group.tensors:
                 weight, kind = candidates.weights[tensor], types[tensor]
                 raw = candidates.load(tensor, kind)
-                if moments is not None and feedback is not None:
+                if moments and feedback:
                     wanted_RC = feedback.make_up(weight.read(model), moments[1])
                     plain = candidates.load(tensor, kind, plain=True)
                     raw = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
