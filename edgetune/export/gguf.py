@@ -33,6 +33,7 @@ from edgetune.export.gguf_converter import (
     quiet_converter,
 )
 from edgetune.export.gguf_writer import GgufWriter
+from edgetune.export.read_ahead import ReadAhead
 from edgetune.models.stored import read_float32
 from edgetune.quantize.ggml import file_type, quantize_tensor
 from edgetune.runtimes.gguf_header import GgufFile, decode_tensor, open_gguf
@@ -261,12 +262,13 @@ def write_gguf(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for name in source.tensors:
-            writer.write_tensor_data(
-                made[name]
-                if name in made
-                else quantize_tensor(source.read(name), types[name], weights.get(name), name)
-            )
+        with ReadAhead(source, [name for name in source.tensors if name not in made]) as ahead:
+            for name in source.tensors:
+                writer.write_tensor_data(
+                    made[name]
+                    if name in made
+                    else quantize_tensor(ahead.read(name), types[name], weights.get(name), name)
+                )
         writer.close()
 
 
