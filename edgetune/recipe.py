@@ -233,6 +233,11 @@ class QuantizeSection(Section):
         "the grid of their types",
     )
     train: bool = Field(False, description="true: the same as method: grid")
+    types: tuple[str, ...] = Field(
+        (),
+        description="what the matrices of a target's file may become, such as those your device is "
+        "fast in: [Q4_0, Q8_0]; absent: all that the method decides",
+    )
     grid: GridSection = Field(default_factory=GridSection)
     autoround: AutoRoundSection = Field(default_factory=AutoRoundSection)
     search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")

@@ -79,8 +79,18 @@ def quantize_graph(
 
     Returns:
         ``{"tensor", "wanted", "got", "why"}`` for weights whose rows are no whole blocks.
+
+    Raises:
+        InputError: ``types`` has a node that the graph has not: the plan is of another model.
     """
     graph, made, types = model.graph, _Made(), settings.get("types", {})
+    unknown = sorted(set(types) - {node.name for node in graph.node})
+    if unknown:
+        raise InputError(
+            f"the plan has types for {len(unknown)} nodes that the graph has not",
+            where=unknown[0],
+            hint="run edgetune quantize on this model",
+        )
     weights = {each.name: each for each in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:

@@ -42,6 +42,12 @@ class Candidates:
 
     def make(self, types: Sequence[str], log: Log) -> None:
         """Quantize every tensor to every one of ``types`` that it can have."""
+        outside = [name for name in self.weights if self.possible(name, types)[0] not in types]
+        if outside:
+            log.warn(
+                f"{len(outside)} tensors, {outside[0]} among them, can have none of "
+                f"{', '.join(types)}; they are {self.types.names[0]}"
+            )
         with log.progress("candidates", len(self.weights)) as bar:
             for name, weight in self.weights.items():
                 self.errors[name] = self._make_one(weight, types)
@@ -109,6 +115,10 @@ class Candidates:
         """Return its bytes in a file, padding included."""
         rows, columns = self.shapes[tensor]
         return self.types.size(rows * self.types.row_bytes(columns, kind))
+
+    def bytes_of(self, types: Mapping[str, str]) -> int:
+        """Return what the candidates among these tensors take in these types."""
+        return sum(self.size(name, kind) for name, kind in types.items() if name in self.weights)
 
     def in_model(self, types: Mapping[str, str], plain: bool = False) -> dict[str, Any]:
         """Return parameter name to values for tensors in these types; see :meth:`load`."""

@@ -148,6 +148,7 @@ def search_targets(
         f"ranks as measured: {correlation:.3f} over {pairs} pairs"
     )
     known = _measure_stock(search, stock)
+    sizes = {scheme: search.candidates.bytes_of(mix) for scheme, mix in stock.items()}
     fits = Fits(candidates=search.candidates)
     device = Device(search, frame.fixed, measure, log) if measure else None
     rows = []
@@ -157,7 +158,7 @@ def search_targets(
             assert device is not None, "a target of memory or time, and nothing to run files with"
             found, taken = device.meet(target, known)
         else:
-            found = _meet(target, search, frame, known)
+            found = _meet(target, search, frame, known, sizes)
         fits.types[target.name] = {**frame.fixed, **found.types}
         rows.append({**_describe(target.name, found, frame), **taken})
         log.say(
@@ -222,7 +223,10 @@ def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> di
     return found
 
 
-def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Found]) -> Found:
+def _meet(
+    target: Target, search: Search, frame: Frame, known: Mapping[str, Found],
+    sizes: Mapping[str, int],
+) -> Found:  # fmt: skip
     if target.kind == "kl":
         assert target.value is not None
         near = [found for found in known.values() if found.kl_measured <= target.value]
@@ -233,7 +237,7 @@ def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Foun
             raise GateFailed(
                 f"kl={target.value:g} cannot be met: {error.what}", where="quantize.target"
             ) from error
-    budget = _budget(target, frame, known) - frame.overhead
+    budget = _budget(target, frame, sizes) - frame.overhead
     least = sum(min(one.bytes for one in several) for several in search.options().values())
     _refuse(target, least, budget, frame)
     fitting = [found for found in known.values() if found.bytes <= budget]
@@ -241,16 +245,16 @@ def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Foun
     return search.best_for_bytes(budget, start)
 
 
-def _budget(target: Target, frame: Frame, known: Mapping[str, Found]) -> int:
-    """Return the bytes of the whole file."""
+def _budget(target: Target, frame: Frame, sizes: Mapping[str, int]) -> int:
+    """Return the bytes of the whole file; ``sizes``: of the tensors in each stock mix."""
     if target.like is not None:
-        if target.like not in known:
+        if target.like not in sizes:
             raise InputError(
                 f"the bytes of {target.like} are not known here",
                 where=f"quantize.target: {target.name}",
-                hint=f"one of {', '.join(known)}, or a number of bytes",
+                hint=f"one of {', '.join(sizes)}, or a number of bytes",
             )
-        return known[target.like].bytes + frame.overhead
+        return sizes[target.like] + frame.overhead
     assert target.value is not None
     if target.kind == "bits":
         return int(target.value * frame.weights / 8) + frame.overhead

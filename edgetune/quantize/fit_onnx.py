@@ -32,6 +32,7 @@ def fit_onnx_targets(
     wide: Collection[str],
     sequences: Sequence[Sequence[int]],
     tokens: int,
+    types: Sequence[str],
     targets: Sequence[Target],
     scratch: Path,
     seed: int,
@@ -52,6 +53,7 @@ def fit_onnx_targets(
         wide: names of head and embedding, which keep 8 bits in ``int4``.
         sequences: calibration text, as token ids.
         tokens: how many of them KL is measured on.
+        types: what a matrix may become.
         targets: what the files have to meet.
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
@@ -78,8 +80,8 @@ def fit_onnx_targets(
     rows = {name: candidates.size(name, WIDEST) for name in widest}
     count = sum(matrix.size for matrix in matrices.values())
     frame = Frame({}, measure_overhead(widest, rows), count)
-    refuse_too_small(targets, frame, candidates.least(ONNX.names))
-    candidates.make(ONNX.names, log)
+    refuse_too_small(targets, frame, candidates.least(types))
+    candidates.make(types, log)
     stock = {
         "int8": dict.fromkeys(widest, "Q8_0"),
         "int4": {name: "Q8_0" if name in wide else "Q4_0" for name in widest},

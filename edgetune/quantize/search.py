@@ -115,7 +115,7 @@ class Search:
 
     def measure(self, types: Mapping[str, str], plain: bool = False) -> Found:
         """Measure a whole assignment; ``plain``: as rounding without feedback makes it."""
-        size = sum(self.candidates.size(name, kind) for name, kind in types.items())
+        size = self.candidates.bytes_of(types)
         kl = self.meter.measure(self.candidates.in_model(types, plain))
         estimated = sum(self.harms[name][kind] for name, kind in types.items())
         found = Found(dict(types), size, estimated, kl)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
-from edgetune.errors import InputError
 from edgetune.export.gguf import (
     GgufHeader,
     check_gguf_support,
@@ -27,8 +26,8 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.models.stored import StoredWeights
 from edgetune.models.streamed import load_for_passes
-from edgetune.quantize.autoround_types import GGML_TYPES
 from edgetune.quantize.calibration import Texts, choose_texts
+from edgetune.quantize.deciders import WITH_FEEDBACK, refuse_deciding, types_of
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
 from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
@@ -45,15 +44,8 @@ from edgetune.quantize.plan import (
     write_trained,
 )
 from edgetune.quantize.target import MEASURED, Target, parse_target
-from edgetune.quantize.types import GGUF
 from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
-
-#: What a matrix of a searched GGUF file may become, by who decides its codes.
-_FILE_TYPES = {
-    "gptq": GGUF.names, "ggml": GGUF.names, "grid": GGUF.trainable, "autoround": GGML_TYPES,
-}  # fmt: skip
-_FEEDBACK = ("gptq", "grid")  # deciders whose files are rounded with feedback, trained or not
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -68,7 +60,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))
-    _refuse_deciding(section.decider, asked)
+    refuse_deciding(section.decider, section.types, asked)
     (out / "metrics.jsonl").unlink(missing_ok=True)
 
     # 1. The model as a GGUF file would hold it, and the rows it is asked about.
@@ -101,10 +93,10 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         if targets and found is not None:
             fits = fit_targets(
                 loaded, source, found[:2], energy, importance, texts.calibration,
-                section.search_tokens, _FILE_TYPES[section.decider], targets,
+                section.search_tokens, types_of(section.decider, section.types, "gguf"), targets,
                 out / "scratch", sections.seed, log,
                 trials.run_by(partial(gguf_writer, source, importance, loaded), ".gguf"),
-                section.decider in _FEEDBACK,
+                section.decider in WITH_FEEDBACK,
             )  # fmt: skip
             types |= fits.types
         if section.decider != "ggml" and fits.types:
@@ -215,21 +207,12 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     return open_gguf(source)
 
 
-def _refuse_deciding(decider: str, targets: list[Target]) -> None:
-    if decider in ("grid", "autoround") and not targets:
-        what = {"grid": "trained on its grid", "autoround": "rounded by AutoRound"}[decider]
-        raise InputError(
-            f"there is no file whose weights could be {what}",
-            where="quantize.method",
-            hint="name a quantize.target, such as bits=5",
-        )
-
-
 def _fit_onnx(
     sections: Sections, model: Path, loaded: Any, importance: dict[str, Any], texts: Texts,
     targets: list[Target], trials: Trials, out: Path, log: Log,
 ) -> Fits:  # fmt: skip
     """Search the types of the graph that export will write."""
+    section = sections.quantize
     source = out / "scratch" / "fp32"
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     require_room(out, _copies(targets) * weights, "the ONNX graph in float32 and its choices")
@@ -244,10 +227,10 @@ def _fit_onnx(
 
     return fit_onnx_targets(
         loaded, load_matrices(source), overhead, lambda name: find_importance(name, importance),
-        (HEAD, EMBEDDING), texts.calibration, sections.quantize.search_tokens, targets,
-        out / "scratch", sections.seed, log,
-        trials.run_by(partial(onnx_writer, source, model, importance)),
-        sections.quantize.decider in _FEEDBACK,
+        (HEAD, EMBEDDING), texts.calibration, section.search_tokens,
+        types_of(section.decider, section.types, "onnx"), targets, out / "scratch", sections.seed,
+        log, trials.run_by(partial(onnx_writer, source, model, importance)),
+        section.decider in WITH_FEEDBACK,
     )  # fmt: skip
 
 

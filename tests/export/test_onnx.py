@@ -11,7 +11,7 @@ import onnx
 import pytest
 from gguf.quants import dequantize
 
-from edgetune.errors import Unsupported
+from edgetune.errors import InputError, Unsupported
 from edgetune.export.onnx import (
     FAILING,
     build_graph,
@@ -192,6 +192,12 @@ def test_rows_of_no_whole_blocks_stay_float(contracted: Path, tmp_path: Path) ->
     assert named["/model/layers.0/mlp/gate_proj/MatMul"]["why"].startswith("rows of 48")
     assert "/model/layers.0/mlp/down_proj/MatMul" not in named  # rows of 96
     assert divergence(tmp_path / "int4", model) < 0.1
+
+
+def test_a_plan_of_another_model_is_refused(wide: Path, tmp_path: Path) -> None:
+    settings = settings_of({"/model/layers.7/mlp/up_proj/MatMul": "Q8_0"})
+    with pytest.raises(InputError, match="types for 1 nodes that the graph has not"):
+        rewrite_weights(wide / "fp32", wide / "model", tmp_path / "made", settings, {})
 
 
 def test_refuses_by_name(tiny_model: Path, tmp_path: Path) -> None:

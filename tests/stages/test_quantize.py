@@ -181,6 +181,23 @@ def test_an_onnx_folder_for_a_budget(device_rows: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_target_s_file_has_the_types_it_may_have(device_rows: Path, tmp_path: Path) -> None:
+    """And a budget in the bytes of a scheme whose own types are none of them."""
+    settings = {
+        "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M", "onnx:bytes=int4"],
+        "types": ["Q8_0", "Q4_0", "S4_64"], "calibration_rows": 16, "search_tokens": 128,
+    }  # fmt: skip
+    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
+    plan = quantized(recipe, merged, tmp_path / "plan")
+    made = read_plan(plan.path)
+    kinds = {kind for name, kind in made.gguf["fit-Q4_K_M"].items() if "norm" not in name}
+    assert kinds == {"Q8_0", "Q4_0"}
+    assert set(made.onnx["fit-int4"]["types"].values()) <= {"Q8_0", "Q4_0", "S4_64"}
+    files = export_files(recipe, merged, plan, tmp_path / "files")
+    assert files["fit-Q4_K_M.gguf"]["bytes"] <= files["Q4_K_M.gguf"]["bytes"] + 64
+
+
 def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
     settings = {"gguf": [], "onnx": [], "target": ["onnx:bytes=20KB"], "calibration_rows": 8}
     recipe = make_recipe(device_rows, quantize=settings)
