@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import shutil
 import time
 from pathlib import Path
@@ -31,6 +32,9 @@ BUILDER: dict[str, list[str]] = {
     "table too": ["op_types_to_quantize=MatMul/Gather"],
     "head 8 bits": ["matmul_mixed_precision=last_matmul:int8"],
 }
+#: Types in which a matrix takes no longer than in Q4_0 (bench/onnx_types.py): in blocks of 128,
+#: four bits take three quarters of its time.
+FAST = ("S8_128", "Z4_128", "S4_128")
 OPENINGS, TURNS = 12, 8  # a session keeps the luck of its opening, so speed is taken of several
 TOKENS = 128  # that a request decodes
 
@@ -47,32 +51,35 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
             fault = f"{type(error).__name__}: {error}".replace(f"{folder}/", "")
             refused[name] = fault[:200]
     target = [f"onnx:bytes={size(built['default'])}"]
-    searched = make_files(args, folder / "searched", onnx=["int4"], target=target)
-    (name,) = (one for one in searched["files"] if one.startswith("fit-"))
     folders = {f"builder: {n}": path for n, path in built.items()}
-    folders |= {"int4": searched["files"]["int4.onnx"], "searched": searched["files"][name]}
+    row: dict[str, Any] = {"refused": refused}
+    folders["int4"] = make_files(args, folder / "int4", onnx=["int4"])["files"]["int4.onnx"]
+    for mark, types in (("", ()), (", fast", FAST)):
+        made, facts = _make_own(args, folder / f"own{mark}", target=target, types=types)
+        folders |= {f"{name}{mark}": path for name, path in made.items()}
+        row |= {f"{name}{mark}": fact for name, fact in facts.items()}
     folders["int4, accuracy 1"] = _with_accuracy(folders["int4"], folder / "accuracy", 1)
-    row: dict[str, Any] = {"search_s": searched["seconds"], "refused": refused}
-    if args.steps:
-        trained = make_files(args, folder / "trained", target=target, train=True)
-        folders["trained"] = trained["files"][name]
-        row |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
     sums = {name: judge.divergences(path) for name, path in folders.items()}
-    speeds = _speeds(folders, judge.encoded[0].ids[:16])
+    cores = len(os.sched_getaffinity(0))
+    rates = {n: _speeds(folders, judge.encoded[0].ids[:16], n) for n in sorted({1, cores})}
     total = sum(judge.lengths)
     row["folders"] = {
         name: {
             "bytes": size(path),
             "kl": sum(sums[name]) / total,
-            "tokens_per_s": round(median(speeds[name]), 1),
+            "tokens_per_s": round(median(rates[cores][name]), 1),
+            "tokens_per_s_one_thread": round(median(rates[1][name]), 1),
         }
         for name, path in folders.items()
     }
+    for name in folders:
+        if name.startswith(("searched", "trained")):
+            row[f"{name}_against_builder"] = ratio(sums[name], sums["builder: default"])
     for name, figure in (("searched", "kl_ratio_onnx"), ("trained", "kl_ratio_onnx_grid")):
         if name in folders:
-            row[f"{name}_against_builder"] = ratio(sums[name], sums["builder: default"])
             row[figure] = row[f"{name}_against_builder"]["ratio"]
-    row["speed_over_builders_best"] = _against_best(speeds)
+    row["speed_over_builders_best"] = _against_best(rates[cores])
+    row["speed_over_builders_best_one_thread"] = _against_best(rates[1])
     return row
 
 
@@ -102,6 +109,20 @@ def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> di
     return {"runtimes": found, "runtime_kl": max(v for k, v in found.items() if "answers" in k)}
 
 
+def _make_own(
+    args: argparse.Namespace, folder: Path, **settings: Any
+) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Write what a search makes of a target, and training; return the folders and the facts."""
+    made = make_files(args, folder / "searched", **settings)
+    ((name, path),) = made["files"].items()
+    folders, facts = {"searched": path}, {"search_s": made["seconds"]}
+    if args.steps:
+        trained = make_files(args, folder / "trained", train=True, **settings)
+        folders["trained"] = trained["files"][name]
+        facts |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
+    return folders, facts
+
+
 def _build(model: Path, target: Path, options: list[str]) -> Path:
     """Write the folder that onnxruntime-genai's builder makes with these options."""
     from onnxruntime_genai.models import builder
@@ -127,12 +148,12 @@ def _with_accuracy(source: Path, target: Path, level: int) -> Path:
     return target
 
 
-def _speeds(folders: dict[str, Path], prompt: list[int]) -> dict[str, list[float]]:
+def _speeds(folders: dict[str, Path], prompt: list[int], threads: int) -> dict[str, list[float]]:
     """Return the tokens/s of each one's requests, which take turns in an order drawn anew."""
     random = np.random.default_rng(0)
     rates: dict[str, list[float]] = {name: [] for name in folders}
     for _ in range(OPENINGS):
-        runtimes = {name: open_runtime(path) for name, path in folders.items()}
+        runtimes = {name: open_runtime(path, threads) for name, path in folders.items()}
         for turn in range(TURNS + 1):
             for name in random.permutation(list(runtimes)):
                 stream = iter(runtimes[name].stream(prompt, TOKENS))

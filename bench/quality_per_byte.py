@@ -10,7 +10,8 @@ gguf     ``kl_ratio_ptq`` and ``kl_ratio_grid`` (searched, and trained on its gr
          ``search_s``; the task score, there and at so many bits a weight, and that of the same
          trained weights rounded once more
 onnx     ``kl_ratio_onnx`` and ``kl_ratio_onnx_grid`` over the builder's int4 at its bytes, and
-         tokens/s against the builder's settings
+         tokens/s against the builder's settings, on one thread and on all cores; "fast" has only
+         the types that ONNX Runtime is fastest in
 runtime  ``runtime_kl``: one plan of Q8_0 and of Q4_0 in llama.cpp and in ONNX Runtime
 search   ``search_s`` of one file at Q4_K_M's bytes, and how the estimate ranks: for models whose
          files take long to judge; only where it is asked for
