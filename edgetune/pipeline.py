@@ -13,6 +13,8 @@ from edgetune.artifact import Artifact, commit_part, hash_source, make_key, open
 from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
 from edgetune.models.source import is_hub_id, resolve_data, resolve_model
+from edgetune.quantize.deciders import refuse_deciding
+from edgetune.quantize.target import parse_target
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe_file import dump_recipe
 from edgetune.rundir import RunDir
@@ -72,10 +74,10 @@ class Planned:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe whose stages lack what they need.
+    """Refuse a recipe whose stages lack what they need, or are asked for what they cannot do.
 
     Raises:
-        InputError: names the missing section.
+        InputError: names the missing section, or the key.
     """
     if recipe.data is None:
         raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
@@ -91,6 +93,10 @@ def check_recipe(recipe: Recipe) -> None:
             )
     if recipe.export is not None and recipe.export.adapter:
         _check_adapter(recipe)
+    if recipe.quantize is not None:  # what it cannot do is no news for after the tuning
+        section = recipe.quantize
+        targets = [parse_target(text) for text in section.target]
+        refuse_deciding(section.decider, section.types, targets)
 
 
 def _check_adapter(recipe: Recipe) -> None:

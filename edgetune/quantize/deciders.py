@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgetune.errors import InputError, nearest
-from edgetune.quantize.autoround_types import GGML_TYPES
 from edgetune.quantize.target import Target
-from edgetune.quantize.types import GGUF, ONNX
 
-#: Of a GGUF file. In an ONNX graph each decides all that there is.
-_FILE_TYPES = {
-    "gptq": GGUF.names, "ggml": GGUF.names, "grid": GGUF.trainable, "autoround": GGML_TYPES,
-}  # fmt: skip
 #: Deciders whose files are rounded with feedback, trained or not.
 WITH_FEEDBACK = ("gptq", "grid")
 
@@ -28,7 +22,14 @@ def types_of(decider: str, wanted: Sequence[str], kind: str) -> tuple[str, ...]:
     Raises:
         InputError: a name that is no type, or none that this method decides in such files.
     """
-    possible = _FILE_TYPES[decider] if kind == "gguf" else ONNX.names
+    # They bring torch, without which a recipe can be read.
+    from edgetune.quantize.autoround_types import GGML_TYPES
+    from edgetune.quantize.types import GGUF, ONNX
+
+    possible = ONNX.names  # all deciders have them all
+    if kind == "gguf":
+        own = {"grid": GGUF.trainable, "autoround": GGML_TYPES}
+        possible = own.get(decider, GGUF.names)
     known = {*GGUF.names, *ONNX.names}
     for name in wanted:
         if name not in known:
@@ -53,8 +54,8 @@ def refuse_deciding(decider: str, types: Sequence[str], targets: Sequence[Target
         InputError: of the key that would have no effect, or cannot be.
     """
     if targets:
-        for target in targets:
-            types_of(decider, types, target.format)
+        for kind in sorted({target.format for target in targets}) if types else ():
+            types_of(decider, types, kind)
         return
     hint = "name a quantize.target, such as bits=5"
     if decider in ("grid", "autoround"):

@@ -96,6 +96,28 @@ def test_stages_that_lack_their_input(tmp_path: Path) -> None:
     refused(call("run", path), "no data")
 
 
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (["target=[byte=3MB]"], "did you mean 'bytes'"),
+        (["train=true"], "no file whose weights could be trained"),
+        (["types=[Q4_0]"], "no file whose types are chosen"),
+        (["target=[onnx:bits=5]", "types=[Q4_K]"], "gives matrices of onnx files none of Q4_K"),
+    ],
+)
+def test_what_quantize_cannot_do_is_refused_before_the_tuning(
+    tmp_path: Path, settings: list[str], fault: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "model: {path: embedded:base}\ndata: {train: embedded:devices/test.jsonl}\n"
+        "tune: {}\nmerge: {}\n"
+    )
+    given = [part for one in settings for part in ("--set", f"quantize.{one}")]
+    refused(call("run", path, *given, "--out", tmp_path / "run"), fault, "quantize.")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_adapter_of_a_merged_model_ships_alone(
     tmp_path: Path, tiny_model: Path, device_rows: Path
 ) -> None:
