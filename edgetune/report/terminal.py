@@ -17,6 +17,8 @@ from edgetune.report.figures import (
     value_of,
 )
 
+_TITLES = ("model", "exact match", "KL", "top-1", "size", "per token", "tok/s", "memory")
+
 
 def print_summary(report: dict[str, Any], file: Any = None) -> None:
     """Print the headline, the table of models, and the gates that failed, to stderr."""
@@ -29,23 +31,19 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     console.print()
     console.print(f"[bold]{escape(report['headline']['text'])}[/bold]")
     if report["models"]:
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-        titles = (
-            "model",
-            "exact match",
-            "KL",
-            "top-1",
-            "size",
-            "per token",
-            "tok/s",
-            "memory",
-        )
-        for title in titles:
-            table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
-        for model in report["models"]:
+        rows = [_cells(model) for model in report["models"]]
+        widths = [max(map(len, column)) for column in zip(_TITLES, *rows, strict=True)]
+        gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
+        table = Table(box=None, header_style="dim", padding=(0, gap, 0, 0), pad_edge=False)
+        for title, width in zip(_TITLES, widths, strict=True):
+            is_name = title == "model"  # which is cut where it is narrow: a number never is
+            table.add_column(
+                title, justify="left" if is_name else "right", no_wrap=True,
+                min_width=None if is_name else width,
+            )  # fmt: skip
+        for model, cells in zip(report["models"], rows, strict=True):
             chosen = model["name"] == report["headline"].get("model")
-            cells = [escape(cell) for cell in _cells(model)]
-            table.add_row(*cells, style="green" if chosen else None)
+            table.add_row(*map(escape, cells), style="green" if chosen else None)
         console.print(table)
     if (found := report.get("distillation")) and found["verdict"] != "won":
         points = f"{100 * found['difference']:+.1f} points"

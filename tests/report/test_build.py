@@ -12,6 +12,7 @@ import pytest
 from edgetune.errors import InputError
 from edgetune.recipe import ReportSection
 from edgetune.report.build import write_report
+from edgetune.report.figures import size, value_of
 from edgetune.report.terminal import print_summary
 
 from .conftest import SampleRun
@@ -52,6 +53,24 @@ def test_failed_gate_fails_the_verdict(sample: SampleRun) -> None:
     print_summary(report, stream)
     assert "gate failed: F32 GGUF against the merged model, KL" in stream.getvalue()
     assert "Q4_K_M gguf" in stream.getvalue()
+
+
+def test_a_narrow_terminal_cuts_no_number(
+    sample: SampleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = sample.report()
+    wide, narrow = io.StringIO(), io.StringIO()
+    monkeypatch.setenv("COLUMNS", "120")
+    print_summary(report, wide)
+    report["models"][-1]["name"] = "a-name-that-no-terminal-has-room-for.gguf"
+    monkeypatch.setenv("COLUMNS", "70")
+    print_summary(report, narrow)
+    for model in report["models"]:
+        memory = size(value_of(model, "peak_rss_bytes"))
+        assert sum(line.rstrip().endswith(memory) for line in narrow.getvalue().splitlines()) > 0
+    assert "…" not in wide.getvalue()
+    table = [line for line in narrow.getvalue().splitlines() if "%" in line][1:]
+    assert all(line.find("…") < 30 for line in table) and max(map(len, table)) <= 70
 
 
 def test_failed_gates_come_before_the_models(sample: SampleRun, tmp_path: Path) -> None:
