@@ -203,6 +203,11 @@ class GridSection(Optimization):
     )
     max_steps: Count = Field(300, description="optimizer steps")
     batch_size: Count = Field(16, description="sequences a forward pass")
+    scales: Literal["kept", "learned"] = Field(
+        "kept",
+        description="kept: blocks have the scales that the weights were rounded with; learned: the "
+        "factors of scales, and of offsets, are trained beside the weights",
+    )
 
 
 class AutoRoundSection(Section):

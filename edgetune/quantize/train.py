@@ -50,7 +50,10 @@ def train_on_grid(
     put_weights(
         student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types)
     )
-    lattice = Lattice(student, candidates.weights, raw, on_grid, candidates.types.grid)
+    lattice = Lattice(
+        student, candidates.weights, raw, on_grid, candidates.types.grid,
+        learn_factors=section.scales == "learned",
+    )  # fmt: skip
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in lattice.parameters)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])

@@ -114,6 +114,65 @@ def test_gradients_are_those_by_steps_of_the_grid(kind: str, folder: Path) -> No
     assert id(weight) in lattice.parameters
 
 
+@pytest.mark.parametrize("kind", GRIDS)
+def test_learned_factors_start_where_they_were_and_are_written_as_computed_with(
+    kind: str, folder: Path
+) -> None:
+    model, weights, raw = parts(folder, kind)
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid, True)
+    assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
+    torch.manual_seed(0)
+    assert len(model.grid_moves) == len(weights)
+    assert all(id(moves) in lattice.parameters for moves in model.grid_moves.values())
+    with torch.no_grad():
+        for moves in model.grid_moves.values():
+            moves.add_(torch.randn_like(moves) / 2)
+    written = lattice.write()
+    with lattice.applied(model):
+        for name, weight in weights.items():
+            values = weight.to_model(dequantize_tensor(written[name], kind))
+            assert torch.equal(model.get_parameter(weight.parameter).data, values)
+    grid = find_grid(kind)
+    for name, rows in written.items():
+        assert np.array_equal(grid.take_apart(rows).codes_RC, grid.take_apart(raw[name]).codes_RC)
+        moved = grid.read_factors(rows) != grid.read_factors(raw[name])
+        assert moved.reshape(-1, moved.shape[-1]).mean(0).min() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q4_1", "Q4_0", "Q4_K", "Q2_K"])
+def test_a_move_goes_where_the_loss_falls(kind: str, folder: Path) -> None:
+    """A move's gradient is the loss's by it, so one against it lowers the loss by as much."""
+    model, weights, raw = parts(folder, kind)
+    ids = torch.arange(5, 37)[None]
+    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid, True)
+    with torch.no_grad():  # not only where all moves are 0
+        for moves in model.grid_moves.values():
+            moves.add_(0.25)
+
+    def loss() -> torch.Tensor:
+        with lattice.applied(model):
+            found: torch.Tensor = model(input_ids=ids, labels=ids).loss
+            if found.requires_grad and torch.is_grad_enabled():
+                found.backward()
+        return found.detach()
+
+    loss()
+    for factor in range(next(iter(model.grid_moves.values())).shape[-1]):
+        slopes = {n: m.grad[..., factor] for n, m in model.grid_moves.items()}
+        # Steps that are far above float16's rounding of a factor, small against the curvature.
+        step = 0.02 / max(float(slope.abs().max()) for slope in slopes.values())
+        fall = sum(float((slope**2).sum()) for slope in slopes.values()) * step
+        ends = []
+        for sign in (-1, 1):
+            with torch.no_grad():
+                for name, moves in model.grid_moves.items():
+                    moves[..., factor] += sign * step * slopes[name]
+                ends.append(float(loss()))
+                for name, moves in model.grid_moves.items():
+                    moves[..., factor] -= sign * step * slopes[name]
+        assert (ends[1] - ends[0]) / 2 == pytest.approx(fall, rel=0.1)
+
+
 def test_rows_in_another_order_are_found(folder: Path) -> None:
     model, weights, _ = parts(folder, "Q8_0")
     source = open_gguf(folder / "F32.gguf")

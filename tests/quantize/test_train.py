@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pytest
 
+from edgetune.errors import Interrupted
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.grid import find_grid
 from edgetune.quantize.train import train_on_grid
 from edgetune.quantize.weights import find_weights
 from edgetune.recipe import GridSection
+from edgetune.train import loop
 from tests.conftest import make_model
 
 LOG = Log(quiet=True)
@@ -42,3 +47,45 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     assert facts["kept"], facts
     same = {name for name in raw if np.array_equal(raw[name], before[name])}
     assert same == {"blk.0.ffn_up.weight", "blk.0.ffn_gate.weight"}
+
+
+@pytest.mark.parametrize("scales", ["kept", "learned"])
+def test_a_stopped_training_goes_on_as_if_unbroken(
+    scales: Literal["kept", "learned"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints hold what the optimizer moved: steps of weights, and those of factors."""
+    model = make_model(tmp_path / "model", layers=1, hidden=64)
+    loaded = load_model(ModelRef(model))
+    shapes = {f"blk.0.{name}.weight": (64, 64) for name in ("attn_q", "attn_output")}
+    weights = find_weights(loaded, "llama", 1, shapes)
+    candidates = Candidates(loaded, weights, tmp_path / "candidates")
+    candidates.make(("Q4_1",), LOG)
+    types = dict.fromkeys(candidates.errors, "Q4_1")
+    began = {name: candidates.load(name, "Q4_1") for name in types}
+    rows = np.random.default_rng(0).integers(5, 300, (704, 24)).tolist()
+    section = GridSection(
+        learning_rate=0.015, max_steps=60, batch_size=16, save_every=10, scales=scales
+    )
+
+    def train(out: str) -> dict[str, np.ndarray]:
+        (tmp_path / out / "scratch").mkdir(parents=True, exist_ok=True)
+        raw, facts = train_on_grid(
+            model, candidates, types, began, rows[:640], rows[640:], section, 0, tmp_path / out, "x",
+            LOG,
+        )  # fmt: skip
+        assert facts["kept"], facts
+        return raw
+
+    class Asked(loop.StopWhenAsked):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.asked = state.global_step == 20
+
+    whole = train("whole")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match="step 21 of 60"):
+        patched.setattr(loop, "StopWhenAsked", Asked)
+        train("broken")
+    resumed, grid = train("broken"), find_grid("Q4_1")
+    for name, raw in whole.items():
+        assert np.array_equal(raw, resumed[name])
+        same = grid.read_factors(raw) == grid.read_factors(began[name])
+        assert same.all() if scales == "kept" else not same.all((0, 1)).any()
