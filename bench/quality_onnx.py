@@ -32,8 +32,8 @@ BUILDER: dict[str, list[str]] = {
     "table too": ["op_types_to_quantize=MatMul/Gather"],
     "head 8 bits": ["matmul_mixed_precision=last_matmul:int8"],
 }
-#: Types in which a matrix takes no longer than in Q4_0 (bench/onnx_types.py): in blocks of 128,
-#: four bits take three quarters of its time.
+#: Types in which a matrix takes no longer than in Q4_0 on an EPYC (bench/onnx_types.py); on a Xeon
+#: with VNNI S8_128 takes a quarter longer. Four bits in blocks of 128 take three quarters.
 FAST = ("S8_128", "Z4_128", "S4_128")
 OPENINGS, TURNS = 12, 8  # a session keeps the luck of its opening, so speed is taken of several
 TOKENS = 128  # that a request decodes

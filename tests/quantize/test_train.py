@@ -70,8 +70,8 @@ def test_a_stopped_training_goes_on_as_if_unbroken(
     def train(out: str) -> dict[str, np.ndarray]:
         (tmp_path / out / "scratch").mkdir(parents=True, exist_ok=True)
         raw, facts = train_on_grid(
-            model, candidates, types, began, rows[:640], rows[640:], section, 0, tmp_path / out, "x",
-            LOG,
+            model, candidates, types, began, rows[:640], rows[640:], section, 0, tmp_path / out,
+            "x", LOG,
         )  # fmt: skip
         assert facts["kept"], facts
         return raw
