@@ -17,7 +17,7 @@ from edgetune.quantize.fit_device import Device, Measure, describe_taken
 from edgetune.quantize.ggml import row_bytes, stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.inputs import InputEnergy
-from edgetune.quantize.lattice import order_like
+from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search import Found, Search
 from edgetune.quantize.target import MEASURED, Target
 from edgetune.quantize.types import GGUF, pad

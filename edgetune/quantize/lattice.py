@@ -21,10 +21,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from edgetune.errors import Unsupported
 from edgetune.quantize.grid import Codes
 from edgetune.quantize.weights import Fused, Weight
-from edgetune.runtimes.gguf_header import GgufFile
 
 
 class Grid(Protocol):
@@ -74,6 +72,7 @@ class _Matrix(NamedTuple):
         zero_RB1: the code of 0, or of minus the offset.
         factors_RSF: that ``raw`` has.
         units: scales and offsets, were all factors 1.
+        spans_RSF: how many steps out a superblock's outermost code and its largest offset lie.
         moves_RSF: by how many steps of the grid a superblock's outermost code, and its largest
             offset, lie further out than by the factors of ``raw``; none where those stay.
     """
@@ -227,8 +226,6 @@ class Lattice:
         codes_RBC = matrix.codes(self._parameters[matrix.weight.parameter][1].data)
         codes_RC = codes_RBC.reshape(len(matrix.raw), -1).to(torch.uint8).cpu().numpy()
         raw = matrix.grid.put_together(matrix.raw, codes_RC)
-        if matrix.moves_RSF is None:
-            return raw
         return matrix.grid.write_factors(raw, matrix.factors().cpu().numpy())
 
 
@@ -273,46 +270,3 @@ def _spans(values: _Values, factors_RSF: torch.Tensor, grid: Grid) -> torch.Tens
         )
         spans_RSF[..., 1] = torch.where(step_RS > 0, largest_RS / step_RS, 1.0).clamp(min=1.0)
     return spans_RSF
-
-
-def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | None:
-    """Return which of the model's rows stands at each of the file's, or none.
-
-    llama.cpp's converter puts the rows of q and k in another order; nothing else moves.
-
-    Args:
-        file_rows: float32 [R, C] of an F32 file.
-        model_rows: float32 [R, C] of the same matrix in torch.
-    """
-    if file_rows.shape != model_rows.shape:
-        return None
-    if np.array_equal(file_rows, model_rows):
-        return np.arange(len(model_rows))
-    places: dict[bytes, list[int]] = {}
-    for number, row in enumerate(model_rows):
-        places.setdefault(row.tobytes(), []).append(number)
-    found = [places.get(row.tobytes(), []) for row in file_rows]
-    if any(len(each) != 1 for each in found):
-        return None  # a row that is not there, or two that are alike
-    return np.array([each[0] for each in found])
-
-
-def order_rows(
-    raw: Mapping[str, np.ndarray], source: GgufFile, weights: Mapping[str, Weight], model: Any
-) -> dict[str, np.ndarray]:
-    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
-
-    Raises:
-        Unsupported: a tensor whose rows are not those of the model in some order.
-    """
-    ordered = {}
-    for name, rows in raw.items():
-        order = order_like(source.read(name), weights[name].read(model))
-        if order is None:
-            raise Unsupported(
-                "its rows in the file are not those of the model",
-                where=name,
-                hint="set quantize.method: ggml for this architecture",
-            )
-        ordered[name] = np.ascontiguousarray(rows[order])
-    return ordered

@@ -54,8 +54,9 @@ def train_on_grid(
         student, candidates.weights, raw, on_grid, candidates.types.grid,
         learn_factors=section.scales == "learned",
     )  # fmt: skip
+    learned = lattice.parameters
     for parameter in student.parameters():
-        parameter.requires_grad_(id(parameter) in lattice.parameters)
+        parameter.requires_grad_(id(parameter) in learned)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
     loss = Online(
         teacher.requires_grad_(False), choose("dense_loss"), choose("sparse_loss"),

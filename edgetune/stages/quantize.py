@@ -32,7 +32,6 @@ from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
 from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from edgetune.quantize.inputs import InputEnergy, measure_inputs
-from edgetune.quantize.lattice import order_rows
 from edgetune.quantize.plan import (
     IMATRIX,
     ONNX_SETTINGS,
@@ -43,6 +42,7 @@ from edgetune.quantize.plan import (
     write_plan,
     write_trained,
 )
+from edgetune.quantize.row_order import order_rows
 from edgetune.quantize.target import MEASURED, Target, parse_target
 from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf

@@ -14,7 +14,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
 from edgetune.quantize.grid import GRIDS, find_grid
-from edgetune.quantize.lattice import Lattice, order_like
+from edgetune.quantize.lattice import Lattice
 from edgetune.quantize.weights import Weight, find_weights
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -171,18 +171,3 @@ def test_a_move_goes_where_the_loss_falls(kind: str, folder: Path) -> None:
                 for name, moves in model.grid_moves.items():
                     moves[..., factor] -= sign * step * slopes[name]
         assert (ends[1] - ends[0]) / 2 == pytest.approx(fall, rel=0.1)
-
-
-def test_rows_in_another_order_are_found(folder: Path) -> None:
-    model, weights, _ = parts(folder, "Q8_0")
-    source = open_gguf(folder / "F32.gguf")
-    for name in ("blk.0.attn_q.weight", "blk.0.ffn_up.weight"):
-        mine = weights[name].read(model)
-        order = order_like(source.read(name), mine)
-        assert order is not None and np.array_equal(mine[order], source.read(name))
-    q = weights["blk.0.attn_q.weight"].read(model)
-    moved = order_like(source.read("blk.0.attn_q.weight"), q)
-    assert moved is not None and not np.array_equal(moved, np.arange(len(q)))
-    assert order_like(q + 1, q) is None
-    q[1] = q[0]
-    assert order_like(q[::-1].copy(), q) is None

@@ -207,14 +207,17 @@ def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_p
     assert caught.value.exit_code == 3
 
 
-def test_an_onnx_folder_holds_what_was_trained(device_rows: Path, tmp_path: Path) -> None:
-    """Fused q, k, v, types with zeros of their own, learned scales: the trained bytes, closer."""
+@pytest.mark.parametrize("scales", ["kept", "learned"])
+def test_an_onnx_folder_holds_what_was_trained(
+    scales: str, device_rows: Path, tmp_path: Path
+) -> None:
+    """Fused q, k, v and types with zeros of their own: the trained bytes, and they are closer."""
     from edgetune.runtimes import open_runtime
 
     settings = {
         "gguf": [], "onnx": ["fp32"], "target": ["onnx:bits=3.9"], "train": True,
         "calibration_rows": 32, "search_tokens": 256,
-        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01, "scales": "learned"},
+        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01, "scales": scales},
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")

@@ -1,0 +1,55 @@
+"""Where a model's rows stand in a GGUF file, whose converter puts some of them in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgetune.errors import Unsupported
+from edgetune.quantize.weights import Weight
+from edgetune.runtimes.gguf_header import GgufFile
+
+
+def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | None:
+    """Return which of the model's rows stands at each of the file's, or none.
+
+    llama.cpp's converter puts the rows of q and k in another order; nothing else moves.
+
+    Args:
+        file_rows: float32 [R, C] of an F32 file.
+        model_rows: float32 [R, C] of the same matrix in torch.
+    """
+    if file_rows.shape != model_rows.shape:
+        return None
+    if np.array_equal(file_rows, model_rows):
+        return np.arange(len(model_rows))
+    places: dict[bytes, list[int]] = {}
+    for number, row in enumerate(model_rows):
+        places.setdefault(row.tobytes(), []).append(number)
+    found = [places.get(row.tobytes(), []) for row in file_rows]
+    if any(len(each) != 1 for each in found):
+        return None  # a row that is not there, or two that are alike
+    return np.array([each[0] for each in found])
+
+
+def order_rows(
+    raw: Mapping[str, np.ndarray], source: GgufFile, weights: Mapping[str, Weight], model: Any
+) -> dict[str, np.ndarray]:
+    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
+
+    Raises:
+        Unsupported: a tensor whose rows are not those of the model in some order.
+    """
+    ordered = {}
+    for name, rows in raw.items():
+        order = order_like(source.read(name), weights[name].read(model))
+        if order is None:
+            raise Unsupported(
+                "its rows in the file are not those of the model",
+                where=name,
+                hint="set quantize.method: ggml for this architecture",
+            )
+        ordered[name] = np.ascontiguousarray(rows[order])
+    return ordered
