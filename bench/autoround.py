@@ -55,6 +55,7 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
             "data": {"train": args.data, "test": args.test, "max_length": args.max_length},
             "quantize": {
                 "calibration_rows": args.calibration_rows,
+                "method": "autoround",
                 "autoround": {"iterations": args.iterations},
             },
         }

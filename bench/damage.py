@@ -56,10 +56,14 @@ def make_files(args: argparse.Namespace, folder: Path, **settings: Any) -> dict[
 def _given(args: argparse.Namespace, settings: dict[str, Any]) -> list[str]:
     wanted = {
         "quantize.gguf": [], "quantize.onnx": [], "data.max_length": args.max_length,
-        "quantize.grid.max_steps": args.steps or 1,
-        "quantize.grid.learning_rate": args.learning_rate,
-        "quantize.grid.batch_size": args.batch, "export.check_rows": 4,
+        "export.check_rows": 4,
     } | {f"quantize.{key}": value for key, value in settings.items()}  # fmt: skip
+    if settings.get("train"):
+        wanted |= {
+            "quantize.grid.max_steps": args.steps,
+            "quantize.grid.learning_rate": args.learning_rate,
+            "quantize.grid.batch_size": args.batch,
+        }
     given = [f"--set={key}={json.dumps(value)}" for key, value in wanted.items()]
     given += ["--model", args.model, "--data", args.data, "--test", args.test, "--quiet"]
     return given + (["--validation", args.validation] if args.validation else [])

@@ -266,6 +266,17 @@ class QuantizeSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _refuse_settings_of_another_decider(self) -> QuantizeSection:
+        given = {"grid": self.grid, "autoround": self.autoround}
+        for decider, section in given.items():
+            if self.decider != decider and section != type(section)():
+                raise ValueError(
+                    f"{decider} has settings that only method: {decider} reads, and the method is "
+                    f"{self.decider}; set method: {decider} or leave them out"
+                )
+        return self
+
 
 class ExportSection(Section):
     """Write the files and check each against the merged model."""

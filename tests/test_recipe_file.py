@@ -105,6 +105,19 @@ def test_one_place_decides_the_codes(recipe_path: Path) -> None:
         assert "given" not in str(caught.value) and "quantize" in caught.value.where
 
 
+@pytest.mark.parametrize(
+    ("setting", "decider"),
+    [("grid.scales=learned", "grid"), ("autoround.iterations=60", "autoround")],
+)
+def test_settings_of_another_decider_are_refused(
+    setting: str, decider: str, recipe_path: Path
+) -> None:
+    with pytest.raises(InputError, match=f"only method: {decider} reads.*the method is gptq"):
+        load_recipe(recipe_path, [f"quantize.{setting}"])
+    recipe, _ = load_recipe(recipe_path, [f"quantize.{setting}", f"quantize.method={decider}"])
+    assert recipe.quantize is not None and recipe.quantize.decider == decider
+
+
 def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:
     recipe, _ = load_recipe(recipe_path)
     sections = Sections(recipe, ("tune",))

@@ -335,6 +335,7 @@ def test_budgets_and_deciders_are_refused_in_words(
     refused(call(*given, "--target", "tpot=12min"), "one of ms, s, us")
     refused(call(*given, "--method", "autoround"), "rounded by AutoRound", "quantize.target")
     refused(call(*given, "--method", "autoround", "--train"), "both decide the codes")
+    refused(call(*given, "--set", "quantize.grid.scales=learned"), "only method: grid reads")
     refused(
         call(*given, "--target", "ram=1GB", "--set", "bench.new_tokens=1"),
         "bench.new_tokens", "no time from token to token",
