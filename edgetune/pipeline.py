@@ -45,7 +45,7 @@ STAGES = (
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 3, ("data", "quantize", "requests"), ("merge",)),
     Stage(
-        "export", "files", 7, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
+        "export", "files", 8, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),

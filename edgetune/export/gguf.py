@@ -32,6 +32,7 @@ from edgetune.export.gguf_converter import (
     make_converter,
     quiet_converter,
 )
+from edgetune.export.gguf_rope import unnest_rope
 from edgetune.export.gguf_writer import GgufWriter
 from edgetune.export.read_ahead import ReadAhead
 from edgetune.models.stored import read_float32
@@ -158,12 +159,15 @@ def _start_file(folder: Path, target: Path, header: GgufHeader) -> gguf.GGUFWrit
     kind = make_converter(config["architectures"][0], header)
     name = gguf_vocab.fit_name(header.name, gguf_vocab.read_tokenizer(folder))
     converter = kind(folder, gguf.LlamaFileType.ALL_F32, target, model_name=name)
+    attention_factor = unnest_rope(converter.hparams)
     if "n_positions" in converter.hparams:  # GPT-2: transformers 5 writes no n_ctx
         converter.hparams.setdefault("n_ctx", converter.hparams["n_positions"])
     converter.prepare_tensors()
     converter.prepare_metadata(vocab_only=False)
     gguf_vocab.forget_tokenizer()
     writer: gguf.GGUFWriter = converter.gguf_writer
+    if attention_factor is not None:
+        writer.add_rope_scaling_attn_factors(attention_factor)
     writer.write_header_to_file(path=target)
     writer.write_kv_data_to_file()
     return writer
