@@ -10,10 +10,29 @@ from typing import Any
 
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
+from edgetune.errors import InputError
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.runtimes import Runtime
 from edgetune.verify import probes
 from edgetune.verify.subject import LOSSLESS_KL
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A prompt as it is measured, and as the model's own chat template writes it.
+
+    Attributes:
+        messages: the conversation.
+        text: what generation starts from, by the template of the rows.
+        ids: of ``text``.
+        own: the text by the model's own template; ``None`` where it carries none, so that a file
+            of it has none to compare.
+    """
+
+    messages: list[dict[str, str]]
+    text: str
+    ids: list[int]
+    own: str | None
 
 
 @dataclass(frozen=True)
@@ -22,14 +41,14 @@ class Reference:
 
     Attributes:
         texts: probe texts, and the ids the merged model's tokenizer gives them.
-        chats: messages, and the ids of the rendered prompt.
+        chats: prompts of rows, see :class:`Chat`.
         rows: tokens whose distributions are compared, every position but the first.
         log_probs: the merged model's, of those rows.
         left_out: probes that no file can be held to: what normalizing would change.
     """
 
     texts: list[tuple[str, list[int]]]
-    chats: list[tuple[list[dict[str, str]], list[int]]]
+    chats: list[Chat]
     rows: list[Encoded]
     log_probs: ReferenceLogProbs
     left_out: int
@@ -41,11 +60,7 @@ def make_reference(
     """Ask the merged model what the files will be asked."""
     tokenizer: Any = encoder.tokenizer
     texts, left_out = _fit_probes(tokenizer, [row.text or row.answer for row in rows])
-    chats = [
-        ([{"role": m.role, "content": m.content} for m in encoder.messages(row)[:-1]], row)
-        for row in rows
-        if row.text is None
-    ]
+    chats = [_make_chat(encoder, row, merged) for row in rows if row.text is None]
     compared = []
     for row in rows:
         ids = encoder.encode(row).ids
@@ -54,11 +69,21 @@ def make_reference(
     score_rows(merged, compared, keep=path)
     return Reference(
         [(text, list(tokenizer(text, add_special_tokens=False).input_ids)) for text in texts],
-        [(messages, encoder.prompt(row)) for messages, row in chats],
+        chats,
         compared,
         ReferenceLogProbs(path),
         left_out,
     )
+
+
+def _make_chat(encoder: Encoder, row: Row, merged: Runtime) -> Chat:
+    messages = [{"role": m.role, "content": m.content} for m in encoder.messages(row)[:-1]]
+    text = encoder.prompt_text(row)
+    try:
+        own = merged.render(messages)
+    except InputError:  # it has no template, or one that the rows do without
+        own = None
+    return Chat(messages, text, encoder.prompt(row), own)
 
 
 def _fit_probes(tokenizer: Any, texts: list[str]) -> tuple[list[str], int]:
@@ -79,9 +104,10 @@ def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:
         ``positions``.
     """
     different = [text for text, ids in reference.texts if runtime.tokenize(text) != ids]
-    for messages, ids in reference.chats:
-        prompt = runtime.render(messages)
-        if runtime.tokenize(prompt) != ids:
+    for chat in reference.chats:
+        if runtime.tokenize(chat.text) != chat.ids:
+            different.append(chat.text)
+        if chat.own is not None and (prompt := runtime.render(chat.messages)) != chat.own:
             different.append(prompt)
     scores = score_rows(runtime, reference.rows, {"merged": reference.log_probs})
     return {

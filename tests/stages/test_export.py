@@ -291,3 +291,24 @@ def test_a_large_model_is_streamed_to_the_same_files(
     for file, other in zip(files, others, strict=True):
         kl, again = file["checks"]["kl_divergence"], other["checks"]["kl_divergence"]
         assert again == pytest.approx(kl, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("template", "carried"), [("auto", False), ("plain", False), ("plain", True)]
+)
+def test_a_model_without_the_rows_template_is_exported(
+    template: str, carried: bool, tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "base"
+    shutil.copytree(tiny_model, model)
+    if not carried:
+        (model / "chat_template.jinja").unlink()
+    wanted = {"gguf": ["F32"], "onnx": ["fp32"], "calibration_rows": 4}
+    data = {"train": str(rows), "template": template}
+    recipe = make_recipe(rows, quantize=wanted, export={"check_rows": 2}, data=data)
+    merged = Artifact(model, "model", "merge", "0", facts={"folder": "."})
+    planned = quantized(recipe, merged, tmp_path / "plan")
+    facts = exported(recipe, merged, planned, tmp_path / "out")
+    assert [gate["ok"] for gate in facts["gates"]] == [True] * 4
+    (gguf,) = (tmp_path / "out/gguf").glob("*.gguf")
+    assert ("tokenizer.chat_template" in GGUFReader(gguf).fields) == carried
