@@ -1,23 +1,25 @@
 """Artifacts: directories that a stage wrote whole, with hashes, parents and facts.
 
-A stage writes into ``<name>.part/``. Committing hashes the files, writes ``artifact.json`` last and
-renames the directory, so a directory without the suffix is complete, whatever was killed when.
+A stage writes into ``<name>.part/``. Committing hashes the files, writes ``artifact.json`` last,
+waits for the disk and renames the directory, so a directory without the suffix is complete,
+whatever was killed when and wherever the power failed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgetune.disk import make_folder, rename_whole, sync_tree, write_atomic
 from edgetune.errors import InputError
 
 ENTRY = "artifact.json"
 SCRATCH = "scratch"  # inside a .part directory: checkpoints and the like, dropped at commit
+MARKER = "key"  # inside a .part directory: what it is becoming
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ def make_key(stage: str, version: int, sections: dict[str, Any], parents: dict[s
 def open_part(final: Path, key: str) -> Path:
     """Return ``final``'s ``.part`` directory, as an interrupted run left it or fresh."""
     part = final.with_name(final.name + ".part")
-    marker = part / "key"
+    marker = part / MARKER
     if part.exists() and (not marker.is_file() or marker.read_text() != key):
         shutil.rmtree(part)
-    part.mkdir(parents=True, exist_ok=True)
+    make_folder(part)
     write_atomic(marker, key)
     return part
 
@@ -89,19 +91,53 @@ def commit_part(
         raise InputError(
             "this artifact exists already", where=str(final), hint="name another --out"
         )
-    shutil.rmtree(part / SCRATCH, ignore_errors=True)
-    (part / "key").unlink(missing_ok=True)
     (part / ENTRY).unlink(missing_ok=True)
     files = {
         path.relative_to(part).as_posix(): {"sha256": hash_file(path), "bytes": path.stat().st_size}
         for path in sorted(part.rglob("*"))
-        if path.is_file()
+        if path.is_file() and _is_kept(path.relative_to(part))
     }
     facts = json.loads(json.dumps(facts, default=str))
     artifact = Artifact(final, kind, stage, key, files, parents, facts)
     write_atomic(part / ENTRY, json.dumps(artifact.entry(), indent=1, ensure_ascii=False))
-    part.rename(final)
+    _finish(part, final)
     return artifact
+
+
+def finish_commit(final: Path, key: str) -> Artifact | None:
+    """Finish a commit that was cut short after its entry was written; none if there is none."""
+    part = final.with_name(final.name + ".part")
+    if final.exists() or not (part / ENTRY).is_file():
+        return None
+    try:
+        artifact = load_artifact(part)
+    except InputError:
+        return None
+    if artifact.key != key or verify_artifact(artifact):
+        return None
+    _finish(part, final)
+    return replace(artifact, path=final)
+
+
+def _is_kept(path: Path) -> bool:
+    return path.parts[0] not in (SCRATCH, MARKER) and path.name != f"{ENTRY}.tmp"
+
+
+def _finish(part: Path, final: Path) -> None:
+    """Drop what only the work needed, once all else is on the disk, and rename."""
+    sync_tree(part)
+    shutil.rmtree(part / SCRATCH, ignore_errors=True)
+    (part / MARKER).unlink(missing_ok=True)
+    rename_whole(part, final)
+
+
+def put_aside(folder: Path) -> Path:
+    """Rename a folder that is not what it should be, and return its new name: nothing is lost."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    rename_whole(folder, aside)
+    return aside
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -149,13 +185,3 @@ def hash_source(path: Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file() and ".git" not in p.parts):
         digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
     return digest.hexdigest()
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,26 +18,32 @@ class Log:
         path: file that events are appended to as JSON lines; ``None`` keeps none.
         stage: name put on every event and line.
         quiet: print nothing to stderr (events are still kept).
+        key: of the artifact that the stage makes, put on every event: a run's log outlives recipes.
     """
 
-    def __init__(self, path: Path | None = None, stage: str = "", quiet: bool = False) -> None:
+    def __init__(
+        self, path: Path | None = None, stage: str = "", quiet: bool = False, key: str = ""
+    ) -> None:
         self.path = path
         self.stage = stage
         self.quiet = quiet
+        self.key = key
 
-    def bind(self, stage: str) -> Log:
+    def bind(self, stage: str, key: str = "") -> Log:
         """Return the same log speaking for another stage."""
-        return Log(self.path, stage, self.quiet)
+        return Log(self.path, stage, self.quiet, key)
 
     def muted(self) -> Log:
         """Return a log that says and keeps nothing: for what an earlier stage has said already."""
         return Log(None, self.stage, quiet=True)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one event: ``{"time": seconds since the epoch, "stage", "event", …}``."""
+        """Append one event: ``{"time": seconds since the epoch, "stage", "key", "event", …}``."""
         if self.path is None:
             return
-        row = {"time": round(time.time(), 3), "stage": self.stage, "event": kind, **fields}
+        row: dict[str, Any] = {"time": round(time.time(), 3), "stage": self.stage}
+        row |= {"key": self.key} if self.key else {}
+        row |= {"event": kind, **fields}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")

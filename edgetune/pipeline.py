@@ -9,9 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact, commit_part, hash_source, make_key, open_part, write_atomic
+from edgetune.artifact import (
+    ENTRY,
+    Artifact,
+    commit_part,
+    finish_commit,
+    hash_source,
+    load_artifact,
+    make_key,
+    open_part,
+    put_aside,
+    verify_artifact,
+)
+from edgetune.disk import check_place, write_atomic
 from edgetune.errors import InputError, Unsupported
+from edgetune.lock import hold
 from edgetune.log import Log
+from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.source import is_hub_id, resolve_data, resolve_model
 from edgetune.quantize.deciders import refuse_deciding
 from edgetune.quantize.target import parse_target
@@ -182,57 +196,102 @@ def check_files(recipe: Recipe, log: Log) -> None:
 
 
 def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> dict[str, Artifact]:
-    """Run what is not done and return every artifact by stage."""
+    """Run what is not done and return every artifact by stage. The caller holds the run's lock.
+
+    An artifact that was changed since it was made is kept aside, and made again.
+    """
     planned = plan_run(recipe, run)
+    refuse_several_devices(_trains(planned), recipe.model.device)
+    log.event("start", keys=[step.key for step in planned])
     check_files(recipe, log)
-    run.path.mkdir(parents=True, exist_ok=True)
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
+    run.start({step.stage.name: step.key for step in planned})
     done: dict[str, Artifact] = {}
     for step in planned:
-        name, speak = step.stage.name, log.bind(step.stage.name)
-        if step.artifact is not None:
-            speak.say(f"done already ({step.artifact.path.name})")
-            done[name] = step.artifact
-            continue
+        name, speak = step.stage.name, log.bind(step.stage.name, step.key)
         final = run.stage_path(name, step.key)
-        if step.faults:
-            speak.warn(f"{final.name} is damaged ({step.faults[0]}): made again")
-            shutil.rmtree(final)
-        part = open_part(final, step.key)
-        inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
-        sections = Sections(recipe, step.stage.sections)
-        facts = step.stage.function(sections, inputs, part, speak)
-        done[name] = commit_part(final, step.stage.kind, name, step.key, step.parents, facts)
-        run.record(done[name])
+        found = step.artifact or finish_commit(final, step.key)
+        if found is not None:
+            speak.say(f"done already ({final.name})")
+        else:
+            if step.faults:
+                aside = put_aside(final)
+                speak.warn(
+                    f"{final.name} is not as it was made ({step.faults[0]}): kept as {aside.name}, "
+                    "and made again"
+                )
+            part = open_part(final, step.key)
+            inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
+            sections = Sections(recipe, step.stage.sections)
+            facts = step.stage.function(sections, inputs, part, speak)
+            found = commit_part(final, step.stage.kind, name, step.key, step.parents, facts)
+        done[name] = found
+        run.record(found)
     return done
 
 
+def _trains(planned: list[Planned]) -> bool:
+    """Whether a stage that trains is still to run."""
+    return any(s.stage.name in ("tune", "distill") and s.artifact is None for s in planned)
+
+
 def run_alone(
-    name: str, recipe: Recipe, inputs: dict[str, Artifact], out: Path, log: Log
+    name: str, recipe: Recipe, inputs: dict[str, Artifact], out: Path, log: Log, fresh: bool = False
 ) -> Artifact:
     """Run one stage into ``out``, on inputs from anywhere.
 
-    An interrupted call goes on from ``out``'s ``.part`` directory.
+    An interrupted call goes on from ``out``'s ``.part`` directory, unless ``fresh``.
 
     Raises:
-        InputError: ``out`` holds a finished artifact of other inputs.
+        InputError: ``out`` holds a finished artifact of other inputs, a damaged one, or another
+            process works on it.
     """
+    check_place(out)
+    with hold(out.with_name(out.name + ".lock"), str(out)):
+        return _run_alone(name, recipe, inputs, out, log, fresh)
+
+
+def _run_alone(
+    name: str, recipe: Recipe, inputs: dict[str, Artifact], out: Path, log: Log, fresh: bool
+) -> Artifact:
     stage = next(stage for stage in STAGES if stage.name == name)
     sections = Sections(recipe, stage.sections)
     parents = {parent: artifact.key for parent, artifact in inputs.items()}
     parents |= {f"source:{k}": v for k, v in _sources_of(stage, find_sources(recipe)).items()}
     key = make_key(stage.name, stage.version, sections.dump(), parents)
-    if out.exists():
-        from edgetune.artifact import load_artifact
-
-        if (out / "artifact.json").exists() and load_artifact(out).key == key:
-            log.say(f"done already ({out})")
-            return load_artifact(out)
-        raise InputError("this folder exists and is not overwritten", where=str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    if fresh and part.exists():
+        shutil.rmtree(part)
+    found = finish_commit(out, key) or _find_done(out, key)
+    if found is not None:
+        log.say(f"done already ({out})")
+        return found
+    refuse_several_devices(name in ("tune", "distill"), recipe.model.device)
     part = open_part(out, key)
     facts = stage.function(sections, inputs, part, log.bind(name))
     return commit_part(out, stage.kind, name, key, parents, facts)
+
+
+def _find_done(out: Path, key: str) -> Artifact | None:
+    """Return what an equal call made in ``out``, or none where nothing lies.
+
+    Raises:
+        InputError: something else lies there, or it was changed.
+    """
+    if not out.exists():
+        return None
+    if not (out / ENTRY).exists() or load_artifact(out).key != key:
+        raise InputError(
+            "this folder exists and is not overwritten", where=str(out), hint="name another --out"
+        )
+    artifact = load_artifact(out)
+    if faults := verify_artifact(artifact):
+        raise InputError(
+            f"this was made by the same command and changed since: {faults[0]}",
+            where=str(out),
+            hint="move it away, and the same command makes it again",
+        )
+    return artifact
 
 
 def _sources_of(stage: Stage, sources: dict[str, str]) -> dict[str, str]:

@@ -83,6 +83,8 @@ def test_killed_between_rename_and_manifest_is_found(tmp_path: Path) -> None:
     assert run.manifest() == []
     artifact, faults = run.find("tune", "0123456789")
     assert artifact is not None and artifact.facts == {"x": 1} and not faults
+    run.record(artifact)
+    run.record(artifact)
     assert [entry["stage"] for entry in run.manifest()] == ["tune"]
 
 

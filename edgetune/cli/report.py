@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from edgetune.artifact import Artifact
 from edgetune.cli.options import judge
 from edgetune.errors import GateFailed, InputError
+from edgetune.lock import hold
 from edgetune.log import Log
+from edgetune.recipe import Recipe
 from edgetune.recipe_file import load_recipe
 from edgetune.rundir import RunDir
 
@@ -21,15 +24,40 @@ def command(run_path: Path, as_json: bool, quiet: bool) -> None:
     """Write the report of the run directory RUN again and print where it is."""
     run = RunDir(run_path)
     recipe, _ = load_recipe(run_path / "recipe.yaml")
-    from edgetune import pipeline
     from edgetune.report import publish
 
-    steps = pipeline.plan_run(recipe, run)
-    artifacts = {step.stage.name: step.artifact for step in steps if step.artifact}
-    if not artifacts:
-        raise InputError("no finished stage here", where=str(run_path), hint="`edgetune run` first")
-    report = publish(recipe, artifacts, run, Log(run.log_path, quiet=quiet))
+    with hold(run.lock_path, "this run"):
+        log = Log(run.log_path, quiet=quiet)
+        artifacts = _find_artifacts(recipe, run, log)
+        report = publish(recipe, artifacts, run, log)
     page = run_path / "report" / "report.html"
     failed = report["verdict"] != "pass"
     failure = GateFailed("a gate of this run failed", where=str(page)) if failed else None
     judge({"report": str(page), "verdict": report["verdict"]}, str(page), as_json, failure)
+
+
+def _find_artifacts(recipe: Recipe, run: RunDir, log: Log) -> dict[str, Artifact]:
+    """Return what the run recorded by stage; its model and data may have changed or gone since.
+
+    Raises:
+        InputError: no stage is finished, or an artifact is not as it was made.
+    """
+    plan = run.plan()
+    if not plan:  # made before runs recorded their plan
+        from edgetune import pipeline
+
+        plan = {step.stage.name: step.key for step in pipeline.plan_run(recipe, run)}
+    artifacts = {}
+    for stage, key in plan.items():
+        artifact, faults = run.find(stage, key)
+        if faults:
+            raise InputError(
+                f"{run.stage_path(stage, key).name} is not as it was made: {faults[0]}",
+                where=str(run.path),
+                hint="`edgetune run` keeps it aside and makes it again",
+            )
+        if artifact is not None:
+            artifacts[stage] = artifact
+    if not artifacts:
+        raise InputError("no finished stage here", where=str(run.path), hint="`edgetune run` first")
+    return artifacts

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from edgetune.cli.options import common_options, judge, show_plan
+from edgetune.disk import check_place
 from edgetune.errors import GateFailed
+from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.recipe_file import load_recipe
 from edgetune.rundir import RunDir
@@ -43,26 +45,30 @@ def command(
     """
     recipe, origins = load_recipe(recipe_path, overrides)
     run = RunDir(out or Path("runs") / recipe.name)
+    check_place(run.path)
     from edgetune import pipeline
 
     if dry_run:
         lines = []
         for step in pipeline.plan_run(recipe, run):
             state = "done" if step.artifact else "to run"
+            if step.faults:
+                state = f"to run again, {step.faults[0]}; what lies there is kept aside"
             lines.append(
                 f"{step.stage.name}: {state} ({run.stage_path(step.stage.name, step.key)})"
             )
         show_plan(recipe, origins, lines, as_json)
         return
-    if not resume:
-        for part in run.path.glob("*.part"):
-            shutil.rmtree(part)
-    log = Log(run.log_path, quiet=quiet)
-    artifacts = pipeline.execute(recipe, origins, run, log)
+    with hold(run.lock_path, "this run"):
+        if not resume:
+            for part in run.path.glob("*.part"):
+                shutil.rmtree(part)
+        log = Log(run.log_path, quiet=quiet)
+        artifacts = pipeline.execute(recipe, origins, run, log)
 
-    from edgetune.report import publish
+        from edgetune.report import publish
 
-    report = publish(recipe, artifacts, run, log)
+        report = publish(recipe, artifacts, run, log)
     page = run.path / "report" / "report.html"
     failure = None
     if report["verdict"] != "pass":

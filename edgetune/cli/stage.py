@@ -55,12 +55,7 @@ def run_stage(
         show_plan(recipe, origins, [f"{name}: would write {out or '(no --out given)'}"], as_json)
         raise click.exceptions.Exit(0)
     require(out, "--out", "name a new folder")
-    part = out.with_name(out.name + ".part")
-    if not resume and part.exists():
-        import shutil
-
-        shutil.rmtree(part)
-    artifact = pipeline.run_alone(name, recipe, inputs, out, make_log(quiet))
+    artifact = pipeline.run_alone(name, recipe, inputs, out, make_log(quiet), fresh=not resume)
     if not silent:
         result = {"out": str(out), "facts": artifact.facts}
         judge(result, str(out), as_json, failed_gate(artifact))

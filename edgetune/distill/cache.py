@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgetune.artifact import write_atomic
+from edgetune import lock
 from edgetune.data.encode import Encoded
+from edgetune.disk import write_atomic
 from edgetune.distill.shard import Layout, Shard, write_shard
 from edgetune.distill.targets import SHARE_SCALE, Entries, cut_top_k, draw_sample
 from edgetune.distill.teacher import Teacher
 from edgetune.errors import InputError
+from edgetune.lock import hold
 from edgetune.log import Log, bytes_text, clock
 from edgetune.models.hardware import require_room
 
@@ -156,12 +158,28 @@ def fill_cache(
         "shards": firsts,
     }
     check_header(folder, header)
-    folder.mkdir(parents=True, exist_ok=True)
     layout = settings.layout(teacher.vocabulary)
-    missing = [n for n in range(len(firsts)) if not _whole(_shard_path(folder, n), layout, log)]
-    if not missing:
+    if _find_missing(folder, firsts, layout, log.muted()):
+        with hold(folder / lock.NAME, "this teacher's cache", log.say):  # runs may share it
+            _fill(teacher, rows, header, settings, folder, log)
+    else:
         log.say(f"the teacher's cache is there already ({folder})")
-        return Cache(folder)
+    return Cache(folder)
+
+
+def _find_missing(folder: Path, firsts: Sequence[int], layout: Layout, log: Log) -> list[int]:
+    """Return the numbers of the shards that are still to be written."""
+    return [n for n in range(len(firsts)) if not _whole(_shard_path(folder, n), layout, log)]
+
+
+def _fill(
+    teacher: Teacher, rows: Sequence[Encoded], header: dict[str, Any], settings: Settings,
+    folder: Path, log: Log,
+) -> None:  # fmt: skip
+    firsts = header["shards"]
+    check_header(folder, header)  # who held the lock before may have written another
+    layout = settings.layout(teacher.vocabulary)
+    missing = _find_missing(folder, firsts, layout, log)
     write_atomic(folder / NAME, json.dumps(header))
     edges = [*firsts, len(rows)]
     _estimate(teacher, rows, settings, folder, log)
@@ -175,7 +193,6 @@ def fill_cache(
     cache = Cache(folder)
     each = cache.bytes / max(cache.positions, 1)
     log.say(f"teacher's cache: {bytes_text(cache.bytes)}, {each:.1f} bytes a trained token")
-    return cache
 
 
 def keep_rows(

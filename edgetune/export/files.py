@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.artifact import hash_file, hash_source, write_atomic
+from edgetune.artifact import hash_file, hash_source
+from edgetune.disk import rename_whole, write_atomic
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.gguf import (
     GgufHeader,
@@ -201,4 +202,4 @@ def _finish(path: Path, out: Path, write: Callable[[Path], Any]) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     write(part)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part.rename(path)
+    rename_whole(part, path)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgetune.artifact import write_atomic
+from edgetune.disk import rename_whole, write_atomic
 from edgetune.errors import Unsupported
 from edgetune.export.onnx_blocks import Quantize, narrow_graph, quantize_graph, read_matrices
 from edgetune.quantize.blocks import block_row_bytes, quantize_blocks
@@ -195,7 +195,7 @@ def write_model(model: onnx.ModelProto, path: Path) -> None:
     """Write the graph alone; its external data stays as it lies."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(model.SerializeToString())
-    temporary.replace(path)
+    rename_whole(temporary, path)
 
 
 def _fix_cache_width(model: onnx.ModelProto, folder: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import write_atomic
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.measure.quality import exact_match

@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from edgetune.disk import rename_whole
 from edgetune.errors import EdgetuneError
 from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
 from edgetune.runtimes import Runtime, logits_of
@@ -149,7 +150,7 @@ def score_rows(
             _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, kept)
             done += len(trained)
     if keep:
-        _partial(keep).replace(keep)
+        rename_whole(_partial(keep), keep)
     return scores
 
 

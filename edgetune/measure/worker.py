@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import write_atomic
+from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
 from edgetune.measure.latency import measure_running
 from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows

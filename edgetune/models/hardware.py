@@ -35,6 +35,44 @@ def choose_device(wanted: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def refuse_several_devices(trains: bool, device: str) -> None:
+    """Refuse a launch over several processes, and training beside several GPUs.
+
+    Each of several processes would write the same run, and transformers' trainer spreads a batch
+    over all GPUs it sees (torch's DataParallel): a batch would no longer be ``batch_size`` rows.
+
+    Args:
+        trains: whether a model is going to be trained.
+        device: the recipe's ``model.device``.
+
+    Raises:
+        InputError: it names what to set.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size not in ("", "1"):
+        raise InputError(
+            f"this is one of {size} processes (WORLD_SIZE), as torchrun and accelerate start them; "
+            "edgetune trains on one device yet",
+            where="environment",
+            hint="call `edgetune` itself, or unset WORLD_SIZE",
+        )
+    if trains and device != "cpu" and (count := count_gpus()) > 1:
+        raise InputError(
+            f"{count} GPUs are visible, and edgetune trains on one yet",
+            where="model.device",
+            hint="set CUDA_VISIBLE_DEVICES=0 (or the number of another one)",
+        )
+
+
+def count_gpus() -> int:
+    """Return how many GPUs torch sees; torch is imported only where the system has any."""
+    if not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def choose_dtype(wanted: str, device: str) -> str:
     """Return the activation dtype for a recipe's ``model.compute_dtype``.
 

@@ -15,8 +15,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import bytes_text
 from edgetune.models.head import head_only_at

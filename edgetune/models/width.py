@@ -23,8 +23,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from edgetune.artifact import write_atomic
 from edgetune.data.encode import Encoded
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.source import read_json
 

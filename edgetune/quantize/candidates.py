@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.disk import sync_file
 from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.quantize.feedback import Feedback
@@ -149,4 +150,5 @@ class Candidates:
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             np.save(file, make())
+        sync_file(part)
         part.rename(path)

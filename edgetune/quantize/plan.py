@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.artifact import write_atomic
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.quantize.ggml import fits_rows, stock_types
 

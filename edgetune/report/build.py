@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact, write_atomic
+from edgetune.artifact import Artifact
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
@@ -66,7 +67,7 @@ def build_report(
         "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
         "training": {name: _training(facts[name]) for name in ("tune", "distill") if name in facts},
         "data": facts.get("tune", {}).get("data"),
-        "warnings": _read_warnings(run.log_path),
+        "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }
 
 
@@ -185,9 +186,22 @@ def _read_curves(artifact: Artifact) -> list[dict[str, Any]]:
     ]
 
 
-def _read_warnings(path: Path) -> list[dict[str, str]]:
-    """Return the run's warnings, each once, in the order they were first given."""
-    rows = [row for row in _read_lines(path) if row.get("event") == "warning"]
+def _read_warnings(path: Path, keys: set[str]) -> list[dict[str, str]]:
+    """Return the warnings over these artifacts, each once, in the order they were first given.
+
+    The log also holds those of recipes that ran in this folder before. What was said of no
+    artifact is the last run's.
+    """
+    rows, plan = [], []
+    for row in _read_lines(path):
+        if row.get("event") == "start":
+            plan = []
+        elif row.get("event") == "warning":
+            if not row.get("key"):
+                plan.append(row)
+            elif row["key"] in keys:
+                rows.append(row)
+    rows = [*plan, *rows]
     said = dict.fromkeys((str(row.get("stage", "")), str(row.get("text", ""))) for row in rows)
     return [{"stage": stage, "text": text} for stage, text in said]
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact, write_atomic
+from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of
 from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.load import load_splits
+from edgetune.disk import write_atomic
 from edgetune.log import Log
 from edgetune.measure.compare import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload

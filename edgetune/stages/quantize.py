@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
+from edgetune.disk import rename_whole
 from edgetune.export.gguf import (
     GgufHeader,
     check_gguf_support,
@@ -203,7 +204,7 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     if not source.exists():
         part = source.with_suffix(".part")
         convert_gguf(model, part, header)
-        part.rename(source)
+        rename_whole(part, source)
     return open_gguf(source)
 
 
@@ -220,7 +221,7 @@ def _fit_onnx(
         part = source.with_name("unfinished-fp32")
         shutil.rmtree(part, ignore_errors=True)
         build_graph(model, part, out / "scratch" / "builder")
-        part.rename(source)
+        rename_whole(part, source)
 
     def overhead(types: Mapping[str, str], rows: Mapping[str, int]) -> int:
         return measure_overhead(source, model, out / "scratch/frame", settings_of(types), rows)

@@ -13,7 +13,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgetune.artifact import hash_file, write_atomic
+from edgetune.artifact import hash_file
+from edgetune.disk import sync_folder, sync_tree, write_atomic
 from edgetune.log import Log, Progress
 
 SEAL = "sealed.json"
@@ -73,6 +74,8 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
         hashes = {p.name: hash_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
+        sync_tree(folder)
+        sync_folder(folder.parent)
         write_atomic(folder / SEAL, json.dumps(hashes))
 
 
