@@ -54,8 +54,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 4, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 6, ("model", "data", "distill"), ("tune",)),
+    Stage("tune", "adapter", 5, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 7, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 3, ("data", "quantize", "requests"), ("merge",)),
     Stage(

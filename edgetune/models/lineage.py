@@ -40,6 +40,19 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def read_metadata(folder: Path) -> dict[str, str]:
+    """Return what the file of an adapter says beside its tensors; empty where there is none."""
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        return {str(key): str(value) for key, value in header["__metadata__"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError, MemoryError, OverflowError):
+        return {}
+
+
 def read_stamp(folder: Path) -> str | None:
     """Return the lineage written into a folder's weights or adapter, if there is one."""
     for file in sorted(folder.glob("*.safetensors")):
@@ -57,8 +70,8 @@ def lineage_of(folder: Path) -> str:
     return read_stamp(folder) or fingerprint(folder)
 
 
-def stamp_adapter(folder: Path, base: Path) -> None:
-    """Write into an adapter the lineage of the weights it was trained on.
+def stamp_adapter(folder: Path, base: Path, extra: dict[str, str] | None = None) -> None:
+    """Write into an adapter the lineage of the weights it was trained on, and what ``extra`` says.
 
     The header is written here, because safetensors puts metadata in an order that changes from
     process to process, and the same training has to give the same bytes.
@@ -67,7 +80,8 @@ def stamp_adapter(folder: Path, base: Path) -> None:
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
-    header["__metadata__"] = {**header.get("__metadata__", {}), KEY: lineage_of(base)}
+    stamps = {KEY: lineage_of(base), **(extra or {})}
+    header["__metadata__"] = {**header.get("__metadata__", {}), **stamps}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     part = path.with_name(path.name + ".part")  # the old file may be mapped into memory

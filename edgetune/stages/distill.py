@@ -24,6 +24,8 @@ from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.student import first_difference
+from edgetune.models.training_base import KEY as TRAINED_OVER
+from edgetune.models.training_base import TrainingBase
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
@@ -156,7 +158,8 @@ def _save(
         if best:
             restore_adapter(model, best)
         save_adapter(model, folder)
-        stamp_adapter(folder, start)
+        over = TrainingBase(section.train == "qlora", dtype, "distill")
+        stamp_adapter(folder, start, {TRAINED_OVER: str(over)})
         return ModelRef(start, folder, section.train == "qlora", dtype)
     if best:
         model = type(model).from_pretrained(best)

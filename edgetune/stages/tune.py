@@ -20,6 +20,8 @@ from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
+from edgetune.models.training_base import KEY as TRAINED_OVER
+from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import Sections, TuneSection
 from edgetune.train.sft import tune
 
@@ -116,5 +118,6 @@ def _save(
     if best:
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
-    stamp_adapter(out / "adapter", base)
+    over = TrainingBase(section.method == "qlora", dtype, "tune")
+    stamp_adapter(out / "adapter", base, {TRAINED_OVER: str(over)})
     return ModelRef(base, out / "adapter", section.method == "qlora", dtype)
