@@ -67,8 +67,8 @@ class Log:
     def progress(self, title: str, total: int) -> Iterator[Progress]:
         """A bar of ``total`` steps: count, rate, time left and the last fields.
 
-        On a terminal it is redrawn in place; elsewhere a line is printed every ten seconds, so
-        that a log file of a long run stays short.
+        On a terminal it is redrawn in place; elsewhere a line is printed after the first second
+        and then every ten, so that a log file of a long run stays short.
         """
         bar = Progress(self, title, total)
         try:
@@ -85,9 +85,9 @@ class Progress:
         self.done = 0
         self._start = time.monotonic()
         self._first = 0
-        self._drawn = self._start
         self._fields: dict[str, str] = {}
         self._tty = sys.stderr.isatty()
+        self._drawn = self._start if self._tty else self._start - 9.0  # in one second, then in ten
 
     def skip(self, steps: int) -> None:
         """Count ``steps`` that an earlier process did: they are done, but say nothing of speed."""

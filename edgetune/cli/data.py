@@ -94,7 +94,7 @@ def _parts(encoder: Encoder, row: Encoded) -> list[dict[str, Any]]:
     for start, end in zip([0, *cuts], [*cuts, len(row.ids)], strict=True):
         # Decoded from the row's beginning: a piece alone would lose its leading space.
         text = str(encoder.tokenizer.decode(row.ids[:end]))
-        parts.append({"text": text[shown:], "trained": row.trained[start]})
+        parts.append({"text": text[shown:], "trained": bool(row.trained[start])})
         shown = len(text)
     return parts
 

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgetune.artifact import SCRATCH, write_atomic
 from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.prepare import unknown_id
 from edgetune.data.rows import Message, Row
+from edgetune.data.template import clock_now, prints_time
 from edgetune.errors import InputError
+from edgetune.log import Log
 from edgetune.recipe import DataSection
 
 NAME = "contract.json"
@@ -52,6 +55,7 @@ def write_contract(encoder: Encoder, rows: Sequence[Row], folder: Path) -> dict[
         "stop_ids": list(encoder.stop_ids),
         "stop_tokens": tokens,
         "system": encoder.system,
+        "clock": encoder.clock if prints_time(encoder.tokenizer) else None,
         "max_length": encoder.max_length,
         "golden": make_golden(encoder, rows),
     }
@@ -103,13 +107,40 @@ def golden_of(folder: Path, encoder: Encoder, rows: Sequence[Row]) -> list[dict[
     return make_golden(encoder, rows)
 
 
-def encoder_of(folder: Path, section: DataSection) -> Encoder:
-    """Return the encoder of the folder's contract, or one for the tokenizer of a foreign model."""
+def freeze_clock(out: Path) -> str:
+    """Return the time that a stage's templates print: when it began, also where it goes on later.
+
+    Args:
+        out: the stage's folder; the time lies in its scratch until the stage is done.
+    """
+    path = out / SCRATCH / "clock"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clock = clock_now()
+    write_atomic(path, clock)
+    return clock
+
+
+def tell_clock(encoder: Encoder, log: Log) -> str | None:
+    """Say, where the template prints the date, that it stays as it is; return it (or ``None``)."""
+    if not prints_time(encoder.tokenizer):
+        return None
+    log.say(
+        f"the chat template prints the date: {encoder.clock} stays what this model's rows are "
+        "rendered with; programs that run the exported files print their own"
+    )
+    return encoder.clock
+
+
+def encoder_of(folder: Path, section: DataSection, clock: str | None = None) -> Encoder:
+    """Return the encoder of the folder's contract, or one for the tokenizer of a foreign model,
+    whose template prints ``clock`` (``None`` is now)."""
     if (folder / NAME).exists():
         return load_encoder(folder, section.max_length)
     from edgetune.models.load import load_tokenizer
 
-    return make_encoder(load_tokenizer(folder), section, None)
+    return make_encoder(load_tokenizer(folder), section, None, clock)
 
 
 def load_encoder(folder: Path, max_length: int) -> Encoder:
@@ -127,6 +158,7 @@ def load_encoder(folder: Path, max_length: int) -> Encoder:
         max_length,
         contract["system"],
         tuple(contract["stop_ids"]),
+        contract.get("clock") or clock_now(),
     )
     for golden in contract["golden"]:
         turns = tuple(Message(turn["role"], turn["content"]) for turn in golden["messages"])

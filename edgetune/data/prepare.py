@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.log import Log
+
+BATCH_ROWS = 512  # rendered and tokenized together
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def encode_rows(
     Raises:
         InputError: a row trains on no token, all answers are cut off, or the template refuses one.
     """
-    encoded = [encoder.encode(row) for row in rows]
+    encoded = _encode(encoder, rows, log, name)
     empty = [row for row, coded in zip(rows, encoded, strict=True) if not any(coded.trained)]
     cut = sum(coded.truncated for coded in encoded)
     if encoded and cut == len(encoded):
@@ -60,6 +63,21 @@ def encode_rows(
     return Prepared(kept_rows, kept, facts)
 
 
+def _encode(encoder: Encoder, rows: Sequence[Row], log: Log, name: str) -> list[Encoded]:
+    """Encode rows in batches, under a bar where there are many."""
+    encoded: list[Encoded] = []
+    many = len(rows) > BATCH_ROWS
+    with log.progress(f"encode {name}", len(rows)) if many else nullcontext() as bar:
+        for start in range(0, len(rows), BATCH_ROWS):
+            for found in encoder.encode_many(rows[start : start + BATCH_ROWS]):
+                if isinstance(found, InputError):
+                    raise found
+                encoded.append(found)
+            if bar is not None:
+                bar.update(len(encoded) - bar.done)
+    return encoded
+
+
 def measure(encoder: Encoder, encoded: Sequence[Encoded]) -> dict[str, Any]:
     """Count tokens, trained tokens, truncated rows, and what the vocabulary cannot say."""
     lengths = sorted(len(one.ids) for one in encoded)
@@ -75,10 +93,11 @@ def measure(encoder: Encoder, encoded: Sequence[Encoded]) -> dict[str, Any]:
             "max": lengths[-1] if lengths else 0,
         },
         "truncated": sum(one.truncated for one in encoded),
-        "unknown_tokens": sum(id == unknown for one in encoded for id in one.ids),
+        "unknown_tokens": sum(one.ids.count(unknown) for one in encoded),
         "unknown_answers": sum(
             any(id == unknown and trained for id, trained in zip(one.ids, one.trained, strict=True))
             for one in encoded
+            if unknown in one.ids
         ),
     }
 
@@ -100,8 +119,7 @@ def quantile(ordered: Sequence[int], share: float) -> int:
 
 def _needed(encoder: Encoder, row: Row) -> int:
     """The first row's length without a limit."""
-    whole = Encoder(encoder.tokenizer, encoder.end_id, 2**31, encoder.system, encoder.stop_ids)
-    return len(whole.encode(row).ids)
+    return len(replace(encoder, max_length=2**31).encode(row).ids)
 
 
 def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from edgetune.data.rows import Message
 from edgetune.errors import InputError
-from edgetune.runtimes.template import render_template
+from edgetune.runtimes.template import render_conversations
 
 PROBE = "edgetune-probe"  # an answer that no template writes by itself
 
@@ -50,25 +51,70 @@ def template_end_token(tokenizer: Any) -> str | None:
     return next((str(added[id].content) for id in ids if id in added), None)
 
 
+def prints_time(tokenizer: Any) -> bool:
+    """Whether the chat template writes the date or the time (``strftime_now``)."""
+    return "strftime_now" in str(tokenizer.chat_template)
+
+
+def clock_now() -> str:
+    """Return the local time as contracts keep it for templates that print it: ISO 8601."""
+    return datetime.now().isoformat(timespec="seconds")
+
+
 def render(
-    tokenizer: Any, messages: Sequence[Message], where: str, *, open_answer: bool = False
+    tokenizer: Any,
+    messages: Sequence[Message],
+    where: str,
+    *,
+    open_answer: bool = False,
+    clock: str | None = None,
 ) -> str:
     """Return the conversation's text; with ``open_answer``, up to where an answer begins.
 
     Raises:
         InputError: the template refuses these turns.
     """
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        return render_template(
-            tokenizer.chat_template, turns, tokenizer.special_tokens_map, where, open_answer
-        )
-    except InputError as error:
-        raise InputError(
-            f"the chat template refuses this conversation: {error.what}",
-            where=where,
-            hint="data.template: plain does without the tokenizer's template",
-        ) from error
+    found = render_many(tokenizer, [messages], [where], open_answer=open_answer, clock=clock)[0]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def render_many(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    where: Sequence[str],
+    *,
+    open_answer: bool,
+    clock: str | None = None,
+) -> list[str | InputError]:
+    """Return each conversation's text, or the error of one that the template refuses.
+
+    Args:
+        tokenizer: carries the template and the special tokens it names.
+        conversations: turns.
+        where: what each conversation is called in its error.
+        open_answer: end where an answer begins.
+        clock: the time that the template prints; now, where there is none.
+    """
+    jobs = [
+        {
+            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+            "add_generation_prompt": open_answer,
+        }
+        for turns in conversations
+    ]
+    special = tokenizer.special_tokens_map
+    found = render_conversations(tokenizer.chat_template, jobs, special, where, clock)
+    return [_explain(one) if isinstance(one, InputError) else one for one in found]
+
+
+def _explain(error: InputError) -> InputError:
+    return InputError(
+        f"the chat template refuses this conversation: {error.what}",
+        where=error.where,
+        hint="data.template: plain does without the tokenizer's template",
+    )
 
 
 def _literal(text: str) -> str:

@@ -45,6 +45,7 @@ class Reference:
         rows: tokens whose distributions are compared, every position but the first.
         log_probs: the merged model's, of those rows.
         left_out: probes that no file can be held to: what normalizing would change.
+        clock: the time the prompts were rendered at, for templates that print it.
     """
 
     texts: list[tuple[str, list[int]]]
@@ -52,6 +53,7 @@ class Reference:
     rows: list[Encoded]
     log_probs: ReferenceLogProbs
     left_out: int
+    clock: str
 
 
 def make_reference(
@@ -73,6 +75,7 @@ def make_reference(
         compared,
         ReferenceLogProbs(path),
         left_out,
+        encoder.clock,
     )
 
 
@@ -80,7 +83,7 @@ def _make_chat(encoder: Encoder, row: Row, merged: Runtime) -> Chat:
     messages = [{"role": m.role, "content": m.content} for m in encoder.messages(row)[:-1]]
     text = encoder.prompt_text(row)
     try:
-        own = merged.render(messages)
+        own = merged.render(messages, encoder.clock)
     except InputError:  # it has no template, or one that the rows do without
         own = None
     return Chat(messages, text, encoder.prompt(row), own)
@@ -107,7 +110,8 @@ def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:
     for chat in reference.chats:
         if runtime.tokenize(chat.text) != chat.ids:
             different.append(chat.text)
-        if chat.own is not None and (prompt := runtime.render(chat.messages)) != chat.own:
+        prompt = runtime.render(chat.messages, reference.clock) if chat.own is not None else None
+        if prompt is not None and prompt != chat.own:
             different.append(prompt)
     scores = score_rows(runtime, reference.rows, {"merged": reference.log_probs})
     return {

@@ -54,7 +54,9 @@ def find_manners(encoder: Encoder, golden: Sequence[dict[str, Any]], client: Cli
 
     def ask(turns: Turns, open_answer: bool) -> str:
         messages = [Message(turn["role"], turn["content"]) for turn in turns]
-        return render(tokenizer, messages, "the chat template", open_answer=open_answer)
+        return render(
+            tokenizer, messages, "the chat template", open_answer=open_answer, clock=encoder.clock
+        )
 
     stops = tuple(str(tokenizer.decode([id])) for id in encoder.stop_ids)
     derived = derive_go_template(ask)

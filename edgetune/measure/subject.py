@@ -113,7 +113,7 @@ class Workload:
             "latency_prompt": self.latency_prompt,
             "prompts": self.prompts,
             "stop_ids": list(self.encoder.stop_ids),
-            "scored": [{"ids": row.ids, "trained": row.trained} for row in self.scored],
+            "scored": [{"ids": list(row.ids), "trained": list(row.trained)} for row in self.scored],
         }
 
 

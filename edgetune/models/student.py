@@ -81,7 +81,7 @@ def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:
     for line, row in enumerate(rows):
         ids_BT[line, : len(row.ids)] = torch.tensor(row.ids)
         mask_BT[line, : len(row.ids)] = 1
-        trained_BT[line, : len(row.ids) - 1] = torch.tensor(row.trained[1:])
+        trained_BT[line, : len(row.ids) - 1] = torch.tensor(row.trained[1:], dtype=torch.bool)
 
     def log_probabilities() -> torch.Tensor:
         inputs = {"input_ids": ids_BT.to(device), "attention_mask": mask_BT.to(device)}

@@ -70,5 +70,5 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         "judged": judged,
     }
     return Texts(
-        **{name: [encoder.encode(row).ids for row in some] for name, some in chosen.items()}
+        **{name: [list(encoder.encode(row).ids) for row in some] for name, some in chosen.items()}
     )

@@ -37,8 +37,12 @@ class Runtime(Protocol):
     def tokenize(self, text: str) -> list[int]:
         """Return the ids of ``text``, special tokens in it recognised, none added around it."""
 
-    def render(self, messages: list[dict[str, str]]) -> str:
+    def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         """Return the prompt text of a chat by the template the file carries, ready to answer.
+
+        Args:
+            messages: ``{"role", "content"}`` each.
+            clock: the time that the template prints, if it prints one (ISO 8601); ``None`` is now.
 
         Raises:
             InputError: the file carries no chat template, or the template refuses the messages.

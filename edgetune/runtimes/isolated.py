@@ -53,8 +53,8 @@ class Isolated:
     def tokenize(self, text: str) -> list[int]:
         return self._ask("tokenize", text)
 
-    def render(self, messages: list[dict[str, str]]) -> str:
-        return self._ask("render", messages)
+    def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
+        return self._ask("render", messages, clock)
 
     def stop_ids(self) -> list[int]:
         return self._ask("stop_ids")

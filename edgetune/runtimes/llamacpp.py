@@ -164,14 +164,14 @@ class LlamaCpp:
         texts = {self._token_text(token) for token in range(self._vocab_size)}
         return None if {"<0x00>", "<0xE6>", "<0xFF>"} <= texts else set("".join(texts))
 
-    def render(self, messages: list[dict[str, str]]) -> str:
+    def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         source = c.llama_model_chat_template(self._model, None)
         special = {
             "bos_token": self._token_text(c.llama_vocab_bos(self._vocab)),
             "eos_token": self._token_text(c.llama_vocab_eos(self._vocab)),
         }
         text = source.decode() if source else None
-        return render_template(text, messages, special, str(self.path))
+        return render_template(text, messages, special, str(self.path), clock=clock)
 
     def _token_text(self, token: int) -> str:
         text = c.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""

@@ -49,7 +49,7 @@ class OnnxRuntime:
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def render(self, messages: list[dict[str, str]]) -> str:
+    def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         config = _read_json(self.folder / "tokenizer_config.json")
         special = {
             name: value["content"] if isinstance(value, dict) else value
@@ -58,7 +58,7 @@ class OnnxRuntime:
         }
         file = self.folder / "chat_template.jinja"
         source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-        return render_template(source, messages, special, str(self.folder))
+        return render_template(source, messages, special, str(self.folder), clock=clock)
 
     def stop_ids(self) -> list[int]:
         found = _read_json(self.folder / GENAI_CONFIG).get("model", {}).get("eos_token_id")

@@ -44,10 +44,10 @@ class Torch:
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def render(self, messages: list[dict[str, str]]) -> str:
+    def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         source = self._tokenizer.chat_template
         special = self._tokenizer.special_tokens_map
-        return render_template(source, messages, special, str(self.ref.base))
+        return render_template(source, messages, special, str(self.ref.base), clock=clock)
 
     def stop_ids(self) -> list[int]:
         found = self._model.generation_config.eos_token_id

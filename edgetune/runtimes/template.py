@@ -2,7 +2,7 @@
 
 A template comes with a model, from anyone. Jinja's sandbox keeps it from Python's insides; it does
 not keep it from looping for a day or filling the memory. So one child process renders what it is
-sent, under a limit of memory, and is killed when it takes too long.
+sent, under a limit of memory, and is killed when it takes too long. It compiles a template once.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgetune.errors import InputError
@@ -22,6 +24,8 @@ CPU_SECONDS = 2.0  # a prompt takes well under a millisecond
 WALL_SECONDS = 120.0  # for a child that cannot even be interrupted, on a machine that is busy
 MEMORY_BYTES = 512 << 20
 TEXT_CHARACTERS = 8_000_000
+JOB_CONVERSATIONS = 256  # sent together: a round trip costs as much as rendering a short prompt
+JOB_CHARACTERS = 2_000_000  # the child holds a job whole
 
 
 def render_template(
@@ -30,6 +34,7 @@ def render_template(
     special: Mapping[str, str],
     where: str,
     open_answer: bool = True,
+    clock: str | None = None,
 ) -> str:
     """Return the text of a conversation.
 
@@ -39,22 +44,70 @@ def render_template(
         special: values of ``bos_token``, ``eos_token``, … that templates name.
         where: the file, for errors.
         open_answer: end where the answer begins.
+        clock: the time that ``strftime_now`` prints (ISO 8601, local); ``None`` is now.
 
     Raises:
         InputError: there is no template, it is broken, it refuses the messages, or it takes more
             time or memory than a template may.
     """
+    conversation = {"messages": messages, "add_generation_prompt": open_answer}
+    found = render_conversations(source, [conversation], special, [where], clock)[0]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def render_conversations(
+    source: str | None,
+    conversations: Sequence[Mapping[str, Any]],
+    special: Mapping[str, str],
+    where: Sequence[str],
+    clock: str | None = None,
+) -> list[str | InputError]:
+    """Return the text of each conversation, or why there is none.
+
+    Args:
+        source: the Jinja template.
+        conversations: the variables of each that the template sees: ``messages``,
+            ``add_generation_prompt``, ``tools``.
+        special: as in :func:`render_template`.
+        where: what each conversation is called in its error.
+        clock: as in :func:`render_template`.
+
+    Raises:
+        InputError: there is no template.
+    """
     if not source:
         raise InputError(
             "the file carries no chat template",
-            where=where,
+            where=where[0] if where else "",
             hint="send it a finished prompt, or export it from a model whose tokenizer has one",
         )
-    job = {"source": source, "messages": messages, "special": special, "open": open_answer}
-    answer = _child.ask(job)
-    if "text" not in answer:
-        raise InputError(f"the chat template fails: {answer['error']}", where=where)
-    return str(answer["text"])
+    job = {"source": source, "special": dict(special), "clock": clock}
+    found: list[str | InputError] = []
+    for part in _parts(conversations):
+        for answer in _child.ask(job, part):
+            place = where[len(found)]
+            if "text" in answer:
+                found.append(str(answer["text"]))
+            else:
+                found.append(InputError(f"the chat template fails: {answer['error']}", where=place))
+    return found
+
+
+def _parts(conversations: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Cut a list into jobs that the child can hold."""
+    part: list[Mapping[str, Any]] = []
+    held = 0
+    for conversation in conversations:
+        size = sum(len(str(turn.get("content"))) for turn in conversation["messages"])
+        if part and (len(part) == JOB_CONVERSATIONS or held + size > JOB_CHARACTERS):
+            yield part
+            part, held = [], 0
+        part.append(conversation)
+        held += size
+    if part:
+        yield part
 
 
 class _Child:
@@ -62,28 +115,61 @@ class _Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
 
-    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Send one job and return its answer: ``{"text"}`` or ``{"error"}``."""
+    def ask(
+        self, job: Mapping[str, Any], conversations: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return ``{"text"}`` or ``{"error"}`` for each conversation.
+
+        One that kills the child has an error of its own; those behind it are asked again.
+        """
+        answers: list[dict[str, Any]] = []
+        while len(answers) < len(conversations):
+            answers += self._ask({**job, "conversations": conversations[len(answers) :]})
+        return answers
+
+    def _ask(self, job: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Send one job and return its answers, up to the first that did not come."""
         process = self._process
         if process is None or process.poll() is not None:
             process = self._process = self._start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
             self.stop()
-            return {"error": "its process ended"}
-        ready, _, _ = select.select([process.stdout], [], [], WALL_SECONDS)
-        line = process.stdout.readline() if ready else b""
-        if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        self.stop()
-        if ready:
-            return {"error": f"it needs more than {MEMORY_BYTES >> 20} MB of memory"}
-        return {"error": f"it runs longer than {WALL_SECONDS:.0f} seconds"}
+            return [{"error": "its process ended"}]
+        answers: list[dict[str, Any]] = []
+        while len(answers) < len(job["conversations"]):
+            line, ended = self._read_line(process)
+            if line is None:
+                self.stop()
+                fault = (
+                    f"it needs more than {MEMORY_BYTES >> 20} MB of memory"
+                    if ended
+                    else f"it runs longer than {WALL_SECONDS:.0f} seconds"
+                )
+                return [*answers, {"error": fault}]
+            answers.append(json.loads(line))
+        return answers
+
+    def _read_line(self, process: subprocess.Popen[bytes]) -> tuple[bytes | None, bool]:
+        """Return the next line; without one, whether the process ended (or took too long)."""
+        assert process.stdout is not None
+        until = time.monotonic() + WALL_SECONDS
+        parts: list[bytes] = []
+        while b"\n" not in self._read:
+            parts.append(self._read)
+            left = max(0.0, until - time.monotonic())
+            if not select.select([process.stdout], [], [], left)[0]:
+                return None, False
+            self._read = os.read(process.stdout.fileno(), 1 << 20)
+            if not self._read:
+                return None, True
+        line, _, self._read = self._read.partition(b"\n")
+        return b"".join([*parts, line]), False
 
     def _start(self) -> subprocess.Popen[bytes]:
         from edgetune.runtimes import template_child
@@ -96,6 +182,7 @@ class _Child:
 
     def stop(self) -> None:
         """Kill the process, if there is one."""
+        self._read = b""
         if self._process is not None:
             self._process.kill()
             for pipe in (self._process.stdin, self._process.stdout):

@@ -1,4 +1,4 @@
-"""Render chat templates, one JSON job a line.
+"""Render chat templates: one JSON job a line, for each of its conversations one line back.
 
     python template_child.py BYTES_OF_MEMORY CHARACTERS_OF_TEXT CPU_SECONDS
 
@@ -20,6 +20,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+MOST_COMPILED = 16  # templates kept
+
 
 class TooLong(BaseException):
     """The template used up its CPU time."""
@@ -35,18 +37,50 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def make_environment() -> jinja2.Environment:
-    """Return the settings of transformers' ``apply_chat_template``.
+class Renderer:
+    """Compiles each template once, with the settings of transformers' ``apply_chat_template``.
 
     Block tags leave no white space behind, and ``tojson`` keeps non-ASCII letters as they are.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    return environment
+
+    def __init__(self, longest: int) -> None:
+        self.clock: str | None = None  # what strftime_now prints, ISO 8601; now where None
+        self._longest = longest
+        self._compiled: dict[str, jinja2.Template] = {}
+        self._environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+        )
+        self._environment.filters["tojson"] = _to_json
+        self._environment.globals["raise_exception"] = _refuse
+        self._environment.globals["strftime_now"] = self._print_time
+
+    def render(
+        self, source: str, special: dict[str, Any], conversation: dict[str, Any]
+    ) -> dict[str, str]:
+        """Return ``{"text"}`` or ``{"error"}``."""
+        try:
+            values = {"tools": None, "documents": None, **special, **conversation}
+            text = self._compile(source).render(values)
+        except TooLong:
+            return {"error": "it runs too long"}
+        except MemoryError:
+            return {"error": "it needs too much memory"}
+        except Exception as error:  # a template can raise whatever Python has
+            return {"error": str(error) or type(error).__name__}
+        if len(text) > self._longest:
+            return {"error": f"it writes {len(text):,} characters"}
+        return {"text": text}
+
+    def _compile(self, source: str) -> jinja2.Template:
+        if source not in self._compiled:
+            if len(self._compiled) >= MOST_COMPILED:
+                self._compiled.clear()
+            self._compiled[source] = self._environment.from_string(source)
+        return self._compiled[source]
+
+    def _print_time(self, pattern: str) -> str:
+        time = datetime.fromisoformat(self.clock) if self.clock else datetime.now()
+        return time.strftime(pattern)
 
 
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
@@ -55,28 +89,6 @@ def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
 
 def _refuse(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
-
-
-def render(environment: jinja2.Environment, job: dict[str, Any], longest: int) -> dict[str, str]:
-    """Return ``{"text"}`` or ``{"error"}``."""
-    try:
-        template = environment.from_string(job["source"])
-        text = template.render(
-            messages=job["messages"],
-            tools=None,
-            documents=None,
-            add_generation_prompt=job["open"],
-            **job["special"],
-        )
-    except TooLong:
-        return {"error": "it runs too long"}
-    except MemoryError:
-        return {"error": "it needs too much memory"}
-    except Exception as error:  # a template can raise whatever Python has
-        return {"error": str(error) or type(error).__name__}
-    if len(text) > longest:
-        return {"error": f"it writes {len(text):,} characters"}
-    return {"text": text}
 
 
 def main() -> None:
@@ -91,16 +103,20 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    environment = make_environment()
+    renderer = Renderer(longest)
     for line in sys.stdin.buffer:
-        # CPU time, not wall time: a busy machine makes no template guilty.
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-        try:
-            answer = render(environment, json.loads(line), longest)
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        job = json.loads(line)
+        renderer.clock = job["clock"]
+        for conversation in job["conversations"]:
+            # CPU time, not wall time: a busy machine makes no template guilty.
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            try:
+                answer = renderer.render(job["source"], job["special"], conversation)
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            # At once: the first conversation without an answer is the one that killed this process.
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

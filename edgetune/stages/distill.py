@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
-from edgetune.data.contract import encoder_of, write_contract
+from edgetune.data.contract import encoder_of, freeze_clock, write_contract
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
@@ -49,7 +49,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     known = find_teacher(section, inputs.get("tune"))
     device = choose_device(sections.model.device)
     dtype = choose_dtype(sections.model.compute_dtype, device)
-    encoder = encoder_of(known.contract, data)
+    encoder = encoder_of(known.contract, data, freeze_clock(out))
     rows = load_splits(data, sections.seed, log.muted())
     labelled, asked = rows.train, load_prompts(sections, log)
     labelled, asked, steps = _seen_rows(section, labelled, asked)
@@ -141,7 +141,7 @@ def _own_encoder(
         f"the student's tokenizer is another ({difference}): it learns from what the teacher "
         "writes (method: sequence), because distributions over other tokens say nothing to it"
     )
-    return encoder_of(start, sections.data), True
+    return encoder_of(start, sections.data, encoder.clock), True
 
 
 def _trainable(start: Path, section: DistillSection, dtype: str, device: str, seed: int) -> Any:

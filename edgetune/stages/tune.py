@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
-from edgetune.data.contract import write_contract
+from edgetune.data.contract import freeze_clock, tell_clock, write_contract
 from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
@@ -54,7 +54,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         end_token = choose_end_token(model, tokenizer, section.end_token, usual, log)
 
     # 3. Rows to tokens, with the loss on answers only.
-    encoder = make_encoder(tokenizer, data, end_token)
+    encoder = make_encoder(tokenizer, data, end_token, freeze_clock(out))
+    clock = tell_clock(encoder, log)
     prepared = encode_rows(encoder, rows.train, log, "train", data.on_bad_row)
     train = prepared.encoded
     validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
@@ -99,6 +100,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "validation_loss": outcome.validation_loss,
         "resumed_from": outcome.resumed_from,
         "end_token": tokenizer.convert_ids_to_tokens(encoder.end_id),
+        "template_clock": clock,
         "tokens": prepared.facts,
         "data": rows.facts,
     }

@@ -63,7 +63,7 @@ def collate(examples: list[dict[str, Any]], pad_id: int) -> dict[str, torch.Tens
         ids = torch.tensor(row.ids)
         ids_BT[line, : len(ids)] = ids
         mask_BT[line, : len(ids)] = 1
-        trained = torch.tensor(row.trained[1:])
+        trained = torch.tensor(row.trained[1:], dtype=torch.bool)
         labels_BT[line, : len(ids) - 1] = torch.where(trained, ids[1:], -100)
     batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
     targets = [example["target"] for example in examples]

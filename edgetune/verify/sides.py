@@ -10,23 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.data.template import clock_now
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.models.source import read_json
 from edgetune.runtimes import Runtime
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.template import render_template
-from edgetune.verify.subject import Subject, declared_ends
+from edgetune.verify.subject import Subject, declared_ends, read_clock
 
 
 class Side:
     """One of the two models.
 
     The tokenizer and template of a tuned model are those of its contract, which training used, not
-    those of the base it grew on.
+    those of the base it grew on. ``clock`` is the time that templates print; ``None`` is now.
     """
 
-    def __init__(self, subject: Subject, runtime: Runtime) -> None:
-        self.subject, self.runtime = subject, runtime
+    def __init__(self, subject: Subject, runtime: Runtime, clock: str | None = None) -> None:
+        self.subject, self.runtime, self.clock = subject, runtime, clock
 
     @cached_property
     def _contract_tokenizer(self) -> Any:
@@ -50,9 +51,10 @@ class Side:
             tokenizer = self._contract_tokenizer
             special = tokenizer.special_tokens_map
             return render_template(
-                tokenizer.chat_template, messages, special, str(self.subject.contract)
-            )
-        return self.runtime.render(messages)
+                tokenizer.chat_template, messages, special, str(self.subject.contract),
+                clock=self.clock,
+            )  # fmt: skip
+        return self.runtime.render(messages, self.clock)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Return float32 ``[T, V]``."""
@@ -140,7 +142,8 @@ def open_sides(a: Subject, b: Subject) -> Iterator[tuple[Side, Side]]:
     try:
         second = b.open()
         try:
-            yield Side(a, first), Side(b, second)
+            clock = read_clock(a) or read_clock(b) or clock_now()  # one for both, past midnight too
+            yield Side(a, first, clock), Side(b, second, clock)
         finally:
             second.close()
     finally:

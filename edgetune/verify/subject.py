@@ -200,6 +200,12 @@ def declared_ends(subject: Subject) -> dict[str, list[int]]:
     return found
 
 
+def read_clock(subject: Subject) -> str | None:
+    """Return the time that the prompts of its training print; ``None`` where it is not known."""
+    path = (subject.contract or subject.folder) / CONTRACT
+    return read_json(path, "").get("clock") if path.is_file() else None
+
+
 def as_ids(value: Any, where: str) -> list[int]:
     """Return the ids of a configuration's ``eos_token_id``: one, several or none.
 

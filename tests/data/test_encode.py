@@ -53,7 +53,7 @@ def trained_text(encoder: Encoder, row: Row) -> str:
 def check_properties(encoder: Encoder) -> None:
     for row in (ASK, TALK):
         coded, prompt = encoder.encode(row), encoder.prompt(row)
-        assert coded.ids[: len(prompt)] == prompt
+        assert list(coded.ids[: len(prompt)]) == prompt
         assert coded.ids[len(prompt) :][-1] == encoder.end_id
         assert encoder.decode_answer(coded.ids[len(prompt) :]) == row.answer
         text = encoder.tokenizer(encoder.prompt_text(row), add_special_tokens=False).input_ids
