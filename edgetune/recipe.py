@@ -1,15 +1,17 @@
 """The recipe: everything a run is told, as frozen pydantic models, one section a stage.
 
-A recipe is YAML. ``${NAME:-default}`` in a value is replaced from the environment. Relative paths
+A recipe is YAML. ``${NAME:-default}`` in a value is replaced from the environment, ``~`` at the
+beginning of a path by the home folder. Relative paths
 mean what they mean in a shell: relative to the directory the command is run in. A key that no
 section knows is refused with the nearest one that exists; every value remembers where it came from.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
 ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
@@ -22,6 +24,19 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def expand_home(path: str) -> str:
+    """Return the path with a leading ``~`` or ``~user`` replaced, where there is such a home."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:  # no such user
+        return path
+
+
+PathText = Annotated[str, AfterValidator(expand_home)]
+
+
 class Section(BaseModel):
     """A part of the recipe: frozen, and strict about its keys."""
 
@@ -31,7 +46,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The base model."""
 
-    path: str = Field(
+    path: PathText = Field(
         description="model folder, `embedded:base`, or a hub id such as Qwen/Qwen3-0.6B"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
@@ -53,9 +68,9 @@ class Columns(Section):
 class DataSection(Section):
     """Rows to train, validate and test on."""
 
-    train: str = Field(description="file, or folder of a Hugging Face dataset saved to disk")
-    validation: str | None = Field(None, description="absent: split from train with the seed")
-    test: str | None = Field(None, description="rows that judge; absent: the validation rows")
+    train: PathText = Field(description="file, or folder of a Hugging Face dataset saved to disk")
+    validation: PathText | None = Field(None, description="absent: split from train with the seed")
+    test: PathText | None = Field(None, description="rows that judge; absent: the validation rows")
     format: Literal[
         "auto", "messages", "prompt_completion", "instruction", "sharegpt", "text", "columns"
     ] = Field("auto", description="shape of a row; auto detects it and says so")
@@ -116,8 +131,8 @@ class TuneSection(Training):
 class Student(Section):
     """Where the student's weights start."""
 
-    path: str | None = Field(None, description="another model; of the same tokenizer, at best")
-    config: str | None = Field(
+    path: PathText | None = Field(None, description="another model; of the same tokenizer, at best")
+    config: PathText | None = Field(
         None, description="config.json of a fresh model with random weights, for train: full"
     )
     layers: Count | None = Field(
@@ -139,10 +154,10 @@ class DistillSection(Training):
     train: Literal["full", "lora", "qlora"] = Field(
         "full", description="how the student is trained"
     )
-    teacher: str | None = Field(
+    teacher: PathText | None = Field(
         None, description="a model folder or GGUF file that teaches in place of the tuned model"
     )
-    prompts: str | None = Field(
+    prompts: PathText | None = Field(
         None,
         description="file of rows whose answers the teacher writes; the student learns them too",
     )
@@ -165,7 +180,7 @@ class DistillSection(Training):
     top_k: Annotated[int, Field(ge=1, le=1024)] = Field(
         20, description="entries kept a token by targets: top_k"
     )
-    cache: str | None = Field(
+    cache: PathText | None = Field(
         None, description="folder of the teacher's cache; absent: one a key beside the stage"
     )
     divergence: Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"] = Field(

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgetune.errors import InputError, nearest
 from edgetune.recipe import Recipe
-
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where YAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(self.construct_object(key_node, deep=True))
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice (line {line})")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+from edgetune.recipe_values import Loader, expand, read_setting, section_of
 
 
 def load_recipe(
@@ -40,14 +23,15 @@ def load_recipe(
 
     Args:
         path: YAML file; ``None`` starts from nothing.
-        overrides: ``section.key=value`` texts of ``--set``; values are parsed as YAML.
+        overrides: ``section.key=value`` texts of ``--set``. Where the key holds text, the value is
+            kept as it is written (but for quotes around it); elsewhere it is parsed as YAML.
         flags: dotted key to value, from command-line flags; ``None`` values are left out.
 
     Returns:
         The recipe and the origin of every value that is not a default, by dotted key.
 
     Raises:
-        InputError: unreadable file, unknown key, value out of range.
+        InputError: unreadable file, unknown key, value out of range, variable that is not set.
     """
     tree = read_tree(path) if path else {}
     origins = {key: str(path) for key, _ in _leaves(tree)}
@@ -59,11 +43,9 @@ def load_recipe(
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"'{text}' has no '='", where="--set", hint="write section.key=value")
-        try:
-            _put(tree, key.strip(), yaml.safe_load(_expand(value)), "--set")
-        except yaml.YAMLError as error:
-            raise InputError(f"'{value}' is not a YAML value", where=f"--set {key}") from error
-        origins[key.strip()] = "--set"
+        key = key.strip()
+        _put(tree, key, read_setting(key, value), "--set")
+        origins[key] = "--set"
     return check_tree(tree, str(path or "the flags")), origins
 
 
@@ -77,7 +59,7 @@ def read_tree(path: Path) -> dict[str, Any]:
             f"cannot read the recipe: {reason}", where=str(path), hint="`edgetune init` writes one"
         ) from error
     try:
-        tree = yaml.load(text, _Loader)
+        tree = yaml.load(text, Loader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -86,7 +68,10 @@ def read_tree(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(tree, dict):
         raise InputError("a recipe is a mapping of sections", where=str(path))
-    return cast(dict[str, Any], _expand_tree(tree))
+    try:
+        return cast(dict[str, Any], _expand_tree(tree, str(path), ""))
+    except RecursionError as error:  # an anchor inside itself
+        raise InputError("not valid YAML: a value contains itself", where=str(path)) from error
 
 
 def check_tree(tree: dict[str, Any], where: str) -> Recipe:
@@ -100,7 +85,9 @@ def check_tree(tree: dict[str, Any], where: str) -> Recipe:
         if first["type"] == "value_error":  # of a section as a whole, in our own words
             raise InputError(str(first["ctx"]["error"]), where=f"{where}:{key}") from error
         given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
-        raise InputError(f"{first['msg']}{given}", where=f"{where}:{key}") from error
+        raise InputError(
+            f"{first['msg']}{given}", where=f"{where}:{key}", hint=_quoting(first["type"], key)
+        ) from error
 
 
 def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
@@ -114,7 +101,8 @@ def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
                 lines.append(f"{indent}{key}:")
                 walk(value, f"{name}.", indent + "  ")
                 continue
-            shown = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+            plain = _escape(value)
+            shown = yaml.safe_dump(plain, default_flow_style=True, width=10**6).strip()
             shown = shown.removesuffix("...").strip()
             origin = origins.get(name) or next(
                 (o for k, o in origins.items() if name.startswith(f"{k}.")), "default"
@@ -125,18 +113,39 @@ def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _expand(text: str) -> str:
-    return _VARIABLE.sub(lambda m: os.environ.get(m[1]) or m[2] or "", text)
+def _quoting(fault: str, key: str) -> str:
+    """Say how a value is written that YAML took for another kind."""
+    last = key.rpartition(".")[2]
+    if fault == "string_type":
+        return (
+            "text that YAML reads as a number, date, truth value, list or map stands in quotes: "
+            f"{last}: '…'"
+        )
+    if fault == "tuple_type":
+        return f"a list: {last}: […, …], or --set '{key}=[…, …]'"
+    return ""
 
 
-def _expand_tree(value: Any) -> Any:
+def _expand_tree(value: Any, where: str, key: str) -> Any:
     if isinstance(value, str):
-        return _expand(value)
+        return expand(value, f"{where}:{key}")
     if isinstance(value, dict):
-        return {key: _expand_tree(item) for key, item in value.items()}
+        return {
+            name: _expand_tree(item, where, f"{key}.{name}" if key else str(name))
+            for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [_expand_tree(item) for item in value]
+        return [_expand_tree(item, where, key) for item in value]
     return value
+
+
+def _escape(value: Any) -> Any:
+    """Return plain values with ``${`` written so that reading them expands nothing."""
+    if isinstance(value, str):
+        return value.replace("${", "$${")
+    if isinstance(value, dict):
+        return {key: _escape(item) for key, item in value.items()}
+    return [_escape(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -161,13 +170,6 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     node[last] = value
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
 def _refuse_unknown(tree: Mapping[Any, Any], model: type[BaseModel], where: str, at: str) -> None:
     for key, value in tree.items():
         field = model.model_fields.get(str(key))
@@ -177,7 +179,7 @@ def _refuse_unknown(tree: Mapping[Any, Any], model: type[BaseModel], where: str,
                 where=where,
                 hint=f"keys here: {', '.join(model.model_fields)}",
             )
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is None:
             continue
         for item in value if isinstance(value, list) else [value]:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "edgetune"
 FLOORS = {
-    "errors": 0, "log": 0, "recipe": 0, "recipe_file": 0, "artifact": 0, "rundir": 0,
+    "errors": 0, "log": 0, "recipe": 0, "recipe_file": 0, "recipe_values": 0, "artifact": 0, "rundir": 0,
     "disk": 0, "lock": 0,
     "embedded": 0,
     "ops": 1,

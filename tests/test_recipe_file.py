@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,138 @@ def test_every_key_is_read_somewhere() -> None:
 
     unread = {name for name in keys(Recipe) if f".{name}" not in code and f'"{name}"' not in code}
     assert not unread
+
+
+@pytest.mark.parametrize(
+    ("text", "rank", "learning_rate"),
+    [
+        ("tune: &t {learning_rate: 1e-4, rank: 8}\ndistill: {<<: *t}\n", 8, 1e-4),
+        ("tune: &t {learning_rate: 1e-4, rank: 8}\ndistill: {rank: 4, <<: *t}\n", 4, 1e-4),
+        # Of several, the first named wins, as in PyYAML.
+        (
+            "tune: &t {learning_rate: 1e-4, rank: 8}\nmerge: {}\n"
+            "distill: {<<: [{rank: 2}, *t], learning_rate: 3e-4}\n", 2, 3e-4,
+        ),
+        # An anchor that itself merges another is no repetition of a key.
+        (
+            "tune: &t {<<: &u {rank: 8, learning_rate: 1e-3}, rank: 6}\ndistill: {<<: *t}\n",
+            6, 1e-3,
+        ),
+    ],
+)  # fmt: skip
+def test_merge_keys(tmp_path: Path, text: str, rank: int, learning_rate: float) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: {path: m}\n" + text)
+    distill = load_recipe(path)[0].distill
+    assert distill is not None
+    assert (distill.rank, distill.learning_rate) == (rank, learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("tune: {<<: 3}\n", "not valid YAML.*mapping"),
+        ("tune: &t {rank: 3}\ndistill: {<<: *t, <<: *t}\n", "'<<' is given twice"),
+        ("tune: &t {rank: 3}\ndistill: {<<: *t, rank: 1, rank: 2}\n", "'rank' is given twice"),
+        ("tune: &t {rank: *t}\n", "not valid YAML"),
+    ],
+)
+def test_faulty_merge_keys(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: {path: m}\n" + text)
+    with pytest.raises(InputError, match=fault):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kept"),
+    [
+        ("data.system=# Be short", "# Be short"),
+        ("data.system=yes: {no}", "yes: {no}"),
+        ("data.system=0123", "0123"),
+        ("data.system=1e5", "1e5"),
+        ("data.system=[a, b]", "[a, b]"),
+        ("data.system={a: b}", "{a: b}"),
+        ("data.system=a # b", "a # b"),
+        ("data.system=true", "true"),
+        ("data.system=*star", "*star"),
+        ("data.system='# quoted'", "# quoted"),
+        ('data.system="a\\nb"', "a\nb"),
+        ("data.system='a' and 'b'", "'a' and 'b'"),
+        ("data.system=2026-11-20", "2026-11-20"),
+        ("data.system=a=b", "a=b"),
+        ("data.system=null", None),
+        ("tune.end_token=[END]", "[END]"),
+        ("name=007", "007"),
+        ("model.revision=1e10", "1e10"),
+        ("data.columns.prompt=#q", "#q"),
+    ],
+)
+def test_set_keeps_text_as_written(recipe_path: Path, setting: str, kept: str | None) -> None:
+    columns = ["data.columns.prompt=a", "data.columns.completion=b"]
+    recipe, _ = load_recipe(recipe_path, [*columns, setting])
+    found: object = recipe
+    for part in setting.partition("=")[0].split("."):
+        found = getattr(found, part)
+    assert found == kept
+    assert yaml.safe_load(dump_recipe(recipe, {})) == recipe.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault", "hint"),
+    [
+        ("tune.max_steps=#5", "comment", "tune.max_steps"),
+        ("model.path=", "empty", ""),
+        ("quantize.gguf=Q4_0", "tuple", r"quantize.gguf=\[…, …\]"),
+        ("quantize.gguf=[Q4_0", "not a YAML value", "quantize.gguf"),
+    ],
+)
+def test_set_says_what_is_wrong(recipe_path: Path, setting: str, fault: str, hint: str) -> None:
+    with pytest.raises(InputError, match=fault) as raised:
+        load_recipe(recipe_path, [setting])
+    assert re.search(hint, str(raised.value))
+
+
+@pytest.mark.parametrize("value", ["yes", "0123", "2026-11-20", "[a]", "{a: b}"])
+def test_text_that_yaml_reads_as_something_else_is_quoted(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"model: {{path: m}}\ndata:\n  train: t\n  system: {value}\n")
+    with pytest.raises(InputError, match=r"data\.system") as raised:
+        load_recipe(path)
+    assert "quotes" in raised.value.hint
+
+
+def test_unset_variables_are_refused(
+    tmp_path: Path, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGETUNE_Y", raising=False)
+    path = tmp_path / "v.yaml"
+    path.write_text("model: {path: m}\ndata: {train: '${EDGETUNE_Y}/t.jsonl'}\n")
+    with pytest.raises(InputError, match="EDGETUNE_Y") as raised:
+        load_recipe(path)
+    assert raised.value.where == f"{path}:data.train" and ":-" in raised.value.hint
+    with pytest.raises(InputError, match="EDGETUNE_Y") as raised:
+        load_recipe(recipe_path, ["data.system=at ${EDGETUNE_Y}"])
+    assert "data.system" in raised.value.where
+    for text in ("${EDGETUNE_Y-x}", "${EDGETUNE_Y:-${OTHER}}", "${}"):
+        with pytest.raises(InputError, match=r"\$\{"):
+            load_recipe(recipe_path, [f"data.system={text}"])
+    monkeypatch.setenv("EDGETUNE_Y", "")
+    assert load_recipe(path)[0].data.train == "/t.jsonl"  # type: ignore[union-attr]
+    recipe, origins = load_recipe(recipe_path, ["data.system=say $${EDGETUNE_Y} $x"])
+    assert recipe.data is not None and recipe.data.system == "say ${EDGETUNE_Y} $x"
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_recipe(recipe, origins))
+    assert load_recipe(again)[0] == recipe
+
+
+def test_home_is_expanded_in_paths(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    settings = ["model.path=~/m", "data.train=~/t.jsonl", "data.test=~/*.csv", "data.system=~/x"]
+    settings += ["distill.student.path=~/s", "distill.prompts=~/p", "distill.cache=~/c"]
+    recipe, _ = load_recipe(recipe_path, settings)
+    assert recipe.data is not None and recipe.distill is not None
+    assert (recipe.model.path, recipe.data.train) == ("/home/ann/m", "/home/ann/t.jsonl")
+    assert (recipe.data.test, recipe.data.system) == ("/home/ann/*.csv", "~/x")
+    assert recipe.distill.student.path == "/home/ann/s"
+    assert (recipe.distill.prompts, recipe.distill.cache) == ("/home/ann/p", "/home/ann/c")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -98,7 +99,7 @@ def main() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
     try:
         # Without standalone mode click hands a command's exit code back instead of ending.
-        code = cli.main(standalone_mode=False)
+        code = cli.main([_expand_home(one) for one in sys.argv[1:]], standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
@@ -113,6 +114,16 @@ def main() -> None:
         _finish(error.exit_code, str(error), getattr(error, "result", {}))
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _expand_home(argument: str) -> str:
+    """Return ``--flag=~/x`` with the home folder, which shells expand only after a space."""
+    flag, home, rest = argument.partition("~")
+    if not home or not re.fullmatch(r"(--(?!set=)[\w-]+=)?", flag):
+        return argument
+    from edgetune.recipe import expand_home
+
+    return flag + expand_home(home + rest)
 
 
 def _finish(code: int, message: str, result: Mapping[str, Any] = MappingProxyType({})) -> None:

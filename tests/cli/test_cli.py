@@ -77,6 +77,18 @@ def test_unknown_command_and_option() -> None:
     refused(call("run", "--no-such"), "--no-such")
 
 
+def test_home_is_expanded_in_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetune.cli import _expand_home
+
+    monkeypatch.setenv("HOME", "/home/ann")
+    for given, wanted in (
+        ("--out=~/x", "--out=/home/ann/x"), ("~/x", "/home/ann/x"), ("a~/x", "a~/x"),
+        ("--set=data.system=~/x", "--set=data.system=~/x"), ("--out=a~", "--out=a~"),
+        ("data.system=~/x", "data.system=~/x"),
+    ):  # fmt: skip
+        assert _expand_home(given) == wanted
+
+
 def test_unknown_recipe_key(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("model: {path: embedded:base}\ntune: {lerning_rate: 1}\n")
     refused(call("run", tmp_path / "r.yaml"), "tune.lerning_rate", "did you mean 'learning_rate'")
