@@ -17,9 +17,11 @@ import onnx
 from damage import Judge, make_files, ratio, size
 
 from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.export.onnx import build_graph, finish_folder, rewrite_weights, write_model
+from edgetune.export.onnx import build_graph, rewrite_weights
+from edgetune.export.onnx_folder import finish_folder, move_graph, write_graph
 from edgetune.quantize.plan import ONNX_SETTINGS
 from edgetune.runtimes import open_runtime
+from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.gguf_header import open_gguf
 
 #: Of the builder's int4 for the CPU; the first is what it does unasked.
@@ -134,19 +136,22 @@ def _build(model: Path, target: Path, options: list[str]) -> Path:
         wanted = ["hf_token=false", *options]
         given = (None, str(model), str(target), "int4", "cpu", str(target.parent / "scratch"))
         builder.create_model(*given, **builder.parse_extra_options(*given, wanted))
-    finish_folder(model, target)
+    built = onnx.load(target / "model.onnx", load_external_data=False)
+    move_graph(target, built, "model.onnx", "q4")
+    finish_folder(model, target, "q4")
     return target
 
 
 def _with_accuracy(source: Path, target: Path, level: int) -> Path:
     """Copy an ONNX folder with another accuracy_level: 4 rounds activations to int8, 1 does not."""
     shutil.copytree(source, target)
-    model = onnx.load(target / "model.onnx", load_external_data=False)
+    graph = find_graph(target)
+    model = onnx.load(graph, load_external_data=False)
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
                 attribute.i = level
-    write_model(model, target / "model.onnx")
+    write_graph(model, graph)
     return target
 
 

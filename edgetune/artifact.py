@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def _is_kept(path: Path) -> bool:
 
 def _finish(part: Path, final: Path) -> None:
     """Drop what only the work needed, once all else is on the disk, and rename."""
+    _open_to_readers(part)
     sync_tree(part)
     shutil.rmtree(part / SCRATCH, ignore_errors=True)
     (part / MARKER).unlink(missing_ok=True)
@@ -138,6 +140,20 @@ def put_aside(folder: Path) -> Path:
         number += 1
     rename_whole(folder, aside)
     return aside
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give every file below ``folder`` the mode of a new one, which the umask decides.
+
+    Some libraries (safetensors, onnx) write theirs 0600: no web server, container or colleague of
+    another user could read them.
+    """
+    usual = stat.S_IMODE((folder / ENTRY).stat().st_mode)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode | usual != mode:
+                path.chmod(mode | usual)
 
 
 def load_artifact(path: Path) -> Artifact:

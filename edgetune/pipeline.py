@@ -54,12 +54,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 5, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 7, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 4, ("data", "merge"), ("tune", "distill")),
+    Stage("tune", "adapter", 6, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 8, ("model", "data", "distill"), ("tune",)),
+    Stage("merge", "model", 5, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 3, ("data", "quantize", "requests"), ("merge",)),
     Stage(
-        "export", "files", 8, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
+        "export", "files", 9, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),
     Stage(
         "bench", "measurements", 1, ("model", "data", "bench"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,19 @@ def test_hash_source_sees_names_and_content(tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
     assert hash_source(tmp_path) != first
     assert hash_source(tmp_path / "none") == "-"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_who_reads_a_file(umask: int, mode: int, tmp_path: Path) -> None:
+    """safetensors and onnx write 0600: nobody else, a web server say, could read those."""
+    before = os.umask(umask)
+    try:
+        part = open_part(tmp_path / "a", "k")
+        (part / "sub").mkdir()
+        (part / "sub" / "weights").touch(mode=0o600)
+        (part / "tool").touch(mode=0o700)
+        commit_part(tmp_path / "a", "files", "export", "k", {}, {})
+    finally:
+        os.umask(before)
+    found = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert found == {"weights": mode, "tool": mode | 0o700, "artifact.json": mode}

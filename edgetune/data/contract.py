@@ -19,6 +19,7 @@ from edgetune.data.rows import Message, Row
 from edgetune.data.template import clock_now, prints_time
 from edgetune.errors import InputError
 from edgetune.log import Log
+from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.recipe import DataSection
 
 NAME = "contract.json"
@@ -44,7 +45,7 @@ def write_contract(encoder: Encoder, rows: Sequence[Row], folder: Path) -> dict[
         InputError: the saved tokenizer does not give the ids of the one in memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder.tokenizer.save_pretrained(folder)
+    save_tokenizer(encoder.tokenizer, folder)
     template = str(encoder.tokenizer.chat_template)
     tokens = encoder.tokenizer.convert_ids_to_tokens(list(encoder.stop_ids))
     contract = {

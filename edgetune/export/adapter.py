@@ -14,8 +14,8 @@ from edgetune.errors import InputError, Unsupported
 from edgetune.export.check import Reference
 from edgetune.export.gguf import GgufHeader, convert_gguf
 from edgetune.export.gguf_adapter import write_gguf_adapter
-from edgetune.export.onnx import finish_folder
 from edgetune.export.onnx_adapter import FILE, write_onnx_adapter
+from edgetune.export.onnx_folder import finish_folder
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.models.lineage import fingerprint, lineage_of, read_stamp
 from edgetune.models.ref import ModelRef
@@ -149,7 +149,9 @@ def _write_onnx(base: Path, adapter: Path, merged: Path, name: str, out: Path) -
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = write_onnx_adapter(base, adapter, folder, out / "scratch" / "builder")
-    finish_folder(merged, folder)  # template and end tokens of the training, not of the base
+    finish_folder(
+        merged, folder, "fp32"
+    )  # template and end tokens of the training, not of the base
     return folder / FILE, tensors, partial(find_opener(folder), adapter=folder / FILE)
 
 

@@ -19,12 +19,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgetune.disk import rename_whole, write_atomic
 from edgetune.errors import Unsupported
 from edgetune.export.onnx_blocks import Quantize, narrow_graph, quantize_graph, read_matrices
+from edgetune.export.onnx_folder import (
+    data_name,
+    data_type,
+    finish_folder,
+    graph_name,
+    move_graph,
+)
 from edgetune.quantize.blocks import block_row_bytes, quantize_blocks
+from edgetune.runtimes.genai_folder import find_graph
 
-MODEL, DATA = "model.onnx", "model.onnx.data"
 HEAD_SIZE_STEP = 16  # ONNX Runtime's GroupQueryAttention on CPU
 # Text models the builder of onnxruntime-genai 0.18 dispatches on.
 ARCHITECTURES = (
@@ -41,7 +47,7 @@ FAILING = {
     "rope_parameters of each layer type)",
     "SmolLM3ForCausalLM": "the builder gives its attention no position ids",
 }
-_COPIED = ("config.json", "contract.json", "generation_config.json", "chat_template.jinja")
+_BUILT = "model.onnx"  # the builder's name for a graph
 
 
 def check_onnx_support(folder: Path) -> list[str]:
@@ -96,10 +102,10 @@ def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None 
             where=str(folder),
             hint=" ".join(["the last it said:", *last]) if last else "",
         ) from error
-    model = onnx.load(target / MODEL, load_external_data=False)
+    model = onnx.load(target / _BUILT, load_external_data=False)
     _fix_cache_width(model, folder)
-    write_model(model, target / MODEL)
-    finish_folder(folder, target)
+    move_graph(target, model, _BUILT, "fp32")
+    finish_folder(folder, target, "fp32")
 
 
 def rewrite_weights(
@@ -123,30 +129,32 @@ def rewrite_weights(
     Returns:
         The weights that stayed float32, and why.
     """
-    model = onnx.load(source / MODEL)
+    model = onnx.load(find_graph(source))
     if settings["weights"] == "F16":
         fallbacks = narrow_graph(model)
     else:
         fallbacks = quantize_graph(model, settings, importance, quantize)
-    target.mkdir(parents=True)
+    dtype = data_type(settings)
+    graph = target / graph_name(dtype)
+    graph.parent.mkdir(parents=True)
     onnx.save(
         model,
-        target / MODEL,
+        graph,
         save_as_external_data=True,
         all_tensors_to_one_file=True,
-        location=DATA,
+        location=data_name(graph),
         size_threshold=1024,
     )
     for file in source.iterdir():
-        if file.name not in (MODEL, DATA):
-            shutil.copy2(file, target / file.name)
-    finish_folder(folder, target)
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
+    finish_folder(folder, target, dtype)
     return fallbacks
 
 
 def load_matrices(source: Path) -> dict[str, np.ndarray]:
     """Return the matrices of a float32 ONNX folder by node name, each [out, in]."""
-    return read_matrices(onnx.load(source / MODEL))
+    return read_matrices(onnx.load(find_graph(source)))
 
 
 def measure_overhead(
@@ -174,28 +182,6 @@ def measure_overhead(
 
 def _blank(matrix: np.ndarray, kind: str, _: np.ndarray | None, name: str) -> np.ndarray:
     return np.zeros((len(matrix), block_row_bytes(matrix.shape[1], kind)), np.uint8)
-
-
-def finish_folder(folder: Path, target: Path) -> None:
-    """Copy what clients read beside the graph, and name the contract's end tokens."""
-    for name in _COPIED:
-        if (folder / name).is_file():
-            shutil.copy2(folder / name, target / name)
-    shutil.copy2(folder / "tokenizer.json", target / "tokenizer.json")
-    contract = folder / "contract.json"
-    if not contract.is_file():
-        return
-    ends = json.loads(contract.read_text(encoding="utf-8"))["stop_ids"]
-    config = json.loads((target / "genai_config.json").read_text(encoding="utf-8"))
-    config["model"]["eos_token_id"] = ends if len(ends) > 1 else ends[0]
-    write_atomic(target / "genai_config.json", json.dumps(config, indent=1))
-
-
-def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write the graph alone; its external data stays as it lies."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(model.SerializeToString())
-    rename_whole(temporary, path)
 
 
 def _fix_cache_width(model: onnx.ModelProto, folder: Path) -> None:

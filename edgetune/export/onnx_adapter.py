@@ -17,9 +17,11 @@ from onnx.helper import make_tensor_value_info
 
 from edgetune.errors import Unsupported
 from edgetune.export.gguf_adapter import refuse_more_than_factors
-from edgetune.export.onnx import MODEL, build_graph, check_onnx_support, write_model
+from edgetune.export.onnx import build_graph, check_onnx_support
+from edgetune.export.onnx_folder import write_graph
 from edgetune.models.lineage import check_lineage, lineage_of
 from edgetune.models.merge import Adapter
+from edgetune.runtimes.genai_folder import find_graph
 
 FILE = "adapter.onnx_adapter"
 _VERSION = 1  # of the model and the adapter: nothing of ours reads them
@@ -48,11 +50,12 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
     if faults:
         raise Unsupported("; ".join(faults), where=str(base))
     build_graph(base, target, scratch, folder)
-    model = onnx.load(target / MODEL, load_external_data=False)
-    factors = _open_factors(model, target)
+    graph = find_graph(target)
+    model = onnx.load(graph, load_external_data=False)
+    factors = _open_factors(model, graph.parent)
     if not factors:
         raise Unsupported("the builder left the adapter out", where=str(folder))
-    write_model(model, target / MODEL)
+    write_graph(model, graph)
     made = onnxruntime.AdapterFormat()
     made.set_adapter_version(_VERSION)
     made.set_model_version(_VERSION)

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from edgetune.errors import EdgetuneError, InputError, Unsupported, reading
 from edgetune.runtimes import GENAI_CONFIG, greedy
+from edgetune.runtimes.genai_folder import find_graph, read_decoder
 from edgetune.runtimes.template import render_template
 
 SEQUENCES = 64  # decoded together, at most; all of one prompt length
@@ -35,9 +36,9 @@ class OnnxRuntime:
         self, folder: Path, threads: int, device: str = "cpu", adapter: Path | None = None
     ) -> None:
         self.folder, self.threads, self.device = folder, threads, device
-        decoder = _read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
+        decoder, graph = read_decoder(folder), find_graph(folder)
         self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
-        self._session: Any = _open_session(folder, decoder, threads, device)
+        self._session: Any = _open_session(graph, threads, device)
         self._past = _empty_past(self._session, decoder, folder)
         inputs = {node.name for node in self._session.get_inputs()}
         self._wants_positions = "position_ids" in inputs
@@ -136,18 +137,17 @@ class _Sequences:
         self.tokens: list[int] = logits_BTV[:, -1].argmax(axis=1).tolist()
 
 
-def _open_session(folder: Path, decoder: dict[str, Any], threads: int, device: str) -> Any:
+def _open_session(model: Path, threads: int, device: str) -> Any:
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
     if provider not in onnxruntime.get_available_providers():
         raise Unsupported(
             f"this build of onnxruntime has no {provider}",
-            where=str(folder),
+            where=str(model),
             hint="install onnxruntime-gpu, or use --device cpu",
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # only what is fatal; errors arrive as exceptions
-    model = folder / decoder.get("filename", "model.onnx")
     if not model.is_file():
         raise InputError("no such ONNX model", where=str(model))
     try:

@@ -24,6 +24,7 @@ from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.student import first_difference
+from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.ops import choose
@@ -164,5 +165,5 @@ def _save(
     if best:
         model = type(model).from_pretrained(best)
     model.save_pretrained(str(folder))
-    load_tokenizer(start).save_pretrained(str(folder))
+    save_tokenizer(load_tokenizer(start), folder)
     return ModelRef(folder)

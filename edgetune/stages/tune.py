@@ -20,6 +20,7 @@ from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
+from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import Sections, TuneSection
@@ -115,7 +116,7 @@ def _save(
         folder = out / "model"
         model = type(model).from_pretrained(best) if best else model
         model.save_pretrained(str(folder))
-        tokenizer.save_pretrained(str(folder))
+        save_tokenizer(tokenizer, folder)
         return ModelRef(folder)
     if best:
         restore_adapter(model, best)

@@ -18,6 +18,7 @@ from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import read_json
 from edgetune.runtimes import GENAI_CONFIG
+from edgetune.runtimes.genai_folder import find_graph
 from edgetune.verify.containers import (
     find_config_faults,
     find_gguf_faults,
@@ -29,7 +30,7 @@ from edgetune.verify.findings import CHECKS, Check, Fault
 from edgetune.verify.fold import find_fold_fault, measure_folds
 from edgetune.verify.onnx_file import open_onnx
 from edgetune.verify.sides import read_template
-from edgetune.verify.subject import Subject, declared_ends, find_graph
+from edgetune.verify.subject import Subject, declared_ends
 from edgetune.verify.tensors import FolderTensors, GgufTensors, OnnxTensors, Tensors
 
 #: Converting a larger model for the sake of looking waits until a check has failed.
@@ -253,7 +254,7 @@ def _tag(folder: Path) -> str:
 def _open_onnx(folder: Path) -> OnnxTensors:
     path = find_graph(folder)
     open_onnx(path)
-    return OnnxTensors(folder, path.name)
+    return OnnxTensors(path.parent, path.name)
 
 
 def _best(folds: Sequence[list[Any]]) -> int:

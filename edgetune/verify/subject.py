@@ -20,6 +20,7 @@ from edgetune.models.source import (
     resolve_model,
 )
 from edgetune.runtimes import GENAI_CONFIG, Runtime, open_runtime
+from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.isolated import Isolated
 from edgetune.verify.onnx_file import open_onnx
@@ -153,23 +154,6 @@ def _onnx(spec: str, folder: Path) -> Subject:
         scheme = f"int{min(bits)}"
     contract = folder if (folder / CONTRACT).is_file() else None
     return Subject(spec, "onnx", folder, scheme, contract)
-
-
-def find_graph(folder: Path) -> Path:
-    """Return the file of the decoder's graph, as ``genai_config.json`` names it.
-
-    Raises:
-        InputError: it names none that lies in the folder.
-    """
-    path = folder / GENAI_CONFIG
-    config = read_json(path, "an ONNX folder of the genai builder has one")
-    try:
-        name = str(config["model"]["decoder"].get("filename", "model.onnx"))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError("no key model.decoder", where=str(path)) from error
-    if Path(name).name != name:
-        raise InputError(f"the graph '{name[:80]}' is not beside it", where=str(path))
-    return folder / name
 
 
 def _count(dims: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,6 +33,7 @@ from edgetune.quantize.blocks import (
 from edgetune.quantize.ggml import quantize_tensor
 from edgetune.quantize.plan import ONNX_SETTINGS, settings_of
 from edgetune.runtimes import open_runtime
+from edgetune.runtimes.genai_folder import find_graph
 from edgetune.verify.tensors import OnnxTensors
 from tests.conftest import make_model
 
@@ -66,19 +68,25 @@ def divergence(path: Path, reference: Path) -> float:
     return float((np.exp(wanted) * (wanted - log_probs(path))).sum(-1).mean())
 
 
+def open_tensors(folder: Path) -> OnnxTensors:
+    graph = find_graph(folder)
+    return OnnxTensors(graph.parent, graph.name)
+
+
 def test_float_graph_is_the_model(float_folder: Path, contracted: Path) -> None:
     assert divergence(float_folder, contracted) < 1e-9
 
 
 def test_folder_holds_what_clients_read(float_folder: Path) -> None:
-    names = {file.name for file in float_folder.iterdir()}
+    names = {file.relative_to(float_folder).as_posix() for file in float_folder.rglob("*.*")}
     assert names >= {
-        "model.onnx", "genai_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", "config.json", "contract.json",
+        "onnx/model.onnx", "onnx/model.onnx_data", "genai_config.json", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja", "config.json", "contract.json",
     }  # fmt: skip
+    assert not {name for name in names if name.startswith("model.onnx")}  # nothing left behind
     config = json.loads((float_folder / "genai_config.json").read_text())
     assert config["model"]["eos_token_id"] == [0, 2]
-    graph = onnx.load(float_folder / "model.onnx", load_external_data=False).graph
+    graph = onnx.load(find_graph(float_folder), load_external_data=False).graph
     cache = [value for value in graph.input if value.name.startswith("past_key_values.")]
     assert {value.type.tensor_type.shape.dim[-1].dim_value for value in cache} == {16}
 
@@ -94,8 +102,8 @@ def test_precisions_stay_close(
     runtime = open_runtime(tmp_path / precision, threads=1)
     assert len(list(runtime.stream(IDS[:9], 5))) == 5  # the cache works, not just a first pass
     runtime.close()
-    whole = sum(f.stat().st_size for f in float_folder.glob("model.onnx*"))
-    assert sum(f.stat().st_size for f in (tmp_path / precision).glob("model.onnx*")) < whole
+    whole = sum(f.stat().st_size for f in float_folder.glob("onnx/*"))
+    assert sum(f.stat().st_size for f in (tmp_path / precision).glob("onnx/*")) < whole
 
 
 def test_importance_reaches_the_blocks(
@@ -105,7 +113,7 @@ def test_importance_reaches_the_blocks(
     weights = []
     for name, given in (("plain", {}), ("weighed", importance)):
         rewrite_weights(float_folder, contracted, tmp_path / name, ONNX_SETTINGS["int4"], given)
-        graph = onnx.load(tmp_path / name / "model.onnx").graph
+        graph = onnx.load(find_graph(tmp_path / name)).graph
         weights.append({each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer})
     changed = {
         name for name in weights[0] if not np.array_equal(weights[0][name], weights[1][name])
@@ -141,8 +149,8 @@ def test_every_type_runs_as_weights_head_and_embedding(
     settings = settings_of(dict.fromkeys(load_matrices(wide / "fp32"), kind))
     left = rewrite_weights(wide / "fp32", wide / "model", tmp_path / "made", settings, {})
     assert left == []
-    again = OnnxTensors(tmp_path / "made", "model.onnx")
-    plain = OnnxTensors(wide / "fp32", "model.onnx")
+    again = open_tensors(tmp_path / "made")
+    plain = open_tensors(wide / "fp32")
     held = {name for name in again.entries if name.endswith(("MatMul", "embed_tokens.weight"))}
     assert held == {name for name in plain.entries if name.endswith(("MatMul", "tokens.weight"))}
     for name in held:
@@ -235,3 +243,52 @@ def test_a_failing_builder_is_unsupported_and_silent(
 def test_stories260k_is_refused_before_any_work(assets: Path) -> None:
     (fault,) = check_onnx_support(assets / "models/stories260K")
     assert "head size 8" in fault
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "graph"),
+    [
+        (ONNX_SETTINGS["fp16"], "fp16", "onnx/model_fp16.onnx"),
+        (ONNX_SETTINGS["int8"], "q8", "onnx/model_quantized.onnx"),
+        (ONNX_SETTINGS["int4"], "q4", "onnx/model_q4.onnx"),
+        (settings_of({}), "q8", "onnx/model_quantized.onnx"),
+        (settings_of({"/model/layers.0/mlp/up_proj/MatMul": "Q4_0"}), "q4", "onnx/model_q4.onnx"),
+    ],
+)
+def test_clients_find_graph_weights_template_and_class(
+    settings: dict[str, Any], dtype: str, graph: str, float_folder: Path, contracted: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """transformers.js goes by names (its src/utils/dtypes.js), genai by its configuration."""
+    made = tmp_path / "made"
+    rewrite_weights(float_folder, contracted, made, settings, {})
+    config = json.loads((made / "config.json").read_text())
+    said = config.pop("transformers.js_config")
+    assert said == {"dtype": dtype, "use_external_data_format": True}
+    assert config == json.loads((contracted / "config.json").read_text())
+    genai = json.loads((made / "genai_config.json").read_text())
+    assert genai["model"]["decoder"]["filename"] == graph
+    places = {
+        entry.value
+        for tensor in onnx.load(made / graph, load_external_data=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    assert places == {Path(graph).name + "_data"}
+    assert {file.name for file in (made / "onnx").iterdir()} == {Path(graph).name, *places}
+    tokenizer = json.loads((made / "tokenizer_config.json").read_text())
+    assert tokenizer["chat_template"] == (made / "chat_template.jinja").read_text()
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "", "a\\model.onnx"])
+def test_a_graph_outside_its_folder_is_refused(
+    name: str, float_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(float_folder, tmp_path / "made")
+    path = tmp_path / "made" / "genai_config.json"
+    config = json.loads(path.read_text())
+    config["model"]["decoder"]["filename"] = name
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="not in the folder"):
+        open_runtime(tmp_path / "made")

@@ -39,7 +39,7 @@ def test_is_the_adapter(family: str, config: dict[str, Any], tmp_path: Path) -> 
     again = np.concatenate([IDS, answer])
     assert runtime.logits(again.tolist())[len(IDS) - 1 : -1].argmax(-1).tolist() == answer
     runtime.close()
-    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    graph = onnx.load(folder / "onnx" / "model.onnx", load_external_data=False).graph
     found = len([each for each in graph.input if "lora" in each.name])
     assert found == 2 * tuned or family == "phi3"  # whose fused layers the builder takes apart
 

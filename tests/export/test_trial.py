@@ -80,8 +80,9 @@ def test_an_onnx_trial_is_the_folder(tiny_model: Path, tmp_path: Path, weighed: 
     assert not (tmp_path / "trials").exists()
     make(candidates)(tmp_path / "trial", types)
     rewrite_weights(source, tiny_model, tmp_path / "export", settings_of(types), importance)
-    for file in (tmp_path / "export").rglob("*"):
-        assert file.read_bytes() == (tmp_path / "trial" / file.name).read_bytes(), file.name
+    for file in (tmp_path / "export").rglob("*.*"):
+        name = file.relative_to(tmp_path / "export")
+        assert file.read_bytes() == (tmp_path / "trial" / name).read_bytes(), name
 
 
 def test_one_token_has_no_time_to_the_next(tmp_path: Path) -> None:

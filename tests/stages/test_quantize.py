@@ -22,6 +22,7 @@ from edgetune.quantize.blocks import dequantize_blocks
 from edgetune.quantize.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan, read_trained, write_plan
 from edgetune.recipe import Recipe, Sections
+from edgetune.runtimes.genai_folder import find_graph
 from edgetune.stages import export, quantize
 from tests.conftest import make_model
 
@@ -259,7 +260,8 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     (found,) = plan.facts["trained"]
     assert (found["method"], found["format"]) == ("autoround", "onnx") and found["kept"], found
     file = export_files(recipe, merged, plan, tmp_path / "files")["fit-4bpw.onnx"]
-    mine = OnnxTensors(tmp_path / "files" / file["path"], "model.onnx")
+    graph = find_graph(tmp_path / "files" / file["path"])
+    mine = OnnxTensors(graph.parent, graph.name)
     types = read_plan(plan.path).onnx["fit-4bpw"]["types"]
     wanted = read_trained(plan.path, "fit-4bpw.onnx")
     assert set(wanted) == set(types)
@@ -270,13 +272,13 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
 
 def put_in(folder: Path, values: dict[str, np.ndarray]) -> None:
     """Replace the matrices of a float32 ONNX folder, by node name, each [out, in]."""
-    graph = onnx.load(folder / "model.onnx")
+    graph = onnx.load(find_graph(folder))
     weights = {each.name: each for each in graph.graph.initializer}
     nodes = {node.name: node for node in graph.graph.node}
     for name, matrix in values.items():
         weight = weights[nodes[name].input[1]]
         weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(matrix.T), weight.name))
-    onnx.save(graph, folder / "model.onnx")
+    onnx.save(graph, find_graph(folder))
 
 
 def test_both_containers_hold_the_same_blocks(
@@ -293,7 +295,8 @@ def test_both_containers_hold_the_same_blocks(
     plan = quantized(recipe, merged, tmp_path / "plan")
     files = export_files(recipe, merged, plan, tmp_path / "files")
     held = GGUFReader(tmp_path / "files" / files["Q4_0.gguf"]["path"]).tensors
-    mine = OnnxTensors(tmp_path / "files" / files["int4.onnx"]["path"], "model.onnx")
+    graph = find_graph(tmp_path / "files" / files["int4.onnx"]["path"])
+    mine = OnnxTensors(graph.parent, graph.name)
     compared = 0
     for tensor in held:
         parts = {"ffn_up": "mlp/up_proj", "ffn_down": "mlp/down_proj", "ffn_gate": "mlp/gate_proj"}
