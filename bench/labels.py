@@ -29,6 +29,7 @@ from edgetune.artifact import Artifact  # noqa: E402 - the root is known now
 from edgetune.data.contract import encoder_of  # noqa: E402
 from edgetune.data.load import load_rows  # noqa: E402
 from edgetune.log import Log  # noqa: E402
+from edgetune.measure.statistics import t95  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.source import resolve_data  # noqa: E402
 from edgetune.pipeline import execute  # noqa: E402
@@ -37,7 +38,6 @@ from edgetune.rundir import RunDir  # noqa: E402
 from edgetune.runtimes import open_runtime  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "labels.jsonl"
-T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
 
 def score(ref: ModelRef, artifact: Artifact, data: Any, rows: int, longest: int) -> float:
@@ -104,7 +104,7 @@ def main() -> None:
     gap = statistics.mean(row["teacher"] - row["baseline"] for row in rows)
     half = math.inf
     if len(won) > 1:
-        half = T95[len(won) - 1] * statistics.stdev(won) / math.sqrt(len(won))
+        half = t95(len(won) - 1) * statistics.stdev(won) / math.sqrt(len(won))
     mean = statistics.mean(won)
     found = {
         "recipe": args.recipe.name, "set": args.set, "difference": mean,

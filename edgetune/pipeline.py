@@ -62,7 +62,7 @@ STAGES = (
         "export", "files", 9, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),
     Stage(
-        "bench", "measurements", 1, ("model", "data", "bench"),
+        "bench", "measurements", 2, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip

@@ -46,9 +46,28 @@ def test_one_row_has_no_interval() -> None:
     assert statistics.ratio_of_sums([3.0], [2]) == statistics.Estimate(1.5, 1, None)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),  # Abramowitz and Stegun 1964, table 26.10, and R's qt(0.975, degrees)
+    [(1, 12.7062), (2, 4.30265), (4, 2.77645), (15, 2.13145), (16, 2.119905), (17, 2.109816),
+     (20, 2.085963), (30, 2.042272), (60, 2.000298), (120, 1.979930), (1000, 1.962339)],
+)  # fmt: skip
+def test_quantiles_of_student_s_t(degrees: int, quantile: float) -> None:
+    assert statistics.t95(degrees) == pytest.approx(quantile, abs=2e-5)
+
+
+def test_five_repeats_cover_what_they_claim() -> None:
+    """With the normal quantile these intervals cover 88 %."""
+    repeats = np.random.default_rng(1).normal(100.0, 7.0, (4000, 5))
+    covered = 0
+    for values in repeats:
+        low, high = statistics.mean(values.tolist()).ci95 or (0.0, 0.0)
+        covered += low <= 100.0 <= high
+    assert 0.94 <= covered / len(repeats) <= 0.96
+
+
 def test_mean_is_the_textbook_interval() -> None:
     values = [1.0, 2.0, 4.0, 9.0]
-    half = statistics.Z95 * np.std(values, ddof=1) / 2
+    half = 3.182446 * np.std(values, ddof=1) / 2  # Student's t with three degrees of freedom
     assert statistics.mean(values).ci95 == pytest.approx((4 - half, 4 + half))
 
 
