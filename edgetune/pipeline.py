@@ -57,7 +57,7 @@ STAGES = (
     Stage("tune", "adapter", 6, ("model", "data", "tune"), ()),
     Stage("distill", "student", 8, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 5, ("data", "merge"), ("tune", "distill")),
-    Stage("quantize", "plan", 3, ("data", "quantize", "requests"), ("merge",)),
+    Stage("quantize", "plan", 4, ("data", "quantize", "requests"), ("merge",)),
     Stage(
         "export", "files", 9, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
     ),

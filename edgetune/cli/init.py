@@ -33,7 +33,7 @@ export: {{}}
 bench: {{}}
 report:
   gates:
-    - {{measurement: kl_divergence_to_merged, models: "*Q8_0*", max: 0.05}}
+    - {{measurement: kl_answer_tokens_to_merged, models: "*Q8_0*", max: 0.05}}
 """
 
 

@@ -29,8 +29,8 @@ class Shipped:
 
     Attributes:
         adapters: ``{"name", "format", "path", "bytes", "sha256", "tensors", "base"}`` and what each
-            was found to be: ``kl_divergence`` and ``top1_agreement`` to base + adapter in torch,
-            ``kl_divergence_to_merged``.
+            was found to be: ``kl_all_tokens`` and ``top1_all_tokens`` to base + adapter in torch,
+            ``kl_all_tokens_to_merged``.
         gates: that each is lossless.
         refused: ``{"format", "scheme", "why"}``.
     """
@@ -123,12 +123,12 @@ def ship_adapter(
                 "sha256": hash_file(path),
                 "tensors": tensors,
                 "base": lineage_of(trained.base),
-                "kl_divergence": found,
-                "kl_divergence_to_merged": scores.kl_divergence("merged").value,
-                "top1_agreement": scores.top1_agreement("trained").value,
+                "kl_all_tokens": found,
+                "kl_all_tokens_to_merged": scores.kl_divergence("merged").value,
+                "top1_all_tokens": scores.top1_agreement("trained").value,
             }
         )
-        gate = f"adapter.{kind} kl_divergence_to_base_and_adapter"
+        gate = f"adapter.{kind} kl_all_tokens_to_base_and_adapter"
         shipped.gates.append({"name": gate, "limit": limit, "value": found, "ok": found <= limit})
     return shipped
 

@@ -103,7 +103,7 @@ def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:
 
     Returns:
         ``token_ids_equal``, ``texts`` (how many were tokenized), ``different`` (the first that were
-        not the same), ``texts_left_out``, ``kl_divergence`` (mean, nats), ``top1_agreement``,
+        not the same), ``texts_left_out``, ``kl_all_tokens`` (mean, nats), ``top1_all_tokens``,
         ``positions``.
     """
     different = [text for text, ids in reference.texts if runtime.tokenize(text) != ids]
@@ -119,8 +119,8 @@ def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:
         "texts": len(reference.texts) + len(reference.chats),
         "different": different[:3],
         "texts_left_out": reference.left_out,
-        "kl_divergence": scores.kl_divergence("merged").value,
-        "top1_agreement": scores.top1_agreement("merged").value,
+        "kl_all_tokens": scores.kl_divergence("merged").value,
+        "top1_all_tokens": scores.top1_agreement("merged").value,
         "positions": scores.positions,
     }
 
@@ -130,7 +130,7 @@ def make_gates(name: str, scheme: str, checks: dict[str, Any]) -> list[dict[str,
     equal = checks["token_ids_equal"]
     gates = [{"name": f"{name} token_ids_equal", "limit": 1, "value": int(equal), "ok": equal}]
     if scheme in LOSSLESS_KL:
-        limit, value = LOSSLESS_KL[scheme], checks["kl_divergence"]
-        gate = f"{name} kl_divergence_to_merged"
+        limit, value = LOSSLESS_KL[scheme], checks["kl_all_tokens"]
+        gate = f"{name} kl_all_tokens_to_merged"
         gates.append({"name": gate, "limit": limit, "value": value, "ok": value <= limit})
     return gates

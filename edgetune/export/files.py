@@ -21,7 +21,7 @@ from edgetune.export.gguf import (
     open_model,
     write_gguf,
 )
-from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights
+from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights, tensor_bytes
 from edgetune.export.onnx_blocks import quantize_the_rest
 from edgetune.log import Log
 from edgetune.models.hardware import return_freed_blocks
@@ -29,6 +29,7 @@ from edgetune.quantize.ggml import PLAIN
 from edgetune.quantize.imatrix import check_imatrix, describe_imatrix, read_imatrix
 from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
 from edgetune.recipe import QuantizeSection
+from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.verify.subject import LOSSLESS_KL
 
 SCRATCH = "scratch"
@@ -39,7 +40,8 @@ class Written:
     """What was written and what was refused.
 
     Attributes:
-        files: ``{"name", "format", "scheme", "path", "bytes", "sha256", "lossless", "fallbacks"}``.
+        files: ``{"name", "format", "scheme", "path", "bytes", "tensor_bytes", "sha256", "lossless",
+            "fallbacks"}``.
         refused: ``{"format", "scheme", "why"}``.
     """
 
@@ -184,11 +186,24 @@ def _add(
         "scheme": scheme,
         "path": path.relative_to(out).as_posix(),
         "bytes": sum(part.stat().st_size for part in parts),
+        "tensor_bytes": _tensor_bytes(path),
         "sha256": hash_source(path),
         "lossless": scheme in LOSSLESS_KL,
         "fallbacks": fallbacks,
     }
     written.files.append(file)
+
+
+def _tensor_bytes(path: Path) -> int:
+    """Return the bytes of a file's tensors, without header, vocabulary and graph.
+
+    Of a GGUF file all that follows its header, padding included; of an ONNX folder its external
+    data, which hold every matrix.
+    """
+    if path.is_file():
+        tensors = open_gguf(path).tensors.values()
+        return path.stat().st_size - min(tensor.offset for tensor in tensors)
+    return tensor_bytes(path)
 
 
 def _finish(path: Path, out: Path, write: Callable[[Path], Any]) -> None:

@@ -159,8 +159,10 @@ def load_matrices(source: Path) -> dict[str, np.ndarray]:
 
 def measure_overhead(
     source: Path, folder: Path, target: Path, settings: dict[str, Any], rows: Mapping[str, int]
-) -> int:
+) -> tuple[int, int]:
     """Return the bytes of an ONNX folder besides the blocks of the nodes that have a type.
+
+    The second number is how many of them are no tensor's: graph, tokenizer and configurations.
 
     The folder is written, with zeros for blocks: graph, tokenizer and configurations are its size
     too, as the report counts it. Nodes and file offsets are named by type, so other types than
@@ -176,8 +178,15 @@ def measure_overhead(
     shutil.rmtree(target, ignore_errors=True)
     rewrite_weights(source, folder, target, settings, {}, _blank)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    header = size - tensor_bytes(target)
     shutil.rmtree(target)
-    return size - sum(rows.values())
+    return size - sum(rows.values()), header
+
+
+def tensor_bytes(folder: Path) -> int:
+    """Return the bytes of an ONNX folder's external data, which hold every matrix."""
+    data = [f for f in folder.rglob("*") if ".onnx" in f.name and f.name.endswith("data")]
+    return sum(file.stat().st_size for file in data)
 
 
 def _blank(matrix: np.ndarray, kind: str, _: np.ndarray | None, name: str) -> np.ndarray:

@@ -23,7 +23,7 @@ from edgetune.runtimes.kv_cache import find_kv_fault
 WORKLOAD = "workload.json"
 # What is measured again with another type of KV cache, marked by it in ``where``.
 CACHE_FIGURES = (
-    "exact_match", "kl_divergence", "kl_divergence_to_merged", "top1_agreement",
+    "exact_match", "kl_answer_tokens", "kl_answer_tokens_to_merged", "top1_answer_tokens",
     "decode_tokens_per_s", "peak_rss_bytes",
 )  # fmt: skip
 
@@ -153,7 +153,7 @@ def _measure(
         "unit": "",
         "n": match.n,
         "ci95": list(match.ci95 or ()),
-        "where": measurements[0]["where"],
+        "where": {k: v for k, v in measurements[0]["where"].items() if k != "prompt_tokens"},
     }
     return [task, *measurements]
 

@@ -25,6 +25,7 @@ from edgetune.measure.statistics import Estimate
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime, find_opener
 
+TIMED = ("ttft_", "tpot_", "prefill_", "decode_")  # what depends on how long the prompt is
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -57,8 +58,10 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     rows = [_Row(**row) for row in given["scored"]]
     figures |= _quality(score_rows(runtime, rows, references, keep))
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
-    if kv_cache is not None:
-        for measurement in measurements:
+    for measurement in measurements:
+        if measurement["name"].startswith(TIMED):
+            measurement["where"]["prompt_tokens"] = len(given["latency_prompt"])
+        if kv_cache is not None:
             measurement["where"]["kv_cache"] = kv_cache
     runtime.close()
     return {"measurements": measurements, "answers": answers}
@@ -68,10 +71,10 @@ def _quality(scores: Scores) -> dict[str, tuple[Estimate, str]]:
     figures = {"perplexity": (scores.perplexity(), "")}
     for name in scores.comparisons:
         suffix = "" if name == "teacher" else f"_to_{name}"
-        figures[f"kl_divergence{suffix}"] = (scores.kl_divergence(name), "nats")
+        figures[f"kl_answer_tokens{suffix}"] = (scores.kl_divergence(name), "nats")
         if not suffix:
-            figures["kl_divergence_p99"] = (scores.kl_divergence_p99(name), "nats")
-        figures[f"top1_agreement{suffix}"] = (scores.top1_agreement(name), "")
+            figures["kl_answer_tokens_p99"] = (scores.kl_divergence_p99(name), "nats")
+        figures[f"top1_answer_tokens{suffix}"] = (scores.top1_agreement(name), "")
     return figures
 
 

@@ -36,12 +36,14 @@ class Frame:
     Attributes:
         fixed: types of the tensors that are not searched.
         overhead: bytes of them, of the header and of all padding.
-        weights: how many weights the file's matrices hold.
+        weights: how many the model has, those of vectors included, a tied head counted once.
+        header: bytes of the overhead that are no tensor's: header, vocabulary, graph.
     """
 
     fixed: dict[str, str]
     overhead: int
     weights: int
+    header: int = 0
 
 
 @dataclass
@@ -110,7 +112,7 @@ def fit_targets(
         moments = measure_moments(model, kept, sequences, log)
     candidates = Candidates(model, weights, scratch / "candidates", GGUF, moments)
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
-    frame = make_frame(source, stock[FIXED_LIKE], candidates)
+    frame = make_frame(source, stock[FIXED_LIKE], candidates, count_parameters(model))
     refuse_too_small(targets, frame, candidates.least(types))
     candidates.make(types, log)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
@@ -176,15 +178,21 @@ def search_targets(
     return fits
 
 
-def make_frame(source: GgufFile, mix: Mapping[str, str], candidates: Candidates) -> Frame:
+def count_parameters(model: Any) -> int:
+    """Return how many weights a model in torch has, a tied head counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_frame(
+    source: GgufFile, mix: Mapping[str, str], candidates: Candidates, weights: int
+) -> Frame:
     """Return what the file holds besides the tensors of ``candidates``."""
     fixed = {name: kind for name, kind in mix.items() if name not in candidates.weights}
-    overhead = min(tensor.offset for tensor in source.tensors.values())
+    overhead = header = min(tensor.offset for tensor in source.tensors.values())
     for name, kind in fixed.items():
         *rows, columns = source.tensors[name].shape
         overhead += pad(int(np.prod(rows, dtype=np.int64)) * row_bytes(columns, kind))
-    matrices = (t.shape for t in source.tensors.values() if len(t.shape) > 1)
-    return Frame(fixed, overhead, sum(int(np.prod(shape)) for shape in matrices))
+    return Frame(fixed, overhead, weights, header)
 
 
 def refuse_too_small(targets: Sequence[Target], frame: Frame, least: int) -> None:
@@ -257,7 +265,7 @@ def _budget(target: Target, frame: Frame, sizes: Mapping[str, int]) -> int:
         return sizes[target.like] + frame.overhead
     assert target.value is not None
     if target.kind == "bits":
-        return int(target.value * frame.weights / 8) + frame.overhead
+        return int(target.value * frame.weights / 8) + frame.header
     return int(target.value)
 
 
@@ -265,7 +273,7 @@ def _describe(name: str, found: Found, frame: Frame) -> dict[str, Any]:
     return {
         "name": name,
         "bytes": found.bytes + frame.overhead,
-        "bits_per_weight": 8 * found.bytes / frame.weights,
+        "bits_per_weight": 8 * (found.bytes + frame.overhead - frame.header) / frame.weights,
         "kl_estimated": found.kl_estimated,
         "kl_measured": found.kl_measured,
     }

@@ -12,7 +12,7 @@ from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.fit import Fits, Frame, refuse_too_small, search_targets
+from edgetune.quantize.fit import Fits, Frame, count_parameters, refuse_too_small, search_targets
 from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search import Search
@@ -27,7 +27,7 @@ WIDEST = "Z4_32"
 def fit_onnx_targets(
     model: Any,
     matrices: Mapping[str, np.ndarray],
-    measure_overhead: Callable[[Mapping[str, str], Mapping[str, int]], int],
+    measure_overhead: Callable[[Mapping[str, str], Mapping[str, int]], tuple[int, int]],
     importance: Callable[[str], np.ndarray | None],
     wide: Collection[str],
     sequences: Sequence[Sequence[int]],
@@ -48,7 +48,8 @@ def fit_onnx_targets(
     Args:
         model: in torch, float32.
         matrices: of the float32 graph by node name, [out, in].
-        measure_overhead: (types of nodes, bytes of their blocks) to the bytes around them.
+        measure_overhead: (types of nodes, bytes of their blocks) to the bytes around them, and
+            how many of these are no tensor's.
         importance: of a node's columns.
         wide: names of head and embedding, which keep 8 bits in ``int4``.
         sequences: calibration text, as token ids.
@@ -78,8 +79,8 @@ def fit_onnx_targets(
     candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX, moments)
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}
-    count = sum(matrix.size for matrix in matrices.values())
-    frame = Frame({}, measure_overhead(widest, rows), count)
+    overhead, header = measure_overhead(widest, rows)
+    frame = Frame({}, overhead, count_parameters(model), header)
     refuse_too_small(targets, frame, candidates.least(types))
     candidates.make(types, log)
     stock = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
+from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
@@ -30,16 +32,16 @@ def build_report(
 
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
-        ``headline, created, curves, chain, sources, files, adapters, merge, search, grid,
-        distillation, refused, fallbacks, warnings, training, data``.
+        ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
+        grid, distillation, refused, fallbacks, warnings, training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
     """
     facts = {name: artifact.facts for name, artifact in artifacts.items()}
-    export = facts.get("export", {})
     weights = count_weights(artifacts.get("merge"))
-    models = _read_models(artifacts.get("bench"), weights)
+    export = facts.get("export", {})
+    models = _read_models(artifacts.get("bench"), export.get("files", []), weights)
     gates = [*export.get("gates", []), *check_gates(recipe.report.gates, models)]
     files = export.get("files", [])
     return {
@@ -47,6 +49,7 @@ def build_report(
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
         "headline": find_headline(models),
+        "definitions": _definitions(models, files),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
         "machine": machine,
@@ -71,6 +74,15 @@ def build_report(
     }
 
 
+def _definitions(
+    models: list[dict[str, Any]], files: list[dict[str, Any]]
+) -> dict[str, dict[str, str]]:
+    """What each figure of this report is, by its name."""
+    shown = {one["name"] for model in models for one in model["measurements"]}
+    shown |= set(CHECKS) if files else set()
+    return {name: asdict(one) for name, one in DEFINITIONS.items() if name in shown}
+
+
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write ``report.json``, ``report.md``, ``report.html`` and, of files, ``MODEL_CARD.md``."""
     from edgetune.report.card import render_card
@@ -86,15 +98,20 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
         write_atomic(folder / "MODEL_CARD.md", render_card(report))
 
 
-def _read_models(bench: Artifact | None, weights: int | None) -> list[dict[str, Any]]:
+def _read_models(
+    bench: Artifact | None, files: list[dict[str, Any]], weights: int | None
+) -> list[dict[str, Any]]:
     if bench is None:
         return []
     path = bench.path / "measurements.json"
     try:
         models = list(json.loads(path.read_text(encoding="utf-8"))["models"])
-        for model in models if weights else ():
-            if model["role"] == "file":
-                model["bits_per_weight"] = 8 * model["bytes"] / weights
+        bits = {file["name"]: _bits_per_weight(file, weights) for file in files}
+        for model in models:
+            if bits.get(model["name"]) is not None:
+                model["bits_per_weight"] = bits[model["name"]]
+            for one in model["measurements"]:
+                one["name"] = RENAMED.get(one["name"], one["name"])
         return models
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -147,12 +164,11 @@ def _chain(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         lossless = next(
             (f for f in files if f.get("lossless") and f.get("format") == file.get("format")), file
         )
-        if lossless is not file and "kl_divergence" in link and "checks" in lossless:
+        if lossless is not file and "kl_all_tokens" in link and "checks" in lossless:
             link["made_of"] = lossless["name"]
-            before = lossless["checks"]["kl_divergence"]
-            link["kl_divergence_added"] = link["kl_divergence"] - before
+            link["kl_added"] = link["kl_all_tokens"] - lossless["checks"]["kl_all_tokens"]
         else:
-            link["kl_divergence_added"] = link.get("kl_divergence")
+            link["kl_added"] = link.get("kl_all_tokens")
         links.append(link)
     return links
 
@@ -166,8 +182,14 @@ def _checks(file: dict[str, Any]) -> dict[str, Any]:
 def _shipped(file: dict[str, Any], weights: int | None) -> dict[str, Any]:
     """What ships: where it lies in the export's folder, its hash, and what its checks found."""
     kept = ("name", "path", "sha256", "modelfile", "modelfile_template")
-    bits = 8 * file["bytes"] / weights if weights else None
+    bits = _bits_per_weight(file, weights)
     return {**{key: file.get(key) for key in kept}, **_checks(file), "bits_per_weight": bits}
+
+
+def _bits_per_weight(file: dict[str, Any], weights: int | None) -> float | None:
+    """Bits of the tensors' data over the model's parameters; see ``CHECKS`` in measure."""
+    data = file.get("tensor_bytes")
+    return 8 * data / weights if data and weights else None
 
 
 def _training(facts: dict[str, Any]) -> dict[str, Any]:

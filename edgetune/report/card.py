@@ -83,16 +83,17 @@ def _files(report: dict[str, Any]) -> str:
             code(file["path"] or file["name"]),
             f"{file['bytes']:,}",
             "–" if file["bits_per_weight"] is None else significant(file["bits_per_weight"]),
-            small(file.get("kl_divergence")),
+            small(file.get("kl_all_tokens")),
             {True: "equal", False: "**differ**"}.get(file.get("token_ids_equal"), "–"),
             code(file["sha256"]) if file["sha256"] else "–",
         )
         for file in report["files"]
     ]
-    titles = ("File", "Bytes", "Bits a weight", "KL to the merged model", "Token ids", "SHA-256")
+    titles = ("File", "Bytes", "Bits per weight", "KL to the merged model", "Token ids", "SHA-256")
     said = (
         "Each file was run in its own runtime and compared with the merged 16-bit model: the mean "
-        "KL divergence in nats a token, and the ids of texts and prompts. A folder's hash is over "
+        "KL divergence in nats over all tokens of rows, and the ids of texts and prompts. "
+        "Bits per weight count the tensors' data alone. A folder's hash is over "
         "the names and hashes of its files."
     )
     parts = [said, _table(titles, rows)]
@@ -104,8 +105,8 @@ def _files(report: dict[str, Any]) -> str:
         parts.append(
             f"{code(adapter['path'])} ({adapter['bytes']:,} bytes, SHA-256 "
             f"{code(adapter['sha256'])}) is the adapter alone, {over}. Over the base in float32 "
-            f"its KL to the merged model is {small(adapter['kl_divergence_to_merged'])}, and to "
-            f"base + adapter as torch computes it {small(adapter['kl_divergence'])}."
+            f"its KL to the merged model is {small(adapter['kl_all_tokens_to_merged'])}, and to "
+            f"base + adapter as torch computes it {small(adapter['kl_all_tokens'])}."
         )
     return "\n\n".join(parts)
 
@@ -125,7 +126,8 @@ def _scores(report: dict[str, Any]) -> str:
     )  # fmt: skip
     counted = f" over {asked:,} test rows" if asked else ""
     said = (
-        f"Greedy answers{counted}, intervals are 95 %. Speeds and memory on "
+        f"Greedy answers{counted}, intervals are 95 %; perplexity, KL and top-1 are over the "
+        f"answer tokens. Speeds and memory on "
         f"{plain(report['machine'].get('processor', 'this machine'))}."
     )
     parts = [said, _table(("Model", *(column.title for column in columns)), rows)]

@@ -42,6 +42,17 @@ def devices_of(model: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(one["where"]["device"] for one in model.get("measurements", ())))
 
 
+def depth_of(models: Sequence[dict[str, Any]]) -> int | None:
+    """Return behind how many tokens of the KV cache decoding was timed, where all agree."""
+    depths = {
+        one["where"].get("prompt_tokens")
+        for model in models
+        for one in model.get("measurements", ())
+        if one["name"] == "decode_tokens_per_s"
+    }
+    return depths.pop() if len(depths) == 1 else None
+
+
 def reference(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return what files are judged against: the teacher, or the base where nothing was tuned."""
     return with_role(models, "teacher") or with_role(models, "base") or with_role(models, "merged")

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from math import sqrt
 from typing import Any
 
+from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import Gate
 from edgetune.report.figures import (
     measured,
@@ -27,15 +28,17 @@ def find_headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     The model is the smallest file that keeps 97 % of the reference's score; where none does, the
     one that keeps most. ``kept`` is the share of the score, ``ratio`` how much smaller the file is.
-    The score is the task's exact match, or the agreement of top tokens where that is not measured.
+    The score is the task's exact match; where that tells no model from another or is not measured,
+    it is the agreement of top tokens, and the text says so.
     """
     against = reference(models)
     files = [model for model in models if model["role"] == "file"]
-    for name in ("exact_match", "top1_agreement"):
+    silent = _find_silent_score(models, against)
+    for name in ("exact_match", "top1_answer_tokens"):
         whole = value_of(against, name) if name == "exact_match" else 1.0
         scored = [(value_of(file, name), file) for file in files]
         kept = [(score / whole, file) for score, file in scored if score is not None and whole]
-        if against is None or not kept:
+        if against is None or not kept or (name == "exact_match" and silent):
             continue
         enough = [pair for pair in kept if pair[0] >= KEPT]
         share, best = (
@@ -48,17 +51,31 @@ def find_headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
         does = (
             f"keeps {percent(share)} of the {role}’s score"
             if name == "exact_match"
-            else f"agrees with the {role} on {percent(share)} of tokens"
+            else f"agrees with the {role} on {percent(share)} of answer tokens"
         )
         smaller = f", {times(ratio)} smaller" if ratio >= 1 else ""
+        text = f"{short_name(best)} {does} in {size(best['bytes'])}{smaller}."
         return {
-            "text": f"{short_name(best)} {does} in {size(best['bytes'])}{smaller}.",
+            "text": f"{text} {silent}".strip(),
             "model": best["name"],
             "score": name,
             "kept": share,
             "ratio": ratio,
         }
-    return {"text": "No file was measured in this run.", "model": None}
+    text = "No file was measured in this run." if not files else "No file could be compared."
+    return {"text": f"{text} {silent}".strip(), "model": None}
+
+
+def _find_silent_score(models: Sequence[dict[str, Any]], against: dict[str, Any] | None) -> str:
+    """Return a sentence where exact match tells nothing: the same for all, or 0 to compare with."""
+    scores = [value_of(model, "exact_match") for model in models]
+    scores = [score for score in scores if score is not None]
+    rests = "look at KL divergence and perplexity instead."
+    if len(scores) > 1 and len(set(scores)) == 1:
+        return f"Exact match is {percent(scores[0])} for every model and says nothing: {rests}"
+    if against is not None and value_of(against, "exact_match") == 0:
+        return f"Exact match of the {against['role']} is {percent(0)} and says nothing: {rests}"
+    return ""
 
 
 def check_gates(gates: Sequence[Gate], models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -69,19 +86,20 @@ def check_gates(gates: Sequence[Gate], models: Sequence[dict[str, Any]]) -> list
     """
     checked = []
     for gate in gates:
+        wanted = RENAMED.get(gate.measurement, gate.measurement)
         found = [
             (model["name"], one["value"])
             for model in models
             if fnmatchcase(model["name"], gate.models)
             for one in model["measurements"]
-            if one["name"] == gate.measurement and "kv_cache" not in one["where"]
+            if one["name"] == wanted and "kv_cache" not in one["where"]
         ]
         for sign, limit in (("≥", gate.min), ("≤", gate.max)):
             if limit is None:
                 continue
             for name, value in found or [(gate.models, None)]:
                 inside = value is not None and (value >= limit if sign == "≥" else value <= limit)
-                title = f"{gate.measurement} of {name} {sign} {limit:g}"
+                title = f"{wanted} of {name} {sign} {limit:g}"
                 checked.append({"name": title, "limit": limit, "value": value, "ok": inside})
     return checked
 

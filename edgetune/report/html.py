@@ -11,6 +11,7 @@ import yaml
 
 from edgetune.report import sections
 from edgetune.report.figures import (
+    depth_of,
     interval,
     measured,
     milliseconds,
@@ -68,6 +69,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Left out and fallen back", "", sections.refusals),
     ("Warnings", "", sections.warnings),
     ("Machine", "", sections.machine),
+    ("Definitions", "What each figure is, by its name in report.json.", sections.definitions),
 )
 
 
@@ -127,12 +129,26 @@ def _key_figures(report: dict[str, Any]) -> str:
     if not best or not against:
         return ""
     headline = report["headline"]
+    kept = (
+        ("Score kept", percent(headline["kept"]), f"of the {against['role']}’s")
+        if headline.get("score", "exact_match") == "exact_match"
+        else ("Same top token", percent(headline["kept"]), f"as the {against['role']}’s")
+    )
+    depth = depth_of(report["models"])
     found = [
-        ("Score kept", percent(headline["kept"]), f"of the {against['role']}’s"),
+        kept,
         ("Size", size(best["bytes"]), f"{times(headline['ratio'])} smaller"),
-        ("KL to the teacher", small(value_of(best, "kl_divergence")), "nats a token, mean"),
+        (
+            "KL to the teacher",
+            small(value_of(best, "kl_answer_tokens")),
+            f"nats; perplexity {small(value_of(best, 'perplexity'))}",
+        ),
         ("First token", milliseconds(value_of(best, "ttft_ms_p50")), "median"),
-        ("Decode", rate(value_of(best, "decode_tokens_per_s")), "tokens a second"),
+        (
+            "Decode",
+            rate(value_of(best, "decode_tokens_per_s")),
+            f"tokens/s at depth {depth}" if depth is not None else "tokens/s",
+        ),
         ("Peak memory", size(value_of(best, "peak_rss_bytes")), "of its process"),
     ]
     items = "".join(

@@ -24,6 +24,7 @@ def render_markdown(report: dict[str, Any]) -> str:
         ("Warnings", _list(f"{w['stage']}: {w['text']}" for w in report.get("warnings", []))),
         ("Lineage", _lineage(report)),
         ("Machine", _machine(report["machine"])),
+        ("Definitions", _definitions(report)),
     )
     parts += [f"## {title}\n\n{body}" for title, body in blocks if body]
     return "\n\n".join(parts) + "\n"
@@ -70,7 +71,7 @@ def _search(report: dict[str, Any]) -> str:
     ]  # fmt: skip
     if not rows:
         return ""
-    return _table(("Mix", "Bytes", "Bits a weight", "KL", "KL, codes decided"), rows)
+    return _table(("Mix", "Bytes", "Bits per weight", "KL", "KL, codes decided"), rows)
 
 
 def _distillation(report: dict[str, Any]) -> str:
@@ -97,6 +98,7 @@ def _chain(report: dict[str, Any]) -> str:
             small(one["kl_divergence"]),
             small(one["kl_divergence"]),
             percent(one["top1_agreement"], 2),
+            "answer tokens",
             "kept" if one["base"] == merge.get("chosen") else "not kept",
         )
         for one in merge.get("candidates", [])
@@ -104,15 +106,16 @@ def _chain(report: dict[str, Any]) -> str:
     rows += [
         (
             f"{one.get('made_of', 'merged')} → {one['name']}",
-            small(one.get("kl_divergence_added")),
-            small(one["kl_divergence"]),
-            percent(one.get("top1_agreement"), 2),
+            small(one.get("kl_added")),
+            small(one["kl_all_tokens"]),
+            percent(one.get("top1_all_tokens"), 2),
+            "all tokens",
             "token ids equal" if one.get("token_ids_equal") else "**token ids differ**",
         )
         for one in report.get("chain", [])
-        if "kl_divergence" in one
+        if "kl_all_tokens" in one
     ]
-    return _table(("Link", "KL it adds", "KL in all", "Same top token", ""), rows)
+    return _table(("Link", "KL it adds", "KL in all", "Same top token", "Over", ""), rows)
 
 
 def _refusals(report: dict[str, Any]) -> str:
@@ -149,6 +152,13 @@ def _machine(machine: dict[str, Any]) -> str:
             value = ", ".join(f"{name} {item}" for name, item in value.items())
         said.append(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     return _list(said)
+
+
+def _definitions(report: dict[str, Any]) -> str:
+    return _list(
+        f"**{one['title']}** (`{name}`): {one['text']}"
+        for name, one in report["definitions"].items()
+    )
 
 
 def _list(items: Any) -> str:

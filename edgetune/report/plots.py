@@ -28,8 +28,8 @@ def quality_plots(models: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     Divergence is the one to the merged model where it was measured: it shows what the files differ
     in, where that to the teacher is mostly the student's.
     """
-    merged = "kl_divergence_to_merged"
-    own = merged if sum(value_of(m, merged) is not None for m in models) > 1 else "kl_divergence"
+    merged = "kl_answer_tokens_to_merged"
+    own = merged if sum(value_of(m, merged) is not None for m in models) > 1 else "kl_answer_tokens"
     target = "the merged model" if own == merged else "the teacher"
     costs: tuple[tuple[str, str, Number, Callable[[float], str]], ...] = (
         ("size", "file size, log scale", lambda m: m["bytes"], size),

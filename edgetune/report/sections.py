@@ -98,7 +98,7 @@ def search(report: dict[str, Any]) -> str:
         titles = (
             "Mix",
             "Bytes",
-            "Bits a weight",
+            "Bits per weight",
             "KL, sum of parts",
             "KL, measured",
             "KL, codes decided",
@@ -150,12 +150,12 @@ def chain(report: dict[str, Any]) -> str:
                 "",
                 [
                     name, small(one["kl_divergence"]), small(one["kl_divergence"]),
-                    percent(one["top1_agreement"], 2), verdict,
+                    percent(one["top1_agreement"], 2), "answer tokens", verdict,
                 ],
             )
         )  # fmt: skip
     for file in report.get("chain", []):
-        if "kl_divergence" not in file:
+        if "kl_all_tokens" not in file:
             continue
         made_of = escape(file.get("made_of", "merged"))
         name = f"<b>{made_of} → {escape(file['name'])}</b>"
@@ -170,12 +170,14 @@ def chain(report: dict[str, Any]) -> str:
             (
                 "",
                 [
-                    name, small(file.get("kl_divergence_added")), small(file["kl_divergence"]),
-                    percent(file.get("top1_agreement"), 2), ids,
+                    name, small(file.get("kl_added")), small(file["kl_all_tokens"]),
+                    percent(file.get("top1_all_tokens"), 2), "all tokens", ids,
                 ],
             )
         )  # fmt: skip
-    titles = ("Link", "KL it adds", "KL in all", "Same top token", "Token ids, or choice")
+    titles = (
+        "Link", "KL it adds", "KL in all", "Same top token", "Over", "Token ids, or choice",
+    )  # fmt: skip
     return html_table(titles, rows) if rows else ""
 
 
@@ -238,6 +240,16 @@ def warnings(report: dict[str, Any]) -> str:
         for one in report.get("warnings", [])
     )
     return f'<ul class="plain">{items}</ul>' if items else ""
+
+
+def definitions(report: dict[str, Any]) -> str:
+    """What each figure is."""
+    items = "".join(
+        f"<dt>{escape(one['title'])}<br><small class='mono'>{escape(name)}</small></dt>"
+        f"<dd>{escape(one['text'])}</dd>"
+        for name, one in report["definitions"].items()
+    )
+    return f'<dl class="facts">{items}</dl>' if items else ""
 
 
 def machine(report: dict[str, Any]) -> str:

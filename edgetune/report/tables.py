@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 from edgetune.report.figures import (
     NONE,
+    depth_of,
     devices_of,
     interval,
     measured,
@@ -64,15 +65,17 @@ def _bits(model: dict[str, Any], device: str | None) -> Cell:
     return Cell(NONE if bits is None else significant(float(bits)))
 
 
+DECODE = "Decode tok/s"
 COLUMNS = (
     Column("Exact match", _exact_match),
-    Column("KL to teacher", _number("kl_divergence", small)),
-    Column("Top-1", _number("top1_agreement", percent)),
+    Column("Perplexity", _number("perplexity", small)),
+    Column("KL to teacher", _number("kl_answer_tokens", small)),
+    Column("Top-1", _number("top1_answer_tokens", percent)),
     Column("Size", lambda model, device: Cell(size(model["bytes"]))),
-    Column("Bits a weight", _bits),
+    Column("Bits per weight", _bits),
     Column("First token", _latency("ttft_ms")),
     Column("Per token", _latency("tpot_ms")),
-    Column("Decode tok/s", _number("decode_tokens_per_s", rate)),
+    Column(DECODE, _number("decode_tokens_per_s", rate)),
     Column("Peak memory", _number("peak_rss_bytes", size)),
 )
 
@@ -93,7 +96,15 @@ def model_rows(
         (model, device, [cells[i] for i in used])
         for (model, device), cells in zip(pairs, grid, strict=True)
     ]
-    return [COLUMNS[i] for i in used], rows
+    depth = depth_of(models)
+    return [_with_depth(COLUMNS[i], depth) for i in used], rows
+
+
+def _with_depth(column: Column, depth: int | None) -> Column:
+    """Name how full the KV cache was: llama-bench decodes into an empty one by default."""
+    if column.title != DECODE or depth is None:
+        return column
+    return replace(column, title=f"{DECODE}, depth\u00a0{depth}")
 
 
 CACHE_TITLES = ("File", "KV cache", "Exact match", "KL to teacher", "Decode tok/s", "Peak memory")

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgetune.report.figures import (
     NONE,
+    depth_of,
     measured,
-    milliseconds,
     percent,
     rate,
     short_name,
@@ -17,7 +17,7 @@ from edgetune.report.figures import (
     value_of,
 )
 
-_TITLES = ("model", "exact match", "KL", "top-1", "size", "per token", "tok/s", "memory")
+_TITLES = ("model", "exact match", "ppl", "KL", "top-1", "size", "tok/s", "memory")
 
 
 def print_summary(report: dict[str, Any], file: Any = None) -> None:
@@ -32,10 +32,12 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     console.print(f"[bold]{escape(report['headline']['text'])}[/bold]")
     if report["models"]:
         rows = [_cells(model) for model in report["models"]]
-        widths = [max(map(len, column)) for column in zip(_TITLES, *rows, strict=True)]
+        depth = depth_of(report["models"])
+        titles = [f"tok/s @{depth}" if t == "tok/s" and depth is not None else t for t in _TITLES]
+        widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
         table = Table(box=None, header_style="dim", padding=(0, gap, 0, 0), pad_edge=False)
-        for title, width in zip(_TITLES, widths, strict=True):
+        for title, width in zip(titles, widths, strict=True):
             is_name = title == "model"  # which is cut where it is narrow: a number never is
             table.add_column(
                 title, justify="left" if is_name else "right", no_wrap=True,
@@ -64,10 +66,10 @@ def _cells(model: dict[str, Any]) -> list[str]:
     return [
         _name(model),
         score if score == NONE else score + around,
-        small(value_of(model, "kl_divergence")),
-        percent(value_of(model, "top1_agreement")),
+        small(value_of(model, "perplexity")),
+        small(value_of(model, "kl_answer_tokens")),
+        percent(value_of(model, "top1_answer_tokens")),
         size(model["bytes"]),
-        milliseconds(value_of(model, "tpot_ms_p50")),
         rate(value_of(model, "decode_tokens_per_s")),
         size(value_of(model, "peak_rss_bytes")),
     ]

@@ -101,8 +101,9 @@ def _summary(model: dict[str, Any]) -> str:
     values = {m["name"]: m["value"] for m in reversed(model["measurements"])}
     shown = {
         "exact match": ("exact_match", "{:.1%}"),
-        "KL": ("kl_divergence", "{:.2e}"),
-        "top-1": ("top1_agreement", "{:.1%}"),
+        "perplexity": ("perplexity", "{:.3f}"),
+        "KL": ("kl_answer_tokens", "{:.2e}"),
+        "top-1": ("top1_answer_tokens", "{:.1%}"),
         "decode": ("decode_tokens_per_s", "{:,.0f} tok/s"),
     }
     parts = [

@@ -121,14 +121,14 @@ def _summary(file: dict[str, Any]) -> str:
     checks = file["checks"]
     ids = "equal" if checks["token_ids_equal"] else f"DIFFER: {checks['different'][0]!r}"
     return (
-        f"{file['name']}: {bytes_text(file['bytes'])}, KL {checks['kl_divergence']:.2e} to the "
-        f"merged model, same top token at {checks['top1_agreement']:.2%}, token ids {ids}"
+        f"{file['name']}: {bytes_text(file['bytes'])}, KL {checks['kl_all_tokens']:.2e} to the "
+        f"merged model, same top token at {checks['top1_all_tokens']:.2%}, token ids {ids}"
     )
 
 
 def _adapter_summary(adapter: dict[str, Any]) -> str:
     return (
         f"{adapter['name']}: {bytes_text(adapter['bytes'])}, over the float32 base KL "
-        f"{adapter['kl_divergence']:.2e} to base + adapter in torch, "
-        f"{adapter['kl_divergence_to_merged']:.2e} to the merged model"
+        f"{adapter['kl_all_tokens']:.2e} to base + adapter in torch, "
+        f"{adapter['kl_all_tokens_to_merged']:.2e} to the merged model"
     )

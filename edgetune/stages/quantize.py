@@ -223,7 +223,7 @@ def _fit_onnx(
         build_graph(model, part, out / "scratch" / "builder")
         rename_whole(part, source)
 
-    def overhead(types: Mapping[str, str], rows: Mapping[str, int]) -> int:
+    def overhead(types: Mapping[str, str], rows: Mapping[str, int]) -> tuple[int, int]:
         return measure_overhead(source, model, out / "scratch/frame", settings_of(types), rows)
 
     return fit_onnx_targets(

@@ -147,7 +147,7 @@ def test_the_adapter_of_a_merged_model_ships_alone(
     done = call(*export, "--adapter", tuned, "--out", tmp_path / "files", "--json")
     assert done.returncode == 0, done.stderr
     (made,) = json.loads(done.stdout.splitlines()[-1])["facts"]["adapters"]
-    assert (tmp_path / "files" / made["path"]).is_file() and made["kl_divergence"] <= 1e-5
+    assert (tmp_path / "files" / made["path"]).is_file() and made["kl_all_tokens"] <= 1e-5
     refused(
         call(*export, "--adapter", tmp_path / "none", "--out", tmp_path / "more"), "no adapter here"
     )

@@ -20,6 +20,7 @@ from edgetune.export.onnx import (
     load_matrices,
     measure_overhead,
     rewrite_weights,
+    tensor_bytes,
 )
 from edgetune.quantize.blocks import (
     BLOCK_TYPES,
@@ -171,12 +172,13 @@ def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> 
     for kind in ("Z4_32", "Q4_0", "S8_128"):
         types = dict.fromkeys(matrices, kind)
         rows = {n: len(m) * block_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
-        over = measure_overhead(
+        over, header = measure_overhead(
             wide / "fp32", wide / "model", tmp_path / "frame", settings_of(types), rows
         )
         rewrite_weights(wide / "fp32", wide / "model", tmp_path / kind, settings_of(types), {})
         size = sum(file.stat().st_size for file in (tmp_path / kind).rglob("*") if file.is_file())
         assert size == over + sum(rows.values())
+        assert size - header == tensor_bytes(tmp_path / kind) > sum(rows.values())
         sizes[kind] = over
     assert max(sizes.values()) == sizes["Z4_32"]
     assert sizes["Z4_32"] - min(sizes.values()) < 300 * len(matrices)

@@ -117,7 +117,7 @@ def test_other_caches_have_a_table_of_their_own(sample: SampleRun, tmp_path: Pat
     for name in ("report.md", "report.html"):
         assert "KV cache" not in (tmp_path / "without" / name).read_text()
     model = sample.models[8]
-    figures = {"exact_match": 0.901, "kl_divergence": 0.0555, "decode_tokens_per_s": 1234.0}
+    figures = {"exact_match": 0.901, "kl_answer_tokens": 0.0555, "decode_tokens_per_s": 1234.0}
     where = {**model["measurements"][0]["where"], "kv_cache": "q8_0"}
     model["measurements"] += [
         {"name": name, "value": value, "unit": "", "n": 300, "ci95": None, "where": where}

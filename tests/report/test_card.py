@@ -54,7 +54,7 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
 def test_tells_of_the_adapter_alone(sample: SampleRun) -> None:
     adapter = {
         "name": "adapter.gguf", "path": "gguf/a-adapter.gguf", "bytes": 12_345, "sha256": "cd",
-        "format": "gguf", "kl_divergence": 2e-9, "kl_divergence_to_merged": 0.0042,
+        "format": "gguf", "kl_all_tokens": 2e-9, "kl_all_tokens_to_merged": 0.0042,
     }  # fmt: skip
     other = {**adapter, "format": "onnx", "path": "onnx/adapter/adapter.onnx_adapter"}
     sample.artifacts["export"].facts["adapters"] = [adapter, other]

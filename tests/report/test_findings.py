@@ -7,6 +7,7 @@ import pytest
 from edgetune.recipe import Gate
 from edgetune.report.figures import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.report.tables import model_rows
 
 from .conftest import MODELS, make_model
 
@@ -46,7 +47,7 @@ def test_headline_without_a_task_speaks_of_tokens() -> None:
         {**m, "measurements": [x for x in m["measurements"] if x["name"] != "exact_match"]}
         for m in models
     ]
-    assert "agrees with the teacher on 98.6\u202f% of tokens" in find_headline(bare)["text"]
+    assert "agrees with the teacher on 98.6\u202f% of answer tokens" in find_headline(bare)["text"]
     assert find_headline([])["model"] is None
     assert find_headline([chosen("base")])["model"] is None
 
@@ -54,13 +55,13 @@ def test_headline_without_a_task_speaks_of_tokens() -> None:
 def test_headline_of_a_reference_that_scores_nothing() -> None:
     teacher = score("teacher", 0.0, 0.0, 0.01)
     found = find_headline([teacher, chosen("quickstart-Q6_K.gguf")])
-    assert found["score"] == "top1_agreement"
+    assert found["score"] == "top1_answer_tokens"
 
 
 def test_gates() -> None:
     gates = (
         Gate(measurement="exact_match", models="quickstart-Q?_K*", min=0.94),
-        Gate(measurement="kl_divergence", models="merged", min=0.0, max=0.041),
+        Gate(measurement="kl_answer_tokens", models="merged", min=0.0, max=0.041),
         Gate(measurement="exact_match", models="nobody", min=0.1),
     )
     found = check_gates(gates, ALL)
@@ -130,3 +131,34 @@ def test_numbers_read_well() -> None:
         f"2.5{narrow}MB",
         f"100{narrow}B",
     ]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_a_score_that_is_the_same_for_all_decides_nothing(value: float) -> None:
+    models = [
+        {**m, "measurements": [
+            {**x, "value": value} if x["name"] == "exact_match" else x for x in m["measurements"]
+        ]}
+        for m in ALL
+    ]  # fmt: skip
+    found = find_headline(models)
+    assert found["score"] == "top1_answer_tokens"
+    assert "agrees with the teacher on" in found["text"]
+    assert f"Exact match is {percent(value)} for every model and says nothing" in found["text"]
+    assert "KL divergence and perplexity" in found["text"]
+
+
+def test_gates_know_the_names_of_before() -> None:
+    old = check_gates([Gate(measurement="kl_divergence_to_merged", models="*Q8_0*", max=1)], ALL)
+    new = check_gates([Gate(measurement="kl_answer_tokens_to_merged", models="*Q8_0*", max=1)], ALL)
+    assert old == new and old[0]["ok"] and old[0]["value"] is not None
+
+
+def test_decoding_names_its_depth() -> None:
+    deep = make_model(MODELS[5])
+    for one in deep["measurements"]:
+        one["where"] = {**one["where"], "prompt_tokens": 96}
+    titles = [column.title for column in model_rows([deep])[0]]
+    assert "Decode tok/s, depth\u00a096" in titles
+    other = make_model(MODELS[6])
+    assert "Decode tok/s" in [column.title for column in model_rows([deep, other])[0]]

@@ -79,15 +79,15 @@ def test_bench(
     assert runtimes == {"torch", "llama.cpp", "onnxruntime"}
 
     base = by_name(models["base"])
-    assert "kl_divergence" not in base  # without a teacher it is the reference
+    assert "kl_answer_tokens" not in base  # without a teacher it is the reference
     for name in ("tiny-F32.gguf", "tiny-fp32"):
         values = by_name(models[name])
-        assert values["kl_divergence"] < 1e-8
-        assert values["kl_divergence_to_merged"] < 1e-8
-        assert values["top1_agreement_to_merged"] == values["top1_agreement"] == 1
+        assert values["kl_answer_tokens"] < 1e-8
+        assert values["kl_answer_tokens_to_merged"] < 1e-8
+        assert values["top1_answer_tokens_to_merged"] == values["top1_answer_tokens"] == 1
         assert values["perplexity"] == pytest.approx(base["perplexity"], rel=1e-4)
         assert values["exact_match"] == base["exact_match"] == 0  # random weights know nothing
-    assert "kl_divergence_to_merged" not in by_name(models["merged"])
+    assert "kl_answer_tokens_to_merged" not in by_name(models["merged"])
     assert models["tiny-fp32"]["bytes"] == 5  # as export said
 
     # A second call finds every result in scratch and starts no process.
@@ -182,13 +182,13 @@ def test_files_are_measured_with_other_caches(
     marked = [(m["where"].get("kv_cache"), m["name"]) for m in entry["measurements"]]
     for kv_cache in ("q8_0", "q4_0"):
         assert {name for kv, name in marked if kv == kv_cache} == {
-            "exact_match", "kl_divergence", "top1_agreement", "decode_tokens_per_s",
+            "exact_match", "kl_answer_tokens", "top1_answer_tokens", "decode_tokens_per_s",
             "peak_rss_bytes",
         }  # fmt: skip
     values = {
         m["where"].get("kv_cache"): m["value"]
         for m in entry["measurements"]
-        if m["name"] == "kl_divergence"
+        if m["name"] == "kl_answer_tokens"
     }
     assert values[None] < 1e-8 < values["q8_0"] < values["q4_0"]
 

@@ -78,16 +78,16 @@ def test_every_file_is_the_merged_model(run: Any) -> None:
         assert checks["texts"] > 20
         assert checks["positions"] > 20
     gates = {gate["name"]: gate for gate in facts["gates"]}
-    assert gates["F32.gguf kl_divergence_to_merged"]["limit"] == 1e-5
-    assert gates["fp32.onnx kl_divergence_to_merged"]["ok"]
+    assert gates["F32.gguf kl_all_tokens_to_merged"]["limit"] == 1e-5
+    assert gates["fp32.onnx kl_all_tokens_to_merged"]["ok"]
     assert gates["Q4_0.gguf token_ids_equal"]["ok"]
-    assert "Q4_0.gguf kl_divergence_to_merged" not in gates
+    assert "Q4_0.gguf kl_all_tokens_to_merged" not in gates
     assert all(gate["ok"] for gate in facts["gates"])
 
 
 def test_both_containers_round_alike(run: Any) -> None:
     """Q4_0 in GGUF and int4 in ONNX hold the same blocks: a gap would be the runtime's."""
-    kl = {file["name"]: file["checks"]["kl_divergence"] for file in run[-1]["files"]}
+    kl = {file["name"]: file["checks"]["kl_all_tokens"] for file in run[-1]["files"]}
     assert kl["int4.onnx"] == pytest.approx(kl["Q4_0.gguf"], rel=0.2)
 
 
@@ -136,7 +136,7 @@ def test_a_changed_weight_fails_its_gate(run: Any, tmp_path: Path) -> None:
     reader.data.flush()
     facts = exported(recipe, merged, planned, tmp_path)
     failed = [gate["name"] for gate in facts["gates"] if not gate["ok"]]
-    assert failed == ["F32.gguf kl_divergence_to_merged"]
+    assert failed == ["F32.gguf kl_all_tokens_to_merged"]
 
 
 def test_a_refused_format_leaves_the_other(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_the_adapter_alone_is_proven(tiny_model: Path, rows: Path, tmp_path: Pat
     for made, gate in zip(facts["adapters"], facts["gates"][-2:], strict=True):
         assert made["sha256"] == hash_file(tmp_path / "out" / made["path"])
         assert made["tensors"] == 14
-        assert max(made["kl_divergence"], made["kl_divergence_to_merged"]) <= 1e-5
-        assert gate["name"] == f"{made['name']} kl_divergence_to_base_and_adapter" and gate["ok"]
+        assert max(made["kl_all_tokens"], made["kl_all_tokens_to_merged"]) <= 1e-5
+        assert gate["name"] == f"{made['name']} kl_all_tokens_to_base_and_adapter" and gate["ok"]
 
     contract = merged.path / "model/contract.json"
     assert (tmp_path / "out/onnx/adapter/contract.json").read_bytes() == contract.read_bytes()
@@ -289,7 +289,7 @@ def test_a_large_model_is_streamed_to_the_same_files(
     for name, means in held.items():
         np.testing.assert_allclose(read[name], means, rtol=1e-5)
     for file, other in zip(files, others, strict=True):
-        kl, again = file["checks"]["kl_divergence"], other["checks"]["kl_divergence"]
+        kl, again = file["checks"]["kl_all_tokens"], other["checks"]["kl_all_tokens"]
         assert again == pytest.approx(kl, rel=1e-3, abs=1e-9)
 
 

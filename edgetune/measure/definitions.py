@@ -1,0 +1,110 @@
+"""What each measurement is: one name, one definition, wherever it stands.
+
+Names say over which tokens a mean is taken. *Answer tokens* are those a row trains on, given all
+before them; *all tokens* are every token of a row but the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A measurement.
+
+    Attributes:
+        title: as tables have it.
+        unit: empty for a share or a plain number.
+        text: what was computed, of what.
+    """
+
+    title: str
+    unit: str
+    text: str
+
+
+_KL = "mean of KL(reference || model), in nats a token, over the {tokens} tokens of {rows}"
+_TOP1 = "share of the {tokens} tokens of {rows} at which the most likely token is the reference's"
+_ANSWER = {"tokens": "answer", "rows": "bench.kl_rows test rows"}
+_ALL = {"tokens": "prompt and answer", "rows": "export.check_rows test rows, but the first of each"}
+_TEACHER = "; the reference is the teacher, or the base where nothing was tuned"
+_MERGED = "; the reference is the merged model"
+
+#: What bench measures of every model, or of those it can be measured of.
+MEASUREMENTS = {
+    "exact_match": Definition(
+        "Exact match", "",
+        "share of bench.task_rows test rows whose greedy answer is the row's, outer white space "
+        "aside; the interval is Wilson's",
+    ),
+    "perplexity": Definition(
+        "Perplexity", "",
+        "exp of the mean negative log likelihood of the answer tokens of bench.kl_rows test rows",
+    ),
+    "kl_answer_tokens": Definition("KL to teacher", "nats", _KL.format(**_ANSWER) + _TEACHER),
+    "kl_answer_tokens_p99": Definition(
+        "KL to teacher, p99", "nats", "what 99 % of the tokens behind kl_answer_tokens stay below"
+    ),
+    "kl_answer_tokens_to_merged": Definition(
+        "KL to merged", "nats", _KL.format(**_ANSWER) + _MERGED
+    ),
+    "top1_answer_tokens": Definition("Top-1", "", _TOP1.format(**_ANSWER) + _TEACHER),
+    "top1_answer_tokens_to_merged": Definition(
+        "Top-1 to merged", "", _TOP1.format(**_ANSWER) + _MERGED
+    ),
+    "ttft_ms_p50": Definition(
+        "First token", "ms",
+        "median time from a request to its first token: a prompt of bench.prompt_tokens is read "
+        "and one token is chosen",
+    ),
+    "ttft_ms_p95": Definition(
+        "First token, p95", "ms", "95th percentile of the time to first token"
+    ),
+    "prefill_tokens_per_s": Definition(
+        "Prefill tok/s", "tokens/s",
+        "prompt tokens over the time to first token, the choice of that token included",
+    ),
+    "tpot_ms_p50": Definition(
+        "Per token", "ms", "median time from one token of an answer to the next"
+    ),
+    "tpot_ms_p95": Definition("Per token, p95", "ms", "95th percentile of the time per token"),
+    "decode_tokens_per_s": Definition(
+        "Decode tok/s", "tokens/s",
+        "tokens of an answer after its first over their time, at the depth of the prompt: after "
+        "bench.prompt_tokens tokens (llama-bench's default depth is 0); the interval is Student's "
+        "over the requests",
+    ),
+    "load_s": Definition("Load", "s", "time to open the model in a fresh process"),
+    "peak_rss_bytes": Definition(
+        "Peak memory", "bytes",
+        "most memory its process held while it loaded and answered, Python and runtime included",
+    ),
+    "peak_vram_bytes": Definition(
+        "Peak GPU memory", "bytes", "most memory that torch held on the GPU"
+    ),
+}  # fmt: skip
+
+#: What export finds of each file, and what files are described by.
+CHECKS = {
+    "kl_all_tokens": Definition(
+        "KL to merged, all tokens", "nats", _KL.format(**_ALL) + _MERGED
+    ),
+    "top1_all_tokens": Definition("Same top token", "", _TOP1.format(**_ALL) + _MERGED),
+    "bits_per_weight": Definition(
+        "Bits per weight", "bits",
+        "bits of the tensors' data over the parameters of the merged model, a tied head counted "
+        "once; header, vocabulary, graph and configurations are not counted, as in llama.cpp's BPW",
+    ),
+}  # fmt: skip
+
+DEFINITIONS = {**MEASUREMENTS, **CHECKS}
+
+#: What measurements were called before their names said over which tokens; gates still know them.
+RENAMED = {
+    "kl_divergence": "kl_answer_tokens",
+    "kl_divergence_p99": "kl_answer_tokens_p99",
+    "kl_divergence_to_merged": "kl_answer_tokens_to_merged",
+    "top1_agreement": "top1_answer_tokens",
+    "top1_agreement_to_merged": "top1_answer_tokens_to_merged",
+}
