@@ -98,7 +98,8 @@ def open_trained(
 def open_model(options: dict[str, Any]) -> Artifact:
     """Return what ``merge`` made, or a Hugging Face folder of anyone's as the same."""
     require(options.get("model"), "--model", "name a model folder, or what `edgetune merge` made")
-    from edgetune.models.source import check_model_folder, resolve_model
+    from edgetune.models.checkpoint import check_model_folder
+    from edgetune.models.source import resolve_model
 
     folder = resolve_model(options["model"])
     if (folder / ENTRY).exists():

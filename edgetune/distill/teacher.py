@@ -17,7 +17,7 @@ from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.models.adapters import fold_float32
 from edgetune.models.head import head_only_at
-from edgetune.models.lineage import fingerprint, lineage_of
+from edgetune.models.lineage import fingerprint_adapter, lineage_of
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import resolve_model
@@ -191,5 +191,5 @@ def identify(teacher: ModelRef | Path, dtype: str) -> str:
         return hash_source(teacher)[:32]
     parts = [lineage_of(teacher.base), dtype, str(teacher.nf4)]
     if teacher.adapter is not None:
-        parts.append(fingerprint(teacher.adapter))
+        parts.append(fingerprint_adapter(teacher.adapter))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]

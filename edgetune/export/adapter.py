@@ -17,7 +17,8 @@ from edgetune.export.gguf_adapter import write_gguf_adapter
 from edgetune.export.onnx_adapter import FILE, write_onnx_adapter
 from edgetune.export.onnx_folder import finish_folder
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
-from edgetune.models.lineage import fingerprint, lineage_of, read_stamp
+from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.lineage import fingerprint_adapter, lineage_of, read_stamp
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener, open_runtime
 from edgetune.verify.subject import LOSSLESS_KL
@@ -68,8 +69,8 @@ def find_adapter(inputs: dict[str, Artifact]) -> ModelRef:
             where=where,
             hint="set export.adapter: false",
         )
-    stamp = read_stamp(merged.model_folder)
-    if stamp not in (None, f"{lineage_of(trained.base)}+{fingerprint(trained.adapter)}"):
+    stamp = read_stamp(Checkpoint(merged.model_folder).files)
+    if stamp not in (None, f"{lineage_of(trained.base)}+{fingerprint_adapter(trained.adapter)}"):
         raise InputError(
             "the merged model was not made of this adapter",
             where=str(trained.adapter),

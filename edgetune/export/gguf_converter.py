@@ -13,15 +13,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import gguf
+import gguf.utility
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.export import gguf_vocab
+from edgetune.models.checkpoint import INDEX, Checkpoint
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,21 @@ def make_converter(architecture: str, header: GgufHeader) -> type[Any]:
 
     class Converter(parent):  # type: ignore[misc, valid-type]
         model_arch = parent.model_arch
+
+        def index_tensors(self, remote_hf_model_id: str | None = None) -> Any:
+            """Read the model's own files: the parent takes every ``model*.safetensors``."""
+            checkpoint = Checkpoint(self.dir_model)
+            if not checkpoint.beside and not (self.dir_model / INDEX).is_file():
+                return super().index_tensors(remote_hf_model_id)
+            lazy = sys.modules["conversion.base"].LazyTorchTensor
+            tensors = {}
+            for file in checkpoint.files:
+                with gguf.utility.SafetensorsLocal(file) as part:
+                    for name in part.keys():  # noqa: SIM118 - it is no dict
+                        make = partial(lazy.from_local_tensor, part[name])
+                        if kept := self.filter_tensors((name, make)):
+                            tensors[kept[0]] = kept[1]
+            return tensors
 
         def set_vocab(self) -> None:
             if self._needs_scores:

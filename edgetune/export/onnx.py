@@ -28,6 +28,7 @@ from edgetune.export.onnx_folder import (
     graph_name,
     move_graph,
 )
+from edgetune.models.checkpoint import plain_folder
 from edgetune.quantize.blocks import block_row_bytes, quantize_blocks
 from edgetune.runtimes.genai_folder import find_graph
 
@@ -86,14 +87,14 @@ def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None 
     said = io.StringIO()
     wanted = ["hf_token=false", *([f"adapter_path={adapter}"] if adapter else [])]
     try:
-        with _quiet(said):
+        with _quiet(said), plain_folder(folder) as plain:
             from onnxruntime_genai.models import builder
 
             options = builder.parse_extra_options(
-                None, str(folder), str(target), "fp32", "cpu", str(scratch), wanted
+                None, str(plain), str(target), "fp32", "cpu", str(scratch), wanted
             )
             builder.create_model(
-                None, str(folder), str(target), "fp32", "cpu", str(scratch), **options
+                None, str(plain), str(target), "fp32", "cpu", str(scratch), **options
             )
     except Exception as error:  # the builder raises every kind, bare Exceptions among them
         last = said.getvalue().strip().splitlines()[-1:]

@@ -12,6 +12,7 @@ from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.data.split import choose_rows
 from edgetune.errors import InputError
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection, Requests
 
@@ -67,15 +68,10 @@ def make_subject(model: Path | ModelRef, role: str, name: str | None = None) -> 
 
 
 def _describe_folder(ref: ModelRef, role: str, name: str) -> Subject:
-    from safetensors import safe_open
-
-    files = sorted(ref.base.glob("*.safetensors"))
-    if not files:
-        raise InputError("no *.safetensors in this model folder", where=str(ref.base))
-    with safe_open(files[0], "np") as weights:
-        dtypes = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
+    checkpoint = Checkpoint(ref.base)
+    dtypes = {header.dtype for header in checkpoint.headers.values()}
     scheme = "NF4" if ref.nf4 else "/".join(sorted(dtypes))
-    size = sum(file.stat().st_size for file in files)
+    files, size = checkpoint.files, checkpoint.bytes
     digest = hash_file(files[0]) if len(files) == 1 else hash_source(ref.base)
     if ref.adapter is not None:
         digest = hash_source(ref.adapter)

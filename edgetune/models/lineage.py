@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgetune.errors import InputError
+from edgetune.models.checkpoint import Checkpoint
 
+ADAPTER = "adapter_model.safetensors"
 KEY = "edgetune.lineage"  # in the metadata of the first safetensors file
 _SAMPLE = 4096  # bytes read at both ends of each tensor: enough to tell two trainings apart
 
 
-def fingerprint(folder: Path) -> str:
-    """Hash the names, shapes and both ends of every tensor in a folder's safetensors files.
+def fingerprint(files: Sequence[Path]) -> str:
+    """Hash the names, shapes and both ends of every tensor in some safetensors files.
 
     Reads a few kilobytes a tensor, so a model of 16 GB takes a moment, not minutes.
     """
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(size))
@@ -42,7 +45,7 @@ def fingerprint(folder: Path) -> str:
 
 def read_metadata(folder: Path) -> dict[str, str]:
     """Return what the file of an adapter says beside its tensors; empty where there is none."""
-    path = folder / "adapter_model.safetensors"
+    path = folder / ADAPTER
     if not path.is_file():
         return {}
     try:
@@ -53,9 +56,14 @@ def read_metadata(folder: Path) -> dict[str, str]:
         return {}
 
 
-def read_stamp(folder: Path) -> str | None:
-    """Return the lineage written into a folder's weights or adapter, if there is one."""
-    for file in sorted(folder.glob("*.safetensors")):
+def fingerprint_adapter(folder: Path) -> str:
+    """Return the fingerprint of an adapter's tensors."""
+    return fingerprint([folder / ADAPTER])
+
+
+def read_stamp(files: Sequence[Path]) -> str | None:
+    """Return the lineage written into weights or an adapter, if there is one."""
+    for file in files:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(size))
@@ -67,7 +75,8 @@ def read_stamp(folder: Path) -> str | None:
 
 def lineage_of(folder: Path) -> str:
     """Return the lineage of a model folder: its stamp, or the fingerprint of foreign weights."""
-    return read_stamp(folder) or fingerprint(folder)
+    files = Checkpoint(folder).files
+    return read_stamp(files) or fingerprint(files)
 
 
 def stamp_adapter(folder: Path, base: Path, extra: dict[str, str] | None = None) -> None:
@@ -76,7 +85,7 @@ def stamp_adapter(folder: Path, base: Path, extra: dict[str, str] | None = None)
     The header is written here, because safetensors puts metadata in an order that changes from
     process to process, and the same training has to give the same bytes.
     """
-    path = folder / "adapter_model.safetensors"
+    path = folder / ADAPTER
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
@@ -97,8 +106,8 @@ def check_lineage(adapter: Path, lineage: str) -> None:
     Raises:
         InputError: another base, an adapter that is in already, or one out of order.
     """
-    wanted = read_stamp(adapter)
-    if fingerprint(adapter) in lineage.split("+")[1:]:
+    wanted = read_stamp([adapter / ADAPTER])
+    if fingerprint_adapter(adapter) in lineage.split("+")[1:]:
         raise InputError(
             "this adapter is folded into these weights already",
             where=str(adapter),

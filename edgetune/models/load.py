@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from edgetune.errors import InputError, reading
+from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.nf4 import (
     fits_unpacked,
     keep_narrow_layers_portable,
@@ -26,13 +27,14 @@ from edgetune.models.nf4 import (
     unpack_nf4,
 )
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import check_model_folder
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 # bitsandbytes says that the package `kernels` is missing; nothing here needs it.
 warnings.filterwarnings("ignore", message=".*kernels.*")
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+#: transformers applies an adapter that lies beside the weights; in this subfolder it finds none.
+_NO_ADAPTER = {"subfolder": "no adapter"}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -101,16 +103,25 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
             bnb_4bit_compute_dtype=torch_dtype,
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch_dtype,
             quantization_config=config,
             device_map={"": device} if nf4 else None,
             trust_remote_code=False,
             use_safetensors=True,
+            adapter_kwargs=_NO_ADAPTER,
+            output_loading_info=True,
         )
     except (ValueError, RuntimeError, KeyError, OSError) as error:
         raise InputError(f"cannot load the model: {error}", where=str(folder)) from error
+    absent = sorted(loaded["missing_keys"])
+    if absent:  # transformers would leave random values in their place
+        raise InputError(
+            f"{len(absent)} tensors of the model are in none of its files, '{absent[0]}' first",
+            where=str(folder),
+            hint="copy the model again, or use the config.json that belongs to these weights",
+        )
     if nf4 and device == "cpu" and fits_unpacked(model):
         unpack_nf4(model)
     elif nf4:

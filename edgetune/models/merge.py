@@ -18,13 +18,13 @@ import torch
 from safetensors import safe_open
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.models.lineage import KEY, check_lineage, fingerprint, lineage_of
+from edgetune.models.checkpoint import INDEX, Checkpoint, copy_description
+from edgetune.models.lineage import KEY, check_lineage, fingerprint_adapter, lineage_of
 from edgetune.models.nf4 import through_nf4
 from edgetune.models.source import check_safetensors, read_json
 
 _PREFIX = "base_model.model."
 _UNSUPPORTED = ("alora_invocation_tokens", "trainable_token_indices", "layer_replication")
-_TEXT_FILES = (".json", ".jinja", ".model", ".txt")
 _NAMES = {
     torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
@@ -142,6 +142,8 @@ def write_merged(
         InputError: the adapter is of another base, or is in already.
         Unsupported: a base in 4 bits, or tied embeddings that an adapter changes on one side.
     """
+    checkpoint = Checkpoint(base)
+    checkpoint.check()
     loras = [Adapter(folder) for folder in adapters]
     lineage = _extend_lineage(base, adapters)
     _check_base(base, loras)
@@ -163,7 +165,7 @@ def write_merged(
             value = lora.apply(name, value)
         return value.to(target)
 
-    for shard in sorted(base.glob("*.safetensors")):
+    for shard in checkpoint.files:
         write_shard(shard, out / shard.name, fold, target, {"format": "pt", KEY: lineage})
     if missing:
         first = sorted(missing)[0]
@@ -172,7 +174,7 @@ def write_merged(
             where=next(str(lora.folder) for lora in loras if first in lora.touched),
             hint="use the base the adapter was trained on",
         )
-    copy_description(base, out, dtype)
+    _describe(checkpoint, out, dtype)
     return changed
 
 
@@ -180,7 +182,7 @@ def _extend_lineage(base: Path, adapters: Sequence[Path]) -> str:
     lineage = lineage_of(base)
     for adapter in adapters:
         check_lineage(adapter, lineage)
-        lineage += "+" + fingerprint(adapter)
+        lineage += "+" + fingerprint_adapter(adapter)
     return lineage
 
 
@@ -273,11 +275,11 @@ def name_stop_ids(folder: Path, stop_ids: Sequence[int]) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def copy_description(base: Path, out: Path, dtype: str) -> None:
+def _describe(checkpoint: Checkpoint, out: Path, dtype: str) -> None:
     """Copy everything but weights, and name the dtype in the configuration."""
-    for path in base.iterdir():
-        if path.is_file() and path.suffix in _TEXT_FILES:
-            shutil.copy(path, out / path.name)
+    copy_description(checkpoint.folder, out)
+    if len(checkpoint.files) > 1:
+        shutil.copy(checkpoint.folder / INDEX, out / INDEX)
     config: dict[str, Any] = read_json(out / "config.json", "")
     config.pop("torch_dtype", None)
     config.pop("quantization_config", None)

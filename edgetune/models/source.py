@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from edgetune.errors import InputError
 from edgetune.models.ref import ModelRef
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _MAX_HEADER = 50_000_000  # bytes; a header takes about 150 a tensor
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
@@ -23,7 +24,7 @@ _BITS = {
 _WANTED = [  # of a hub id
     "*.json", "*.safetensors", "tokenizer.model", "*.jinja", "*.txt", "README.md", "LICENSE*",
 ]  # fmt: skip
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 def resolve_model(path: str, revision: str | None = None) -> Path:
@@ -90,57 +91,55 @@ def is_hub_id(path: str) -> bool:
     )
 
 
-def check_model_folder(folder: Path) -> dict[str, Any]:
-    """Return ``config.json`` of a folder that holds a whole model.
-
-    Raises:
-        InputError: a missing or unreadable config, tokenizer or weights; pickled weights.
-    """
-    config = read_json(folder / "config.json", "a model folder has a config.json")
-    if not any((folder / name).exists() for name in _TOKENIZERS):
-        raise InputError(
-            "no tokenizer in this model folder", where=str(folder), hint="copy tokenizer.json here"
-        )
-    if "auto_map" in config and not config.get("model_type"):
-        raise InputError("this model needs code of its own, which is not run", where=str(folder))
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = [p.name for pattern in _PICKLES for p in folder.glob(pattern)]
-        if pickled:
-            raise InputError(
-                f"weights are pickled ({pickled[0]}); a pickle can run code, so it is not opened",
-                where=str(folder),
-                hint="convert it to safetensors first, on a machine you can lose",
-            )
-        raise InputError("no *.safetensors in this model folder", where=str(folder))
-    for file in weights:
-        check_safetensors(file)
-    return config
-
-
 def check_safetensors(file: Path) -> None:
     """Refuse a file whose header does not describe exactly the bytes that follow it.
 
     Raises:
         InputError: it names the tensor, or the byte.
     """
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
-                raise ValueError(f"a header of {length} bytes at byte 0, in a file of {size}")
-            header = parse_json(stream.read(length).decode("utf-8"))
-        if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
-        header.pop("__metadata__", None)
+    with _whole(file):
+        length, header = _parse_header(file)
         end = 0
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             end = _check_entry(name, entry, end)
-        expected = 8 + length + end
+        size, expected = file.stat().st_size, 8 + length + end
         if expected != size:
             raise ValueError(f"the header describes {expected} bytes, the file has {size}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+
+
+def read_header(file: Path) -> dict[str, dict[str, Any]]:
+    """Return what a safetensors file says of each tensor: ``dtype``, ``shape``, ``data_offsets``.
+
+    Raises:
+        InputError: no safetensors file, or one of which too little is there.
+    """
+    with _whole(file):
+        return _parse_header(file)[1]
+
+
+def _parse_header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Return the bytes of a header and its tensors.
+
+    The format: 8 bytes of header length, a JSON header, the tensors without a gap
+    (https://github.com/huggingface/safetensors#format).
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise ValueError(f"a header of {length} bytes at byte 0, in a file of {size}")
+        header = parse_json(stream.read(length).decode("utf-8"))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    header.pop("__metadata__", None)
+    return length, header
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"not a whole safetensors file: {error}", where=str(file), hint="copy it again"
         ) from error

@@ -14,6 +14,7 @@ import torch
 from gguf.utility import LocalTensor, SafetensorsLocal
 
 from edgetune.errors import InputError, Unsupported
+from edgetune.models.checkpoint import Checkpoint
 
 CHUNK_BYTES = 256 << 10  # read at a time: small enough to stay in a core's cache
 _DTYPES = {
@@ -36,7 +37,7 @@ class StoredWeights(Mapping[str, torch.Tensor]):
 
     def __init__(self, folder: Path) -> None:
         self._ranges: dict[str, LocalTensor] = {}
-        for shard in sorted(folder.glob("*.safetensors")):
+        for shard in Checkpoint(folder).files:
             self._ranges |= SafetensorsLocal(shard).tensors
         self.shapes = {name: tuple(one.shape) for name, one in self._ranges.items()}
 

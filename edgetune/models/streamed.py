@@ -14,10 +14,10 @@ from accelerate import cpu_offload, init_empty_weights
 from accelerate.hooks import remove_hook_from_module
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import check_model_folder
 from edgetune.models.stored import StoredWeights
 
 #: Weights that take more than this in float32 are not held in memory to be asked a few times.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import bytes_text
+from edgetune.models.checkpoint import Checkpoint, copy_description
 from edgetune.models.head import head_only_at
 from edgetune.models.layers import find_layers
 from edgetune.models.source import read_json
@@ -26,7 +24,6 @@ from edgetune.models.source import read_json
 # `model.layers.3.mlp…` (Llama and its kin), `transformer.h.3.mlp…` (GPT-2)
 _LAYER = re.compile(r"^(?P<head>(?:.*\.)?(?:layers|h)\.)(?P<number>\d+)(?P<tail>\..+)$")
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer")
-_TEXT_FILES = (".json", ".jinja", ".model", ".txt")
 
 
 @torch.no_grad()
@@ -122,21 +119,18 @@ def cut_depth(base: Path, layers: Sequence[int], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     position = {old: new for new, old in enumerate(layers)}
     tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(base.glob("*.safetensors")):
-        with safe_open(shard, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no dict
-                match = _LAYER.match(name)
-                if match is None:
-                    tensors[name] = file.get_tensor(name)
-                elif int(match["number"]) in position:
-                    number = position[int(match["number"])]
-                    tensors[f"{match['head']}{number}{match['tail']}"] = file.get_tensor(name)
+    checkpoint = Checkpoint(base)
+    for name in checkpoint.names():
+        match = _LAYER.match(name)
+        if match is None:
+            tensors[name] = checkpoint.read(name)
+        elif int(match["number"]) in position:
+            number = position[int(match["number"])]
+            tensors[f"{match['head']}{number}{match['tail']}"] = checkpoint.read(name)
     temporary = out / "model.tmp"
     save_file(tensors, temporary, metadata={"format": "pt"})
     temporary.replace(out / "model.safetensors")
-    for path in base.iterdir():
-        if path.is_file() and path.suffix in _TEXT_FILES and "index" not in path.name:
-            shutil.copy(path, out / path.name)
+    copy_description(base, out)
     config = cut_config(read_json(base / "config.json", ""), layers)
     write_atomic(out / "config.json", json.dumps(config, indent=2))
 
@@ -174,9 +168,7 @@ def make_fresh(config: Path, teacher: Path, out: Path, seed: int) -> None:
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(kind, trust_remote_code=False)
     out.mkdir(parents=True, exist_ok=True)
-    for path in teacher.iterdir():
-        if path.is_file() and path.suffix in _TEXT_FILES and "index" not in path.name:
-            shutil.copy(path, out / path.name)
+    copy_description(teacher, out)
     model.float().save_pretrained(str(out))
 
 
@@ -185,7 +177,7 @@ def describe_student(folder: Path, teacher: Path, train: str) -> str:
 
     Decoding reads every weight once a token, so that their number tells speed.
     """
-    count, whole = _count_parameters(folder), _count_parameters(teacher)
+    count, whole = Checkpoint(folder).count, Checkpoint(teacher).count
     # Weights, gradients and two moments in float32; an adapter's are small beside the weights.
     memory = 16 * count if train == "full" else (4 * count if train == "lora" else count * 5 // 8)
     return (
@@ -193,17 +185,6 @@ def describe_student(folder: Path, teacher: Path, train: str) -> str:
         f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {whole / count:.1f} times as "
         f"fast as the teacher; training takes {bytes_text(memory)} and activations"
     )
-
-
-def _count_parameters(folder: Path) -> int:
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            count += sum(
-                math.prod(file.get_slice(name).get_shape())
-                for name in file.keys()  # noqa: SIM118 - safe_open is no dict
-            )
-    return count
 
 
 def first_difference(teacher: Any, student: Any) -> str | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError, Unsupported
+from edgetune.models.checkpoint import Checkpoint, copy_description
 from edgetune.models.source import read_json
 
 BLOCK = 32  # ggml's and MatMulNBits' smallest; K-quants want rows of 256
@@ -193,16 +192,13 @@ def cut_width(
 
     out.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(folder.glob("*.safetensors")):
-        with safe_open(shard, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no dict
-                tensors[name] = narrow(name, file.get_tensor(name)).contiguous()
+    checkpoint = Checkpoint(folder)
+    for name in checkpoint.names():
+        tensors[name] = narrow(name, checkpoint.read(name)).contiguous()
     temporary = out / "model.tmp"
     save_file(tensors, temporary, metadata={"format": "pt"})
     temporary.replace(out / "model.safetensors")
-    for path in folder.iterdir():
-        if path.is_file() and path.suffix != ".safetensors" and "index" not in path.name:
-            shutil.copy(path, out / path.name)
+    copy_description(folder, out)
     changed = {
         "hidden_size": widths.hidden, "intermediate_size": widths.mlp,
         "num_attention_heads": widths.heads, "head_dim": size,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.licence import NOT_STATED, Licence, find_licence
 from edgetune.models.source import find_local, is_hub_id
 from edgetune.recipe import Recipe
@@ -74,11 +73,6 @@ def hash_weights(artifact: Artifact) -> dict[str, str]:
 
 def count_weights(merge: Artifact | None) -> int | None:
     """Return how many weights the merged model has, a tied head counted once."""
-    files = sorted(merge.model_folder.glob("*.safetensors")) if merge else []
-    total = 0
-    for file in files:
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        shapes = (value["shape"] for key, value in header.items() if key != "__metadata__")
-        total += sum(math.prod(shape) for shape in shapes)
-    return total or None
+    if merge is None or not merge.model_folder.is_dir():
+        return None
+    return Checkpoint(merge.model_folder).count

@@ -17,6 +17,7 @@ from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf import header_of
 from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.log import Log, bytes_text
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
 from edgetune.models.stored import StoredWeights
 from edgetune.quantize.plan import read_plan
@@ -35,14 +36,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
     plan = read_plan(planned)
     trained = find_adapter(inputs) if sections.export.adapter else None
+    checkpoint = Checkpoint(model)
+    checkpoint.say_beside(log)
     StoredWeights(model).check_finite()
     # A recipe also names what the plan left out; a plan alone is all that is asked for.
     refused = find_refusals(model, sections.quantize or plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
-    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     copies = len(plan.gguf) + len(plan.onnx) + (6 if trained else 2)
-    require_room(out, weights * copies, "the exported files")
+    require_room(out, checkpoint.bytes * copies, "the exported files")
 
     # 2. GGUF files from the model, a tensor at a time; a float32 graph, and the others from it.
     files: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.log import Log
 from edgetune.measure.quality import compare_runtimes
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
@@ -37,7 +38,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     trained = ModelRef.from_json(
         parent.facts["student" if parent.stage == "distill" else "model"], parent.path
     )
-    weights = sum(path.stat().st_size for path in trained.base.glob("*.safetensors"))
+    checkpoint = Checkpoint(trained.base)
+    checkpoint.say_beside(log)
+    weights = checkpoint.bytes
     earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
     require_room(out, (5 if earlier else 3) * weights, "merging over two bases")
     if earlier:  # what the adapter was trained on: float32, so that nothing is rounded twice

@@ -22,6 +22,7 @@ from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.measure.subject import make_latency_prompt
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -199,8 +200,9 @@ def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
     if not targets:
         return open_model(model, out / "scratch" / "frame.gguf", header)
     source = out / "scratch" / "F32.gguf"
-    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    require_room(out, _copies(targets) * weights, "the model in float32 and its choices")
+    require_room(
+        out, _copies(targets) * Checkpoint(model).bytes, "the model in float32 and its choices"
+    )
     if not source.exists():
         part = source.with_suffix(".part")
         convert_gguf(model, part, header)
@@ -215,8 +217,9 @@ def _fit_onnx(
     """Search the types of the graph that export will write."""
     section = sections.quantize
     source = out / "scratch" / "fp32"
-    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    require_room(out, _copies(targets) * weights, "the ONNX graph in float32 and its choices")
+    require_room(
+        out, _copies(targets) * Checkpoint(model).bytes, "the ONNX graph in float32 and its choices"
+    )
     if not source.exists():
         part = source.with_name("unfinished-fp32")
         shutil.rmtree(part, ignore_errors=True)

@@ -14,6 +14,7 @@ from edgetune.data.template import template_end_token
 from edgetune.errors import InputError
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.end_token import choose_end_token
 from edgetune.models.hardware import choose_device, choose_dtype, require_room
 from edgetune.models.lineage import stamp_adapter
@@ -41,7 +42,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     device = choose_device(sections.model.device)
     dtype = choose_dtype(sections.model.compute_dtype, device)
     whole = section.method == "full"
-    weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
+    checkpoint = Checkpoint(base)
+    checkpoint.say_beside(log)
+    weights = checkpoint.bytes
     require_room(out, 8 * weights if whole else weights // 2, "tuning with its checkpoints")
     tokenizer = load_tokenizer(base)
     rows = load_splits(data, sections.seed, log)

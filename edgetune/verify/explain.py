@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import read_json
@@ -84,7 +85,7 @@ def find_faults(a: Subject, b: Subject, checks: Sequence[Check], scratch: Path) 
 def _size(subject: Subject) -> int:
     if subject.folder.is_file():
         return subject.folder.stat().st_size
-    return sum(file.stat().st_size for file in subject.folder.glob("*.safetensors"))
+    return Checkpoint(subject.folder).bytes
 
 
 def _look_at_gguf(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault]]:
@@ -206,7 +207,7 @@ def _dequantized(ref: ModelRef, folder: Path) -> Path:
 
     write_merged(ref.base, [], folder, "float32")
     tuned = Adapter(ref.adapter).modules if ref.adapter else set()
-    for shard in sorted(folder.glob("*.safetensors")):
+    for shard in Checkpoint(folder).files:
         original = load_file(ref.base / shard.name)
         tensors = {
             name: through_nf4(original[name], getattr(torch, ref.nf4_dtype))

@@ -11,14 +11,10 @@ from typing import Any
 from edgetune.artifact import ENTRY, load_artifact
 from edgetune.data.contract import NAME as CONTRACT
 from edgetune.errors import InputError
+from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import (
-    check_model_folder,
-    read_json,
-    resolve_adapter,
-    resolve_model,
-)
+from edgetune.models.source import read_json, resolve_adapter, resolve_model
 from edgetune.runtimes import GENAI_CONFIG, Runtime, open_runtime
 from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.gguf_header import open_gguf

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgetune.models.checkpoint import Checkpoint
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -35,22 +37,14 @@ class FolderTensors:
     """Safetensors of a Hugging Face folder. A tied head is listed under its own name once only."""
 
     def __init__(self, folder: Path) -> None:
-        from safetensors import safe_open
-
-        self._where: dict[str, Path] = {}
-        self.entries: dict[str, Entry] = {}
-        for shard in sorted(folder.glob("*.safetensors")):
-            with safe_open(shard, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - safe_open is no dict
-                    part = file.get_slice(name)
-                    self._where[name] = shard
-                    self.entries[name] = Entry(tuple(part.get_shape()), str(part.get_dtype()))
+        self._checkpoint = Checkpoint(folder)
+        self.entries = {
+            name: Entry(header.shape, header.dtype)
+            for name, header in self._checkpoint.headers.items()
+        }
 
     def read(self, name: str) -> np.ndarray:
-        from safetensors import safe_open
-
-        with safe_open(self._where[name], "pt") as file:
-            values: np.ndarray = file.get_tensor(name).float().numpy()
+        values: np.ndarray = self._checkpoint.read(name).float().numpy()
         return values
 
 

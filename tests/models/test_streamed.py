@@ -68,17 +68,17 @@ def test_experts_that_the_model_stacks_are_held(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_names_what_is_not_finite(dtype: torch.dtype, value: str, tmp_path: Path) -> None:
     good = torch.tensor([[0.0, -1.5, torch.finfo(dtype).max]] * 50).to(dtype)
-    save_file({"good": good}, tmp_path / "a.safetensors")
+    save_file({"good": good}, tmp_path / "model.safetensors")
     StoredWeights(tmp_path).check_finite()
     bad = good.clone()
     bad[33, 1] = bad[2, 0] = float(value)
-    save_file({"layer.weight": bad}, tmp_path / "b.safetensors")
+    save_file({"layer.weight": bad}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="2 of 150 weights are NaN or infinite") as error:
         StoredWeights(tmp_path).check_finite()
-    assert "layer.weight" in str(error.value) and "b.safetensors" in str(error.value)
+    assert "layer.weight" in str(error.value) and "model.safetensors" in str(error.value)
 
 
 def test_refuses_weights_that_are_no_floats(tmp_path: Path) -> None:
-    save_file({"packed": torch.ones(4, dtype=torch.uint8)}, tmp_path / "a.safetensors")
+    save_file({"packed": torch.ones(4, dtype=torch.uint8)}, tmp_path / "model.safetensors")
     with pytest.raises(Unsupported, match="stored as U8"):
         StoredWeights(tmp_path)["packed"]
