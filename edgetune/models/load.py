@@ -25,6 +25,7 @@ from edgetune.models.nf4 import (
     keep_narrow_layers_portable,
     round_to_nf4,
     unpack_nf4,
+    unpack_uneven_layers,
 )
 from edgetune.models.ref import ModelRef
 
@@ -54,8 +55,8 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
     """Load base and adapter in eval mode.
 
     Weights that were trained on in 4 bits have the values that the training saw, whatever the
-    dtype: rounded to NF4 from the dtype they were loaded in then. (A model too large to be unpacked
-    computes in that dtype too.)
+    dtype: rounded to NF4 from the dtype they were loaded in then. (A model on a GPU, or too large
+    to be unpacked, computes in that dtype too.)
 
     Args:
         ref: what to load.
@@ -66,8 +67,8 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
         InputError: a folder that is not whole, or an adapter of another base.
     """
     model: Any = None
-    if ref.nf4 and ref.nf4_dtype != dtype and device == "cpu":
-        if _fits_unpacked(ref.base):
+    if ref.nf4 and ref.nf4_dtype != dtype:
+        if device == "cpu" and _fits_unpacked(ref.base):
             model = load_base(ref.base, False, dtype, device)
             round_to_nf4(model, getattr(torch, ref.nf4_dtype))
         else:
@@ -126,6 +127,8 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
         unpack_nf4(model)
     elif nf4:
         keep_narrow_layers_portable(model)
+        if device == "cpu":
+            unpack_uneven_layers(model)
     else:
         model = model.to(device)
     return model  # type: ignore[no-any-return]
