@@ -74,7 +74,10 @@ def _sparse_loss_kernel(
         loss = ce_weight * loss + kl_weight * temperature * temperature * kl
     tl.store(loss_ptr + row, loss)
 
-    # 3. The gradient: what every logit gets …
+    # 3. The gradient: what every logit gets …  No warp may write its columns while another one has
+    # yet to read its label's or kept tokens' logits; the sums above need no barrier where the kept
+    # tokens fit one warp.
+    tl.debug_barrier()
     for start in range(0, vocabulary, BLOCK_V):
         inside = start + columns < vocabulary
         z = tl.load(logits_ptr + start + columns, mask=inside, other=-float("inf")).to(tl.float32)
