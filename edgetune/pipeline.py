@@ -21,12 +21,13 @@ from edgetune.artifact import (
     put_aside,
     verify_artifact,
 )
+from edgetune.data.sources import hash_sources
 from edgetune.disk import check_place, write_atomic
 from edgetune.errors import InputError, Unsupported
 from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
-from edgetune.models.source import is_hub_id, resolve_data, resolve_model
+from edgetune.models.source import is_hub_id, resolve_model
 from edgetune.quantize.deciders import refuse_deciding
 from edgetune.quantize.target import parse_target
 from edgetune.recipe import Recipe, Sections
@@ -143,7 +144,7 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
     for part in ("train", "validation", "test") if data else ():
         name = getattr(data, part)
         if name is not None:
-            found[part] = hash_source(resolve_data(name))
+            found[part] = hash_sources(name)
     if recipe.distill is not None:
         named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
         for part, path in named.items():
@@ -151,7 +152,7 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
                 file = Path(path)
                 found[part] = hash_source(file if file.is_file() else resolve_model(path))
         if recipe.distill.prompts is not None:
-            found["prompts"] = hash_source(resolve_data(recipe.distill.prompts))
+            found["prompts"] = hash_sources(recipe.distill.prompts)
     return found
 
 

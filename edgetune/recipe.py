@@ -68,11 +68,25 @@ class Columns(Section):
 class DataSection(Section):
     """Rows to train, validate and test on."""
 
-    train: PathText = Field(description="file, or folder of a Hugging Face dataset saved to disk")
-    validation: PathText | None = Field(None, description="absent: split from train with the seed")
-    test: PathText | None = Field(None, description="rows that judge; absent: the validation rows")
+    train: PathText | tuple[PathText, ...] = Field(
+        description="file, folder of files, pattern (data/*.jsonl), list of these, or a Hugging "
+        "Face dataset saved to disk"
+    )
+    validation: PathText | tuple[PathText, ...] | None = Field(
+        None, description="absent: train's own validation split, or split from train with the seed"
+    )
+    test: PathText | tuple[PathText, ...] | None = Field(
+        None, description="rows that judge; absent: train's own test split, or the validation rows"
+    )
     format: Literal[
-        "auto", "messages", "prompt_completion", "instruction", "sharegpt", "text", "columns"
+        "auto",
+        "messages",
+        "prompt_completion",
+        "instruction",
+        "sharegpt",
+        "classification",
+        "text",
+        "columns",
     ] = Field("auto", description="shape of a row; auto detects it and says so")
     columns: Columns | None = Field(None, description="column names; needed by format: columns")
     template: Literal["auto", "chat", "plain"] = Field(

@@ -24,7 +24,7 @@ def command() -> None:
 
 @command.command()
 @click.option("--recipe", type=click.Path(path_type=Path), help="Recipe with model and data.")
-@click.option("--data", help="Data file or folder, in place of data.train.")
+@click.option("--data", help="Data file, folder or pattern, in place of data.train.")
 @click.option("--model", help="Model folder whose tokenizer is used, in place of model.path.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override the recipe.")
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(0), help="Rows to print.")
@@ -119,8 +119,12 @@ def _print_facts(facts: dict[str, Any]) -> None:
         click.echo(f"{'':<11} {facts['sources'][name]}")
     skipped = sum(facts["skipped"].values())
     click.echo(f"bad rows    {skipped} skipped")
-    unused = ", ".join(facts["columns_unused"])
-    click.echo(f"not used    {'columns ' + unused if unused else 'none'}")
+    for name, reasons in facts["skipped_reasons"].items():
+        for reason, count in reasons.items():
+            click.echo(f"{'':<11} {count} of {name}: {reason}")
+    unused = {"columns": facts["columns_unused"], "parts": facts["parts_unused"]}
+    said = "; ".join(f"{what} {', '.join(names)}" for what, names in unused.items() if names)
+    click.echo(f"not used    {said or 'none'}")
     same = facts["duplicates"]
     click.echo(
         f"duplicates  {same['train']} in train; in train too: {same['validation_in_train']} "

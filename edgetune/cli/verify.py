@@ -89,12 +89,12 @@ def _question(data: Path | None, tokens: int) -> Any:
     if data is None:
         return Question((), tokens)
     from edgetune.data.load import load_rows
+    from edgetune.data.sources import open_source
     from edgetune.log import Log
-    from edgetune.models.source import resolve_data
     from edgetune.recipe import DataSection
 
     section = DataSection(train=str(data))
-    loaded = load_rows(resolve_data(str(data)), section, Log(None, quiet=True), "data")
+    loaded = load_rows(open_source(str(data), "data"), section, Log(None, quiet=True), "data")
     return Question(tuple(loaded.rows), tokens)
 
 

@@ -101,10 +101,10 @@ def make_row(
         messages = [Message("user", "\n".join(part for part in parts if part))]
         messages.append(Message("assistant", _text(value, "output", where)))
     else:
-        assert columns is not None, "format: columns is checked when files are loaded"
+        assert columns is not None, "the columns are found when files are loaded"
         messages = [Message("user", _text(value, columns.prompt, where))]
-        messages.append(Message("assistant", _text(value, columns.completion, where)))
-    system_key = columns.system if format == "columns" and columns else "system"
+        messages.append(Message("assistant", _label(value, columns.completion, where)))
+    system_key = columns.system if columns else "system"
     system = _optional(value, system_key, where) if system_key and format != "messages" else ""
     if system and messages[0].role != "system":
         messages.insert(0, Message("system", system))
@@ -169,6 +169,12 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
     if not value[key].strip():
         raise InputError(f"'{key}' is empty", where=where)
     return str(value[key])
+
+
+def _label(value: Mapping[str, Any], key: str, where: str) -> str:
+    """A text, or a whole number or truth value as text: labels are often numbers."""
+    label = value.get(key)
+    return str(label).lower() if isinstance(label, int) else _text(value, key, where)
 
 
 def _optional(value: Mapping[str, Any], key: str, where: str) -> str:

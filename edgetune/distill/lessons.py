@@ -10,12 +10,13 @@ from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.load import load_rows
 from edgetune.data.prepare import encode_rows
 from edgetune.data.rows import Row
+from edgetune.data.sources import open_source
 from edgetune.distill.answers import as_rows, with_answers, write_answers
 from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cache, hash_rows
 from edgetune.distill.losses import Answers, Cached, Online, StudentLoss
 from edgetune.distill.teacher import Known, OpenTeacher, identify
 from edgetune.log import Log
-from edgetune.models.source import read_json, resolve_data
+from edgetune.models.source import read_json
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 
@@ -35,7 +36,7 @@ def load_prompts(sections: Sections, log: Log) -> list[Row]:
     path = sections.distill.prompts
     if path is None:
         return []
-    source = resolve_data(path)
+    source = open_source(path, "prompts")
     loaded = load_rows(source, sections.data, log.muted(), "prompts", answered=False)
     return [row for row in loaded.rows if row.text is None]
 

@@ -45,8 +45,8 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         if recipe.distill.prompts is not None:
             yield "prompts", "prompts", recipe.distill.prompts
     for part in ("train", "validation", "test") if recipe.data else ():
-        path = getattr(recipe.data, part)
-        if path is not None:
+        named = getattr(recipe.data, part) or ()
+        for path in [named] if isinstance(named, str) else named:
             yield f"{part} rows", part, path
 
 

@@ -208,3 +208,51 @@ def test_rows_that_need_no_answer(
     value: dict[str, Any], column: str, wanted: dict[str, Any]
 ) -> None:
     assert fill_answer(value, column) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "columns", "asked", "answer"),
+    [
+        ({"text": "wake me", "intent": "alarm"}, [], "wake me", "alarm"),
+        ({"text": "wake me", "label": "alarm", "id": 3}, ["id"], "wake me", "alarm"),
+        ({"category": "card", "text": "lost it"}, [], "lost it", "card"),
+        ({"class": "spam", "text": "win"}, [], "win", "spam"),
+        ({"text": "win", "label": 1}, [], "win", "1"),
+        ({"text": "win", "label": 1, "label_text": "spam"}, ["label"], "win", "spam"),
+        ({"text": "win", "label": 0, "category": "spam"}, ["label"], "win", "spam"),
+        ({"Text": "win", "Label": True}, [], "win", "true"),
+        ({"utterance": "wake me", "intent": "alarm"}, [], "wake me", "alarm"),
+    ],
+)
+def test_text_and_label_is_classification(
+    tmp_path: Path, value: dict[str, Any], columns: list[str], asked: str, answer: str
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [value])
+    splits = load_splits(DataSection(train=path, validation=path), 0, QUIET)
+    row = splits.train[0]
+    assert splits.facts["format"] == "classification"
+    assert row.messages == (Message("user", asked), Message("assistant", answer))
+    assert splits.facts["columns_unused"] == columns
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "source": "web", "label": None}])
+    splits = load_splits(DataSection(train=path, validation=path), 0, QUIET)
+    assert splits.facts["format"] == "text"
+    path = write_rows(tmp_path / "labels.jsonl", [{"text": "a", "label": "b"}])
+    section = DataSection(train=path, validation=path, format="text")
+    assert load_splits(section, 0, QUIET).train[0].text == "a"
+    for value in ({"text": "a"}, {"x": "a", "label": "b"}):
+        path = write_rows(tmp_path / "none.jsonl", [value])
+        with pytest.raises(InputError, match="no shape that is known"):
+            load_splits(DataSection(train=path, format="classification"), 0, QUIET)
+
+
+def test_rows_without_a_label_are_bad(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": "x" if n % 4 else None} for n in range(20)]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InputError, match="'label' is null"):
+        load_splits(DataSection(train=path), 0, QUIET)
+    facts = load_splits(DataSection(train=path, on_bad_row="skip"), 0, QUIET).facts
+    assert facts["skipped_reasons"] == {"train": {"'label' is null, not text": 5}}
+    assert facts["skipped_examples"][0].startswith(f"{path}:1: ")
