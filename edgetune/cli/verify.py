@@ -11,7 +11,8 @@ from edgetune.cli.options import judge, make_log
 from edgetune.errors import GateFailed, InputError
 
 if TYPE_CHECKING:
-    from edgetune.verify.chain import Link
+    from edgetune.log import Log
+    from edgetune.verify.chain import Link, Step
     from edgetune.verify.findings import Comparison
 
 
@@ -44,7 +45,12 @@ def command(
     made by anyone. With --bisect give a run's folder, or three and more models in their order: the
     first guilty link is named.
 
-    Exit code 3: B is not A.
+    An adapter belongs to the weights it was trained over: the original ones, or their NF4 values
+    (QLoRA). Adapters of `edgetune tune` say which. Where nothing does, B may be either, and the
+    verdict says so; DIR@nf4+ADAPTER, DIR@nf4:bfloat16+ADAPTER or DIR@original+ADAPTER decides.
+
+    The measured KL decides on the weights: a difference between files that changes no answer is a
+    note. Exit code 3: B is not A.
     """
     if bisect:
         _bisect(models, data, tokens, as_json, quiet)
@@ -65,10 +71,11 @@ def command(
 def _bisect(
     models: tuple[str, ...], data: Path | None, tokens: int, as_json: bool, quiet: bool
 ) -> None:
-    from edgetune.verify.chain import find_steps, first_guilty, paths_to_steps, walk
+    from edgetune.verify.chain import first_guilty, paths_to_steps, walk
 
-    steps = find_steps(Path(models[0])) if len(models) == 1 else paths_to_steps(models)
-    links = walk(steps, _question(data, tokens), make_log(quiet))
+    log = make_log(quiet)
+    steps = _steps_of(Path(models[0]), log) if len(models) == 1 else paths_to_steps(models)
+    links = walk(steps, _question(data, tokens), log)
     guilty = first_guilty(links)
     result: dict[str, Any] = {
         "verdict": "fail" if guilty else "pass",
@@ -81,6 +88,28 @@ def _bisect(
         what = f"the first guilty link is '{guilty.name}': {guilty.comparison.guilty}"
         failure = GateFailed(what, where=models[0])
     judge(result, chain_table(links), as_json, failure)
+
+
+def _steps_of(folder: Path, log: Log) -> list[Step]:
+    """Return the links of the artifacts that a run's own recipe leads to."""
+    from edgetune import pipeline
+    from edgetune.recipe_file import load_recipe
+    from edgetune.rundir import RunDir
+    from edgetune.verify.chain import find_steps, newest_generation
+
+    made = {}
+    why = "it has no recipe.yaml"
+    if (folder / "recipe.yaml").is_file():
+        why = "its recipe's model or data changed since, or it has not been run"
+        try:
+            planned = pipeline.plan_run(load_recipe(folder / "recipe.yaml")[0], RunDir(folder))
+            made = {step.stage.name: step.artifact for step in planned if step.artifact}
+        except InputError as error:  # a model or rows that lie here no longer
+            why = str(error)
+    if "merge" not in made:
+        made = newest_generation(folder)
+        log.warn(f"{why}: the newest files and what they were made of are looked at")
+    return find_steps(made, folder)
 
 
 def _question(data: Path | None, tokens: int) -> Any:
@@ -119,6 +148,8 @@ def table(found: Comparison) -> str:
             f"  at {fault.where}",
             f"  → {fault.advice}",
         ]
+    for note in found.notes:
+        lines += ["", f"{click.style('note', fg='yellow')}  {note}"]
     verdict = click.style("pass", fg="green", bold=True)
     if not found.ok:
         verdict = click.style(f"fail: {found.guilty}", fg="red", bold=True)

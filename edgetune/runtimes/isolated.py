@@ -6,6 +6,7 @@ header and still abort the process, or ask for more memory than there is. Here o
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,10 +21,40 @@ import numpy as np
 from edgetune import errors
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.runtimes.frames import read_frame, write_frame
+from edgetune.runtimes.gguf_header import open_gguf
 
 #: What a load may take: a hostile file of a megabyte must not hold a machine for minutes.
 LOAD_SECONDS, BYTES_PER_SECOND = 8.0, 20e6
 MEMORY_BYTES, MEMORY_PER_BYTE = 900 << 20, 16
+#: Positions whose logits are in memory at once, in llama.cpp's buffer and as arrays.
+LOGITS_ROWS, LOGITS_COPIES = 4096, 4
+
+
+def memory_limit(path: Path, size: int) -> int:
+    """Return the bytes of addresses that a model file may take beyond what its runtime does.
+
+    Weights and cache grow with the file; logits with the vocabulary, which a small file may have a
+    large one of: 150,000 tokens take 600 kB a position. A vocabulary is taken to be no larger than
+    the file could hold, whatever it says.
+
+    Args:
+        path: a GGUF file or an ONNX folder.
+        size: its bytes.
+    """
+    vocabulary = min(_count_vocabulary(path), size // 2)
+    return MEMORY_BYTES + MEMORY_PER_BYTE * size + LOGITS_COPIES * 4 * vocabulary * LOGITS_ROWS
+
+
+def _count_vocabulary(path: Path) -> int:
+    """Return how many tokens a file says that it has; 0 where it does not."""
+    if path.is_file():
+        words = open_gguf(path).keys.get("tokenizer.ggml.tokens")
+        return len(words) if isinstance(words, list) else 0
+    try:
+        config = json.loads((path / "genai_config.json").read_text(encoding="utf-8"))
+        return max(0, int(config["model"]["vocab_size"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 class Isolated:
@@ -34,7 +65,7 @@ class Isolated:
         files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
         size = sum(one.stat().st_size for one in files)
         seconds = threads * (LOAD_SECONDS + size / BYTES_PER_SECOND)
-        memory = MEMORY_BYTES + MEMORY_PER_BYTE * size
+        memory = memory_limit(path, size)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-m", "edgetune.runtimes.isolated_child", str(path), str(threads),

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from edgetune.errors import Unsupported
+from edgetune.models.adapters import fold_float32
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.passes import batch_sequences, replaced_forward
@@ -76,6 +77,19 @@ class Torch:
 
     def _start(self, prompts: greedy.Prompts) -> _Sequences:
         return _Sequences(self._model, prompts, self.device)
+
+
+def open_rounded(ref: ModelRef, dtype: str, threads: int) -> Torch:
+    """Load a model with its adapter folded in and its weights rounded to ``dtype``, on CPU.
+
+    It computes in float32, as a right folder of that dtype does.
+    """
+    runtime = Torch(ref, threads)
+    runtime._model = fold_float32(runtime._model)
+    with torch.no_grad():
+        for parameter in runtime._model.parameters():
+            parameter.data = parameter.data.to(getattr(torch, dtype)).float()
+    return runtime
 
 
 class Streamed(Torch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from edgetune.verify.findings import Comparison
 from edgetune.verify.pair import verify_pair
 from edgetune.verify.subject import Subject, find_subject
 
+ENDS = ("export", "merge")  # whose generation is looked at, the first that is there
 LOSSLESS_FILES = {"gguf": ("F32", "BF16", "F16"), "onnx": ("fp32", "fp16")}
 
 
@@ -40,13 +41,16 @@ class Step:
     after: str
 
 
-def find_steps(run: Path) -> list[Step]:
+def find_steps(made: Mapping[str, Artifact], run: Path) -> list[Step]:
     """Return the links of a run's artifacts: trained → merged → lossless file → other files.
 
+    Args:
+        made: artifacts by stage.
+        run: the run's folder, for errors.
+
     Raises:
-        InputError: no merged model in this run.
+        InputError: no merged model among them.
     """
-    made = _newest(run)
     if "merge" not in made:
         raise InputError(
             "no merged model in this run", where=str(run), hint="`edgetune run` it first"
@@ -71,17 +75,28 @@ def find_steps(run: Path) -> list[Step]:
     return steps
 
 
-def _newest(run: Path) -> dict[str, Artifact]:
-    """Return each stage's newest artifact in a run's folder."""
-    found: dict[str, tuple[float, Artifact]] = {}
-    for entry in run.glob(f"*/{ENTRY}"):
-        artifact = load_artifact(entry.parent)
-        age = entry.stat().st_mtime
-        if artifact.stage not in found or found[artifact.stage][0] < age:
-            found[artifact.stage] = (age, artifact)
+def newest_generation(run: Path) -> dict[str, Artifact]:
+    """Return the newest files (or merged model) in a run's folder, and what they were made of.
+
+    For a folder whose recipe no longer leads to its artifacts. Artifacts of one generation name
+    their parents' keys, so none of another recipe gets among them.
+
+    Raises:
+        InputError: no artifact there.
+    """
+    found = [load_artifact(entry.parent) for entry in run.glob(f"*/{ENTRY}")]
     if not found:
         raise InputError("no artifact of a run here", where=str(run))
-    return {stage: artifact for stage, (_, artifact) in found.items()}
+    by_key = {one.key: one for one in found}
+    ages = {one.key: (one.path / ENTRY).stat().st_mtime for one in found}
+    last = [one for stage in ENDS for one in found if one.stage == stage]
+    made: dict[str, Artifact] = {}
+    waiting = sorted(last, key=lambda one: (ENDS.index(one.stage), -ages[one.key]))[:1]
+    while waiting:
+        one = waiting.pop()
+        made[one.stage] = one
+        waiting += [by_key[key] for key in one.parents.values() if key in by_key]
+    return made
 
 
 def paths_to_steps(paths: Sequence[str]) -> list[Step]:

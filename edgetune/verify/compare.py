@@ -10,23 +10,24 @@ from edgetune.data.rows import Row
 from edgetune.verify import probes
 from edgetune.verify.findings import Check
 from edgetune.verify.sides import Side, attempt
-from edgetune.verify.subject import LOSSLESS_KL, declared_ends
+from edgetune.verify.subject import LOSSLESS_KL, Subject, declared_ends
 from edgetune.verify.weights import (
     Answers,
     Judged,
     Weights,
     compare_greedy,
     compare_logits,
-    judge_texts,
 )
 
 SHOWN = 3  # differences quoted of each kind
+BEFORE, BEHIND = 24, 40  # characters quoted around the first difference
 #: KL in nats that a scheme usually costs at most: chosen above what the quickstart's files show.
 USUAL_KL = {
     "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 3e-2, "Q5_K_S": 4e-2, "Q4_K_M": 0.1, "Q4_K_S": 0.12,
     "Q4_0": 0.2, "IQ4_NL": 0.15, "IQ4_XS": 0.15, "Q3_K_M": 0.4, "Q2_K": 1.0,
     "int8": 5e-3, "int4": 0.3, "nf4": 0.5,
 }  # fmt: skip
+LOSSY_FACTOR = 4  # times the usual KL is taken for another model
 TOP1_LOSSLESS = 0.999
 
 
@@ -58,18 +59,42 @@ def check_tokenizer(a: Side, b: Side, texts: Sequence[str] = ()) -> Check:
     for text in asked:
         (ids_a, no_a), (ids_b, no_b) = attempt(a.tokenize, text), attempt(b.tokenize, text)
         if ids_a != ids_b or (no_a is None) != (no_b is None):
-            different.append({"text": text[:80], "a": no_a or ids_a[:16], "b": no_b or ids_b[:16]})
+            different.append((text, no_a or ids_a, no_b or ids_b))
     figures = {
         "texts": len(asked),
         "different": len(different),
         "left_out": left_out,
-        "examples": different[:SHOWN],
+        "examples": [_id_difference(a, b, *each) for each in different[:SHOWN]],
     }
     if not different:
         return Check("tokenizer", True, f"{len(asked)} texts give the same ids", figures)
-    first = different[0]
+    first = figures["examples"][0]
     said = f"{len(different)} of {len(asked)} texts give other ids; {first['text']!r}: "
     return Check("tokenizer", False, said + f"{first['a']} against {first['b']}", figures)
+
+
+def _id_difference(a: Side, b: Side, text: str, of_a: Any, of_b: Any) -> dict[str, Any]:
+    """Return the text around where two tokenizers part ways, and their ids from there on."""
+    if isinstance(of_a, str) or isinstance(of_b, str):  # one refuses the text
+        return {"text": text[:80], "a": _few(of_a, 0), "b": _few(of_b, 0)}
+    low, high = 0, len(text)  # the shortest prefix that already differs, found by halving
+    while high - low > 1:
+        half = (low + high) // 2
+        same = attempt(a.tokenize, text[:half]) == attempt(b.tokenize, text[:half])
+        low, high = (half, high) if same else (low, half)
+    at = _first(of_a, of_b)
+    shown = text[max(0, high - BEFORE) : high + BEHIND]
+    return {"text": shown, "character": high, "id": at, "a": _few(of_a, at), "b": _few(of_b, at)}
+
+
+def _few(ids: Any, at: int) -> Any:
+    return ids if isinstance(ids, str) else ids[max(0, at - 2) : at + 8]
+
+
+def _first(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Return the first place at which two sequences differ."""
+    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(differ, min(len(a), len(b)))
 
 
 def check_template(a: Side, b: Side, conversations: Sequence[list[dict[str, Any]]] = ()) -> Check:
@@ -93,9 +118,11 @@ def check_template(a: Side, b: Side, conversations: Sequence[list[dict[str, Any]
     }  # fmt: skip
     if none_a == none_b == len(asked):
         return Check("template", None, "neither carries a chat template", figures)
-    if none_a == len(asked) or none_b == len(asked):
-        side = "the first" if none_a else "the second"
-        return Check("template", False, f"{side} carries no chat template", figures)
+    if none_b == len(asked):
+        return Check("template", False, "the second carries no chat template", figures)
+    if none_a == len(asked):  # merging and tuning give a base without one a plain one
+        said = "the first carries no chat template that the second's could contradict"
+        return Check("template", None, said, figures)
     if different and a.template == b.template and a.ends != b.ends:
         said = f"one template, but its end token is another: {a.ends} against {b.ends}"
         return Check("template", None, said, figures)
@@ -108,10 +135,9 @@ def check_template(a: Side, b: Side, conversations: Sequence[list[dict[str, Any]
 
 
 def _first_difference(a: str, b: str) -> dict[str, Any]:
-    at = next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
-    return {"at": at, "a": a[at : at + 24], "b": b[at : at + 24]}
+    at = _first(a, b)
+    window = slice(max(0, at - BEFORE), at + BEHIND)
+    return {"at": at, "a": a[window], "b": b[window]}
 
 
 def check_stopping(a: Side, b: Side, answers: Answers) -> Check:
@@ -149,19 +175,23 @@ def check_stopping(a: Side, b: Side, answers: Answers) -> Check:
     return Check("stopping", True, f"{what}; {said_answers}".removesuffix("; "), figures)
 
 
-def check_weights(a: Side, b: Side, question: Question, answers: Answers) -> Check:
+def check_weights(a: Side, b: Side, rows: Sequence[Judged], answers: Answers) -> Check:
     """Compare distributions, teacher-forced on the same ids, and the first greedy difference."""
-    rows = judge_texts(a, question.rows, answers, question.tokens)
     found = compare_logits(a, b, rows)
     figures: dict[str, Any] = {**found.to_json(), **compare_greedy(a, b, answers)}
-    limit, usual, name = limits(a, b)
+    limit, usual, name = limits(a.subject, b.subject)
     figures |= {"limit": limit, "usual": usual, "scheme": name}
-    return _judge(found, rows, limit, usual, name, figures)
+    return _judge(found, limit, usual, name, figures)
 
 
-def limits(a: Side, b: Side) -> tuple[float, float | None, str]:
-    """Return the KL that fails the pair, the usual one of a lossy pair, and the deciding scheme."""
-    schemes = [side.subject.scheme for side in (a, b)]
+def limits(a: Subject, b: Subject) -> tuple[float, float | None, str]:
+    """Return the KL that fails the pair, the usual one of a lossy pair, and the deciding scheme.
+
+    NF4 on the first side is no loss: an adapter's training saw the values that it computes with.
+    """
+    schemes = ["float32" if a.scheme == "nf4" else a.scheme, b.scheme]
+    if a.scheme == b.scheme == "nf4":
+        schemes = ["float32", "float32"]
     lossy = [one for one in schemes if one not in LOSSLESS_KL]
     if not lossy:
         worst = max(schemes, key=lambda one: LOSSLESS_KL[one])
@@ -171,13 +201,12 @@ def limits(a: Side, b: Side) -> tuple[float, float | None, str]:
         return LOSSLESS_KL["float32" if exact or not rounded else worst], None, worst
     worst = max(lossy, key=lambda one: USUAL_KL.get(one, 1.0))
     usual = USUAL_KL.get(worst, 1.0)
-    return 4 * usual, usual, worst
+    return LOSSY_FACTOR * usual, usual, worst
 
 
 def _judge(
-    found: Weights, rows: Sequence[Judged], limit: float, usual: float | None, name: str,
-    figures: dict[str, Any],
-) -> Check:  # fmt: skip
+    found: Weights, limit: float, usual: float | None, name: str, figures: dict[str, Any]
+) -> Check:
     said = f"KL {found.kl_mean:.2e} over {found.positions:,} tokens, "
     said += f"same top token at {found.top1:.2%}"
     if usual is None:

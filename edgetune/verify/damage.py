@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,13 +26,15 @@ class Damage:
     Attributes:
         tensor: its name.
         fault: ``missing``, ``zeroed``, ``transposed``, ``rows_not_permuted``, ``scaled``,
-            ``quantized_twice``, ``wrong_precision``, ``shape`` or ``differs``.
+            ``rounded``, ``quantized_twice``, ``wrong_precision``, ``shape`` or ``differs``.
         what: with the numbers.
+        severity: its error in units of what storing it explains; infinite where it cannot be used.
     """
 
     tensor: str
     fault: str
     what: str
+    severity: float = math.inf
 
 
 def find_damage(
@@ -99,28 +102,38 @@ def _compare(
     if not found.any():
         return Damage(name, "zeroed", "every value is zero")
     near = max(3 * allowed, 0.02)
+    severity = error / (allowed + 1e-7)
+    if kind == "F32" and error <= 2 * ROUNDING["BF16"] and is_bfloat16(found):
+        what = f"its values are rounded to bfloat16, by {error:.2%} of its norm"
+        return Damage(name, "rounded", what, severity)
 
     def fits(other: np.ndarray) -> bool:
         same = other.shape == found.shape
         return same and float(np.linalg.norm(found - other)) / norm <= SLACK * allowed + 0.02
 
     if wanted.ndim == 2 and fits(wanted.T):
-        return Damage(name, "transposed", "it is the transpose of what it should be")
+        return Damage(name, "transposed", "it is the transpose of what it should be", severity)
     if wanted.ndim == 2 and heads:
         for other in (permute_rows(wanted, heads), unpermute_rows(wanted, heads)):
             if fits(other):
                 what = f"its rows are in another order of the {heads} heads' rotary pairs"
-                return Damage(name, "rows_not_permuted", what)
+                return Damage(name, "rows_not_permuted", what, severity)
     scale = float((found * wanted).sum()) / norm**2
     rest = float(np.linalg.norm(found - scale * wanted)) / norm
     if rest <= SLACK * allowed * max(scale, 1) + 1e-6 and abs(scale - 1) > near / 4:
-        return Damage(name, "scaled", f"it is {scale:.3g} times what it should be")
+        return Damage(name, "scaled", f"it is {scale:.3g} times what it should be", severity)
     earlier = find_lattice(found, kind, allowed)
     if earlier is not None:
         what = f"its values lie on the {earlier} grid though it is stored as {kind}: "
-        return Damage(name, "quantized_twice", what + "rounded before it was written")
+        return Damage(name, "quantized_twice", what + "rounded before it was written", severity)
     what = f"it differs by {error:.2%} of its norm; storing it as {kind} costs {allowed:.2%}"
-    return Damage(name, "differs", what)
+    return Damage(name, "differs", what, severity)
+
+
+def is_bfloat16(values: np.ndarray) -> bool:
+    """Whether every value is a bfloat16, the upper half of a float32."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return not bool((bits & 0xFFFF).any())
 
 
 def own_rounding(values: np.ndarray, kind: str) -> float:

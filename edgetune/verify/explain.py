@@ -7,7 +7,6 @@ key's name.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 
 from edgetune.errors import EdgetuneError, Unsupported
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.merge import write_merged
-from edgetune.models.ref import ModelRef
 from edgetune.models.source import read_json
 from edgetune.runtimes import GENAI_CONFIG
 from edgetune.runtimes.genai_folder import find_graph
@@ -28,11 +25,12 @@ from edgetune.verify.containers import (
 )
 from edgetune.verify.damage import SLACK, Damage, bits_of, find_damage, own_rounding
 from edgetune.verify.findings import CHECKS, Check, Fault
-from edgetune.verify.fold import find_fold_fault, measure_folds
+from edgetune.verify.fold import Fold, find_fold_fault, measure_folds
 from edgetune.verify.onnx_file import open_onnx
+from edgetune.verify.reference import as_gguf, as_onnx, open_tensors, plain_folders
 from edgetune.verify.sides import read_template
 from edgetune.verify.subject import Subject, declared_ends
-from edgetune.verify.tensors import FolderTensors, GgufTensors, OnnxTensors, Tensors
+from edgetune.verify.tensors import FolderTensors, GgufTensors, Tensors
 
 #: Converting a larger model for the sake of looking waits until a check has failed.
 LOOK_BYTES = 4e9
@@ -45,25 +43,29 @@ _ADVICE = {
     "quantized_twice": "quantize from the 16-bit model, not from a quantized file",
     "wrong_precision": "quantize again with one scheme for the whole file",
     "shape": "convert the model again",
+    "rounded": "write the weights in the precision they were trained in",
     "differs": "convert the model again; if it stays, the file was made of other weights",
 }
 _HEADS = ("output.weight", "lm_head.weight")
 _EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight", "transformer.wte.weight")
 
 
-def find_faults(a: Subject, b: Subject, checks: Sequence[Check], scratch: Path) -> list[Fault]:
+def find_faults(
+    a: Subject, b: Subject, checks: Sequence[Check], scratch: Path, crashed: bool = False
+) -> list[Fault]:
     """Return the causes that can be named, in the order of the checks.
 
-    Tokenizer, template and stopping are explained where their check does not hold. The weights are
-    looked at also where it does, because rounding can hide a small fault in a lossy file.
+    Tokenizer, template and stopping are explained where their check fails. The weights are looked
+    at also where it does not: what is found there is weighed by :mod:`edgetune.verify.verdict`.
 
     Args:
         a: the model that should be the other.
         b: the one on trial.
         checks: what was measured.
         scratch: folder for conversions; the caller removes it.
+        crashed: the second model does not run, so that no check was asked.
     """
-    broken = {check.name for check in checks if check.ok is not True}
+    broken = {check.name for check in checks if check.ok is False or crashed}
     if a.format != "hf" and b.format == "hf":
         a, b = b, a  # a folder can be converted, a file cannot be turned back
     exact = a.format == "hf" or a.lossless  # what a lossy file should hold cannot be known
@@ -94,24 +96,24 @@ def _look_at_gguf(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault
         other = GgufTensors(a.folder)
         found = find_gguf_faults(other.keys, file.keys, b.spec)
         if a.lossless:
-            expected = _expected_types(b, a.folder) if a.scheme == "F32" else None
+            expected = expected_types(b, a.folder) if a.scheme == "F32" else None
             found["weights"] += _weight_faults(b, other, file, expected)
         return found
     if a.format != "hf":
         return {}
-    base, merged = _plain_folders(a, scratch)
-    wanted = [_as_gguf(folder, scratch) for folder in merged]
-    before = [_as_gguf(folder, scratch) for folder in base]
+    base, merged = plain_folders(a, scratch)
+    wanted = [as_gguf(folder, scratch) for folder in merged]
+    before = [as_gguf(folder, scratch) for folder in base]
     found = find_gguf_faults(wanted[0][1].keys, file.keys, b.spec)
     folds = [
         measure_folds(plain[1], whole[1], file) for plain, whole in zip(before, wanted, strict=True)
     ]
-    fold = find_fold_fault(folds, b.spec)
+    fold = _fold_fault(a, folds, b.spec)
     if fold is not None:
         found["weights"].insert(0, fold)
         return found
     best = wanted[_best(folds)]
-    found["weights"] += _weight_faults(b, best[1], file, _expected_types(b, best[0]))
+    found["weights"] += _weight_faults(b, best[1], file, expected_types(b, best[0]))
     return found
 
 
@@ -128,11 +130,11 @@ def _look_at_folder(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fau
         _flat(_read(a.folder / "config.json")), _flat(_read(b.folder / "config.json")),
         f"{b.spec}/config.json",
     )  # fmt: skip
-    base, merged = _plain_folders(a, scratch)
+    base, merged = plain_folders(a, scratch)
     file = FolderTensors(b.folder)
     pairs = [(FolderTensors(x), FolderTensors(y)) for x, y in zip(base, merged, strict=True)]
     folds = [measure_folds(x, y, file) for x, y in pairs]
-    fold = find_fold_fault(folds, b.spec)
+    fold = _fold_fault(a, folds, b.spec)
     if fold is not None:
         found["weights"].insert(0, fold)
     else:
@@ -143,17 +145,17 @@ def _look_at_folder(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fau
 def _look_at_onnx(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault]]:
     if a.format == "gguf":
         return {}
-    file = _open_onnx(b.folder)
+    file = open_tensors(b.folder)
     config = _read(b.folder / GENAI_CONFIG).get("model", {})
     if a.format == "onnx":
-        wanted_folder, folds, best = a.folder, [], _open_onnx(a.folder)
+        wanted_folder, folds, best = a.folder, [], open_tensors(a.folder)
         fold = None
     else:
-        base, merged = _plain_folders(a, scratch)
-        wanted = [_as_onnx(folder, scratch) for folder in merged]
-        before = [_as_onnx(folder, scratch) for folder in base]
+        base, merged = plain_folders(a, scratch)
+        wanted = [as_onnx(folder, scratch) for folder in merged]
+        before = [as_onnx(folder, scratch) for folder in base]
         folds = [measure_folds(x[1], y[1], file) for x, y in zip(before, wanted, strict=True)]
-        fold = find_fold_fault(folds, b.spec)
+        fold = _fold_fault(a, folds, b.spec)
         wanted_folder, best = wanted[_best(folds)]
     found: dict[str, list[Fault]] = defaultdict(list)
     right = _read(wanted_folder / GENAI_CONFIG).get("model", {})
@@ -176,86 +178,25 @@ def _look_at_onnx(a: Subject, b: Subject, scratch: Path) -> dict[str, list[Fault
     return found
 
 
-def _plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
-    """Return folders without and with the adapter: over the original base, and over NF4 if so."""
-    ref = a.target
-    assert isinstance(ref, ModelRef)
-    if ref.adapter is None and not ref.nf4 and a.contract in (None, ref.base):
-        return [ref.base], [ref.base]
-    base, merged = [], []
-    for name, dtype in (("original", None), ("dequantized", ref.nf4_dtype)):
-        if dtype and not ref.nf4:
-            continue
-        for adapter, kept in ((None, base), (ref.adapter, merged)):
-            folder = scratch / f"{name}-{'merged' if adapter else 'base'}"
-            if adapter is None and dtype:
-                kept.append(_dequantized(ref, folder))
-            else:
-                write_merged(ref.base, [adapter] if adapter else [], folder, "float32", dtype)
-                kept.append(folder)
-            _copy_contract(a, folder)
-    return base, merged
+def _fold_fault(a: Subject, folds: Sequence[list[Fold]], where: str) -> Fault | None:
+    """Name what is wrong with how the adapter was folded, over NF4 weights where it belongs there.
 
-
-def _dequantized(ref: ModelRef, folder: Path) -> Path:
-    """Write the base with the weights that the adapter tunes as NF4 left them."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    from edgetune.models.merge import Adapter
-    from edgetune.models.nf4 import through_nf4
-
-    write_merged(ref.base, [], folder, "float32")
-    tuned = Adapter(ref.adapter).modules if ref.adapter else set()
-    for shard in Checkpoint(folder).files:
-        original = load_file(ref.base / shard.name)
-        tensors = {
-            name: through_nf4(original[name], getattr(torch, ref.nf4_dtype))
-            if name.removesuffix(".weight") in tuned
-            else value
-            for name, value in load_file(shard).items()
-        }
-        save_file(tensors, shard, metadata={"format": "pt"})
-    return folder
-
-
-def _copy_contract(a: Subject, folder: Path) -> None:
-    if a.contract is not None and a.contract != a.folder:
-        for file in a.contract.iterdir():
-            if file.is_file():
-                shutil.copy(file, folder / file.name)
-
-
-def _as_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
-    from edgetune.export.gguf import convert_gguf, header_of
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    path = scratch / f"{_tag(folder)}.gguf"
-    if not path.exists():
-        convert_gguf(folder, path, header_of(folder, "reference"))
-    return path, GgufTensors(path)
-
-
-def _as_onnx(folder: Path, scratch: Path) -> tuple[Path, OnnxTensors]:
-    from edgetune.export.onnx import build_graph
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    target = scratch / f"{_tag(folder)}-onnx"
-    if not target.exists():
-        build_graph(folder, target, scratch / "builder")
-    return target, _open_onnx(target)
-
-
-def _tag(folder: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-
-
-def _open_onnx(folder: Path) -> OnnxTensors:
-    path = find_graph(folder)
-    open_onnx(path)
-    return OnnxTensors(path.parent, path.name)
+    Args:
+        a: base and adapter.
+        folds: over the original weights and, for an adapter over NF4, over its values.
+        where: the file.
+    """
+    if len(folds) < 2 or not all(folds):
+        return find_fold_fault(folds, where)
+    original, dequantized = (sum(fold.rest for fold in each) / len(each) for each in folds)
+    if dequantized <= 0.01 or original > 0.5 * dequantized:
+        return find_fold_fault(folds[1:], where)
+    return find_fold_fault(folds[:1], where) or Fault(
+        "weights", "folded_over_original_base",
+        f"the adapter was trained over NF4 values of the base ({a.trained_over}); it is folded "
+        f"into the original weights, {dequantized:.1%} of a weight's norm away from them",
+        where, "fold it into the dequantized base: `edgetune merge` measures both",
+    )  # fmt: skip
 
 
 def _best(folds: Sequence[list[Any]]) -> int:
@@ -264,7 +205,7 @@ def _best(folds: Sequence[list[Any]]) -> int:
     return rests.index(min(rests)) if rests else 0
 
 
-def _expected_types(b: Subject, reference: Path) -> Callable[[str], str] | None:
+def expected_types(b: Subject, reference: Path) -> Callable[[str], str] | None:
     """Return the type that the file's scheme gives each tensor, or none for an unknown scheme."""
     from edgetune.quantize.ggml import stock_types
 
@@ -290,19 +231,18 @@ def _weight_faults(
     by_fault: dict[str, list[Damage]] = defaultdict(list)
     for damage in damages:
         by_fault[damage.fault].append(damage)
+    for each in by_fault.values():
+        each.sort(key=lambda damage: -damage.severity)
     order = [*_ADVICE, "head_untied"]
     faults = []
-    for name in sorted(by_fault, key=order.index):
-        each = by_fault[name]
-        more = f" (and {len(each) - 1} more tensors)" if len(each) > 1 else ""
+    for name in sorted(by_fault, key=lambda one: (-by_fault[one][0].severity, order.index(one))):
+        worst, *others = by_fault[name]
+        more = f" (the worst of {len(others) + 1} tensors)" if others else ""
         advice = _ADVICE.get(name, "write the head from the embedding, or none at all")
-        slug = (
-            name
-            if name in ("quantized_twice", "wrong_precision", "head_untied")
-            else (f"tensor_{name}" if name not in ("rows_not_permuted",) else name)
-        )
-        where = f"{b.spec}: {each[0].tensor}"
-        faults.append(Fault("weights", slug, each[0].what + more, where, advice))
+        plain = ("quantized_twice", "wrong_precision", "head_untied", "rows_not_permuted")
+        slug = name if name in plain else f"tensor_{name}"
+        where = f"{b.spec}: {worst.tensor}"
+        faults.append(Fault("weights", slug, worst.what + more, where, advice))
     return faults
 
 

@@ -54,6 +54,8 @@ class Comparison:
         kind: ``lossless`` or ``lossy``.
         checks: the four, in order.
         faults: causes found, the likeliest first; may be empty when a check fails.
+        notes: what was seen and decides nothing: differences that the models' answers do not show,
+            and what had to be assumed.
     """
 
     a: dict[str, Any]
@@ -61,6 +63,7 @@ class Comparison:
     kind: str
     checks: list[Check]
     faults: list[Fault]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -89,4 +92,5 @@ class Comparison:
             "b": self.b,
             "checks": [asdict(check) for check in self.checks],
             "faults": [asdict(fault) for fault in self.faults],
+            "notes": self.notes,
         }

@@ -20,9 +20,12 @@ from edgetune.verify.compare import (
 )
 from edgetune.verify.explain import find_faults
 from edgetune.verify.findings import CHECKS, Check, Comparison
+from edgetune.verify.own_copy import measure_own_copy
 from edgetune.verify.sides import Side, attempt, open_sides
 from edgetune.verify.subject import Subject
-from edgetune.verify.weights import Answers, ask
+from edgetune.verify.unsure import ask_both_bases
+from edgetune.verify.verdict import weigh
+from edgetune.verify.weights import Answers, Judged, ask, judge_texts
 
 PROMPTS = 8  # greedy answers a side
 ROW_TEXTS = 24  # of the user's rows, added to the tokenizer's probes
@@ -36,21 +39,32 @@ def verify_pair(a: Subject, b: Subject, question: Question, log: Log) -> Compari
         EdgetuneError: a runtime that fails on it.
     """
     crash: EdgetuneError | None = None
+    notes: list[str] = []
+    judged: list[Judged] = []
     try:
         with open_sides(a, b) as (first, second):
-            checks = run_checks(first, second, question, log)
+            checks, judged = run_checks(first, second, question, log)
     except EdgetuneError as error:
         # A file of b may lie in a's folder, and the other way round: the longer path is meant.
         told = [one for one in (a, b) if str(one.folder) in error.where]
         if not told or max(told, key=lambda one: len(str(one.folder))) is not b:
             raise
         crash, checks = error, _unrunnable(error)
+    if a.unsure and judged:
+        a, checks[-1], said = ask_both_bases(a, b, checks[-1], judged)
+        notes.append(said)
     with tempfile.TemporaryDirectory(prefix="edgetune-verify-") as scratch:
-        faults = find_faults(a, b, checks, Path(scratch))
+        folder = Path(scratch)
+        faults = find_faults(a, b, checks, folder, crash is not None)
+
+        def measure_own() -> float | None:
+            return measure_own_copy(a, b, judged, folder) if judged else None
+
+        checks[-1], faults, seen = weigh(a, b, checks[-1], faults, measure_own)
     if crash is not None and not faults:
         raise crash
     kind = "lossless" if a.lossless and b.lossless else "lossy"
-    return Comparison(a.to_json(), b.to_json(), kind, checks, faults)
+    return Comparison(a.to_json(), b.to_json(), kind, checks, faults, [*notes, *seen])
 
 
 def _unrunnable(error: EdgetuneError) -> list[Check]:
@@ -59,8 +73,8 @@ def _unrunnable(error: EdgetuneError) -> list[Check]:
     return [*checks, Check("weights", False, error.what)]
 
 
-def run_checks(a: Side, b: Side, question: Question, log: Log) -> list[Check]:
-    """Return the four checks of two loaded models."""
+def run_checks(a: Side, b: Side, question: Question, log: Log) -> tuple[list[Check], list[Judged]]:
+    """Return the four checks of two loaded models, and the ids that the weights were judged on."""
     texts, conversations = _of_rows(question.rows[:ROW_TEXTS])
     with log.progress("verify", 4) as bar:
         tokenizer = check_tokenizer(a, b, texts)
@@ -72,11 +86,12 @@ def run_checks(a: Side, b: Side, question: Question, log: Log) -> list[Check]:
         stopping = check_stopping(a, b, answers if tokenizer.ok else Answers())
         bar.update(1, now="weights")
         if _same_vocabulary(a, b):
-            weights = check_weights(a, b, question, answers)
+            judged = judge_texts(a, question.rows, answers, question.tokens)
+            weights = check_weights(a, b, judged, answers)
         else:
-            weights = compare_texts(a, b, question)
+            judged, weights = [], compare_texts(a, b, question)
         bar.update(1, now="done")
-    return [tokenizer, template, stopping, weights]
+    return [tokenizer, template, stopping, weights], judged
 
 
 def _of_rows(rows: Sequence[Row]) -> tuple[list[str], list[list[dict[str, str]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import read_json, resolve_adapter, resolve_model
+from edgetune.models.training_base import (
+    TrainingBase,
+    find_training_base,
+    parse_training_base,
+)
 from edgetune.runtimes import GENAI_CONFIG, Runtime, open_runtime
 from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.gguf_header import open_gguf
@@ -40,6 +45,8 @@ class Subject:
         scheme: how its weights are stored: ``float32``, ``bfloat16``, ``nf4``, ``F32``, ``Q4_K_M``,
             ``fp32``, ``int4``, …
         contract: folder of the template contract that belongs to it, if any.
+        trained_over: on what its adapter was trained, and who says so; ``None`` without an adapter.
+        unsure: nothing says on what its adapter was trained: ``target`` takes the original weights.
     """
 
     spec: str
@@ -47,6 +54,8 @@ class Subject:
     target: ModelRef | Path
     scheme: str
     contract: Path | None = None
+    trained_over: TrainingBase | None = None
+    unsure: bool = False
 
     @property
     def folder(self) -> Path:
@@ -66,14 +75,34 @@ class Subject:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the report says of it."""
-        return {"spec": self.spec, "format": self.format, "scheme": self.scheme}
+        found: dict[str, Any] = {"spec": self.spec, "format": self.format, "scheme": self.scheme}
+        if self.trained_over is not None:
+            found["trained_over"] = str(self.trained_over)
+            found["trained_over_source"] = self.trained_over.source
+        elif self.unsure:
+            found["trained_over"] = None
+        return found
+
+    def over(self, base: TrainingBase) -> Subject:
+        """Return the same adapter as if it had been trained on ``base``."""
+        assert isinstance(self.target, ModelRef)
+        target = replace(self.target, nf4=base.nf4, nf4_dtype=base.dtype or self._stored)
+        scheme = "nf4" if base.nf4 else self._stored
+        return replace(self, target=target, scheme=scheme, trained_over=base)
+
+    @property
+    def _stored(self) -> str:
+        """The dtype that the folder's configuration names."""
+        config = read_json(self.folder / "config.json", "")
+        return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
 def find_subject(spec: str) -> Subject:
     """Read what ``spec`` names, without loading weights.
 
     ``spec`` is a ``.gguf`` file, an ONNX folder, a Hugging Face folder, ``DIR+ADAPTER``, an
-    artifact of a run, ``embedded:NAME`` or a hub id.
+    artifact of a run, ``embedded:NAME`` or a hub id. ``DIR@nf4+ADAPTER``, ``DIR@nf4:bfloat16+…``
+    and ``DIR@original+ADAPTER`` say on what the adapter was trained, where its files do not.
 
     Raises:
         InputError: nothing there, of no known kind, or broken.
@@ -81,7 +110,7 @@ def find_subject(spec: str) -> Subject:
     path = Path(spec)
     base, plus, adapter = spec.rpartition("+")
     if plus and not path.exists():
-        return _hugging_face(spec, ModelRef(resolve_model(base), resolve_adapter(Path(adapter))))
+        return _adapted(spec, base, Path(adapter))
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError(
@@ -93,6 +122,24 @@ def find_subject(spec: str) -> Subject:
     if (path / GENAI_CONFIG).is_file():
         return _onnx(spec, path)
     return _hugging_face(spec, ModelRef(resolve_model(spec)))
+
+
+def _adapted(spec: str, base: str, adapter: Path) -> Subject:
+    """Return an adapter over a base, on whatever the adapter was trained."""
+    folder, at, asked = base.rpartition("@")
+    given = parse_training_base(asked, "asked for") if at and not Path(base).exists() else None
+    base = folder if given else base
+    below, plus, _ = base.rpartition("+")
+    if plus and Path(below.rpartition("@")[0] or below).exists() and not Path(base).exists():
+        raise InputError(
+            "two adapters over one base",
+            where=spec,
+            hint="merge the first (`edgetune merge`) and name the folder that it makes",
+        )
+    found = resolve_adapter(adapter)
+    subject = _hugging_face(spec, ModelRef(resolve_model(base), found))
+    over = given or find_training_base(found)
+    return subject.over(over) if over else replace(subject, unsure=True)
 
 
 def _artifact(spec: str, path: Path) -> Subject:
@@ -107,7 +154,11 @@ def _artifact(spec: str, path: Path) -> Subject:
             hint="name one of its files, or use --bisect with the run's folder",
         )
     ref = ModelRef.from_json(artifact.facts[fact], artifact.path)
-    return _hugging_face(spec, ref, artifact.contract_folder)
+    subject = _hugging_face(spec, ref, artifact.contract_folder)
+    if ref.adapter is None:
+        return subject
+    dtype = ref.nf4_dtype if ref.nf4 else None
+    return replace(subject, trained_over=TrainingBase(ref.nf4, dtype, str(path / ENTRY)))
 
 
 def _hugging_face(spec: str, ref: ModelRef, contract: Path | None = None) -> Subject:

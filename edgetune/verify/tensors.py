@@ -108,9 +108,15 @@ class OnnxTensors:
             rows, width, bits = self._table.rows, self._table.width, self._table.bits
             self.entries[_EMBEDDING] = Entry((rows, width), f"int{bits}")
             read |= set(self._table.parts)
+        # A narrow table behind a Cast is known by the name of what the Cast gives.
+        self._narrow = {
+            node.input[0]: node.output[0] for node in self._graph.node if node.op_type == "Cast"
+        }
         for name, one in self._found.items():
             if name not in read and one.data_type in _FLOATS:
-                self.entries[name] = Entry(tuple(one.dims), _FLOATS[one.data_type])
+                entry = Entry(tuple(one.dims), _FLOATS[one.data_type])
+                self.entries[self._narrow.get(name, name)] = entry
+        self._stored_as = {given: name for name, given in self._narrow.items()}
 
     def read(self, name: str) -> np.ndarray:
         from onnx import numpy_helper
@@ -124,7 +130,8 @@ class OnnxTensors:
             }  # fmt: skip
             return np.ascontiguousarray(unpack_blocks(parts, settings).T)
         if node is None:
-            return np.asarray(numpy_helper.to_array(self._found[name])).astype(np.float32)
+            stored = self._found[name if name in self._found else self._stored_as[name]]
+            return np.asarray(numpy_helper.to_array(stored)).astype(np.float32)
         if node.op_type == "MatMul":
             return self._values(node.input[1])
         settings = {one.name: one.i for one in node.attribute}

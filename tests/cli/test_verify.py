@@ -12,7 +12,14 @@ from unittest import mock
 
 import pytest
 
+from edgetune.artifact import commit_part, open_part
 from edgetune.cli import main
+from edgetune.cli.verify import _steps_of
+from edgetune.log import Log
+from edgetune.pipeline import plan_run
+from edgetune.recipe import Recipe
+from edgetune.recipe_file import dump_recipe
+from edgetune.rundir import RunDir
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.verify.planted import Chain, make_chain, rewrite
 
@@ -86,6 +93,34 @@ def test_bisect_names_the_first_guilty_link(chain: Chain, tmp_path: Path) -> Non
     assert found["guilty_link"] == "F32.gguf → x.gguf"
     assert found["guilty"] == "stopping"
     assert [link["verdict"] for link in found["links"]] == ["pass", "pass", "fail"]
+
+
+def test_bisect_takes_the_artifacts_of_the_recipe(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    """Two generations in one folder: those of the recipe count, though they are older."""
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+
+    def recipe(rank: int) -> Recipe:
+        sections = {"model": {"path": str(tiny_model)}, "data": {"train": str(device_rows)}}
+        return Recipe.model_validate({**sections, "tune": {"rank": rank}, "merge": {}})
+
+    made = {}
+    for rank in (4, 8):
+        for step in plan_run(recipe(rank), run):
+            final = run.stage_path(step.stage.name, step.key)
+            open_part(final, step.key)
+            commit_part(final, step.stage.kind, step.stage.name, step.key, step.parents, {})
+            made[rank, step.stage.name] = str(final)
+    log = Log(None, quiet=True)
+    steps = _steps_of(run.path, log)
+    assert steps[0].after == made[8, "merge"], "the newest, without a recipe"
+    assert steps[0].before == made[8, "tune"]
+    for rank in (4, 8):
+        (run.path / "recipe.yaml").write_text(dump_recipe(recipe(rank), {}))
+        (step,) = _steps_of(run.path, log)
+        assert (step.before, step.after) == (made[rank, "tune"], made[rank, "merge"])
 
 
 def test_wrong_input_is_explained(chain: Chain, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Chain:
 
     @property
     def trained(self) -> str:
-        return f"{self.base}+{self.adapter}"
+        return f"{self.base}@original+{self.adapter}"
 
 
 def make_chain(family: str, folder: Path) -> Chain:

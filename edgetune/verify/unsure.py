@@ -1,0 +1,56 @@
+"""An adapter that does not say on what it was trained: both bases are asked.
+
+Over NF4 weights and over the original ones an adapter is two models, and nothing in a foreign
+adapter's files tells which one was trained. So the second model may be either; which of them it is
+stands in the verdict, beside its KL to the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgetune.models.training_base import DTYPES, TrainingBase
+from edgetune.verify.compare import check_weights
+from edgetune.verify.findings import Check
+from edgetune.verify.sides import open_sides
+from edgetune.verify.subject import Subject
+from edgetune.verify.weights import Answers, Judged
+
+ASSUMED = "assumed: nothing says it"
+
+
+def ask_both_bases(
+    a: Subject, b: Subject, check: Check, rows: list[Judged]
+) -> tuple[Subject, Check, str]:
+    """Return the first model on the base that fits the second, its check, and what to say of it.
+
+    Args:
+        a: base and adapter, over the original weights.
+        b: the model on trial.
+        check: of the weights, measured with ``a``.
+        rows: what they were judged on.
+    """
+    original = a.over(TrainingBase(False, None, ASSUMED))
+    tried: list[tuple[Subject, Check]] = [(original, check)]
+    named = a.scheme if a.scheme in DTYPES else "float32"
+    for dtype in dict.fromkeys((named, *DTYPES)):
+        over = original.over(TrainingBase(True, dtype, ASSUMED))
+        with open_sides(over, b) as (first, second):
+            tried.append((over, check_weights(first, second, rows, Answers())))
+        if any(one.ok for _, one in tried):  # the bases differ by far more than the dtypes
+            break
+    subject, best = min(tried, key=lambda one: _kl(one[1]))
+    over = min(tried[1:], key=lambda one: _kl(one[1]))
+    kls = {"kl_over_original": _kl(check), "kl_over_nf4": _kl(over[1])}
+    figures = {**(check if subject is original else best).figures, **kls}
+    said = (
+        f"nothing says whether the adapter was trained over NF4 weights (QLoRA) or the original "
+        f"ones. KL is {_kl(over[1]):.2e} over NF4 and {_kl(check):.2e} over the original; "
+        f"{'NF4 is' if subject is not original else 'the original weights are'} assumed. Say which "
+        "with BASE@nf4+ADAPTER or BASE@original+ADAPTER"
+    )
+    return subject, replace(best, figures=figures), said
+
+
+def _kl(check: Check) -> float:
+    return float(check.figures["kl_mean"])
