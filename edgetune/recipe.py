@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
 ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
@@ -237,6 +237,17 @@ class GridSection(Optimization):
         description="kept: blocks have the scales that the weights were rounded with; learned: the "
         "factors of scales, and of offsets, are trained beside the weights",
     )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="none: weights are counted in steps of their grids here, and not from 0"
+    )
+
+    @field_validator("weight_decay")
+    @classmethod
+    def _refuse_decay(cls, value: float) -> float:
+        if value:
+            # It would pull to code 0, which stands for a block's lowest value, not for 0.
+            raise ValueError("training on a grid has no weight decay; its teacher holds it")
+        return value
 
 
 class AutoRoundSection(Section):

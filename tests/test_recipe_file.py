@@ -119,6 +119,13 @@ def test_settings_of_another_decider_are_refused(
     assert recipe.quantize is not None and recipe.quantize.decider == decider
 
 
+def test_weight_decay_on_a_grid_is_refused(recipe_path: Path) -> None:
+    settings = ["quantize.method=grid", "quantize.target=[bits=4.5]", "quantize.grid.max_steps=3"]
+    load_recipe(recipe_path, settings)
+    with pytest.raises(InputError, match="no weight decay"):
+        load_recipe(recipe_path, [*settings, "quantize.grid.weight_decay=0.01"])
+
+
 def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:
     recipe, _ = load_recipe(recipe_path)
     sections = Sections(recipe, ("tune",))

@@ -41,7 +41,7 @@ def encode_rows(
         InputError: a row trains on no token, all answers are cut off, or the template refuses one.
     """
     encoded = _encode(encoder, rows, log, name)
-    empty = [row for row, coded in zip(rows, encoded, strict=True) if not any(coded.trained)]
+    empty = [row for row, coded in zip(rows, encoded, strict=True) if not any(coded.trained[1:])]
     cut = sum(coded.truncated for coded in encoded)
     if encoded and cut == len(encoded):
         raise InputError(
@@ -56,7 +56,7 @@ def encode_rows(
             where=empty[0].where,
             hint="raise data.max_length, or set data.on_bad_row: skip",
         )
-    pairs = [(row, one) for row, one in zip(rows, encoded, strict=True) if any(one.trained)]
+    pairs = [(row, one) for row, one in zip(rows, encoded, strict=True) if any(one.trained[1:])]
     kept_rows, kept = [row for row, _ in pairs], [one for _, one in pairs]
     facts = {**measure(encoder, kept), "dropped": len(empty)}
     _warn(facts, name, encoder, log)

@@ -5,11 +5,14 @@ C positions of a chunk, V vocabulary. p is the teacher's distribution, q the stu
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from edgetune.ops.sparse_loss import softmax_
 
 KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
+LEAST_LOG = -1e30  # of a probability
 
 
 def dense_loss_(
@@ -28,7 +31,7 @@ def dense_loss_(
       ``mix`` is α.
 
     Both distributions are taken at temperature τ. For any D the gradient by z is
-    q (g − Σ q g) / τ with g = ∂D/∂q.
+    q (g − Σ q g) / τ with g = ∂D/∂q. What is computed is q g, which stays small where g does not.
 
     Args:
         logits_CV: the student's, float32; overwritten.
@@ -39,27 +42,30 @@ def dense_loss_(
     """
     log_q_CV, log_p_CV = logits_CV.div_(temperature), teacher_CV.div_(temperature)
     q_CV, p_CV = log_q_CV.clone(), log_p_CV.clone()
-    log_q_CV.sub_(softmax_(q_CV)[:, None])
-    log_p_CV.sub_(softmax_(p_CV)[:, None])
+    # A logit of −∞ (a masked token) stays a number, so that 0 · log 0 is 0.
+    log_q_CV.sub_(softmax_(q_CV)[:, None]).clamp_(min=LEAST_LOG)
+    log_p_CV.sub_(softmax_(p_CV)[:, None]).clamp_(min=LEAST_LOG)
     if kind == "forward_kl":
         loss_C = (p_CV * log_p_CV.sub_(log_q_CV)).sum(1)
         logits_CV.copy_(q_CV.sub_(p_CV)).mul_(temperature)
         return loss_C * temperature**2
     if kind == "reverse_kl":
-        slope_CV = log_q_CV.sub_(log_p_CV)
-        loss_C = (q_CV * slope_CV).sum(1)
+        weighted_CV = log_q_CV.sub_(log_p_CV).mul_(q_CV)
+        loss_C = weighted_CV.sum(1)
     elif kind in ("jsd", "skewed_kl"):
-        log_m_CV = (mix * p_CV + (1 - mix) * q_CV).log_()
-        gap_CV = log_p_CV.sub_(log_m_CV)
+        # In logarithms: where p and q both fall below the least float32, m would be 0.
+        log_m_CV = torch.logaddexp(log_p_CV + _log(mix), log_q_CV + _log(1 - mix))
         if kind == "jsd":
-            slope_CV = log_q_CV.sub_(log_m_CV).mul_(1 - mix)
-            loss_C = mix * (p_CV * gap_CV).sum(1) + (q_CV * slope_CV).sum(1)
+            weighted_CV = log_q_CV.sub_(log_m_CV).mul_(q_CV).mul_(1 - mix)
+            loss_C = weighted_CV.sum(1) + mix * log_p_CV.sub_(log_m_CV).mul_(p_CV).sum(1)
         else:
-            loss_C = (p_CV * gap_CV).sum(1)
-            log_q_CV.copy_(p_CV).div_(log_m_CV.exp_()).mul_(mix - 1)
-            slope_CV = log_q_CV
+            weighted_CV = log_q_CV.add_(log_p_CV).sub_(log_m_CV).exp_().mul_(mix - 1)
+            loss_C = log_p_CV.sub_(log_m_CV).mul_(p_CV).sum(1)
     else:
         raise ValueError(f"no divergence '{kind}'; there are {', '.join(KINDS)}")
-    mean_C1 = (q_CV * slope_CV).sum(1, keepdim=True)
-    slope_CV.sub_(mean_C1).mul_(q_CV).mul_(temperature)
+    weighted_CV.sub_(q_CV.mul_(weighted_CV.sum(1, keepdim=True))).mul_(temperature)
     return loss_C * temperature**2
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share > 0 else LEAST_LOG

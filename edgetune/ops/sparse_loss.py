@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import torch
 
+LEAST_LOG = -1e30  # of a probability
+LEAST_LEFT = 1e-30  # of what the kept tokens leave to all others
+
 
 class SparseTargets(NamedTuple):
     """What is kept of the teacher's distribution p at each position.
@@ -95,16 +98,17 @@ def _kl_(
     ids_CK, share_CK, tail_C = targets
     z_CK = scaled_CV.gather(1, ids_CK)
     norm_C = softmax_(scaled_CV)
-    log_q_CK = z_CK - norm_C[:, None]
+    log_q_CK = (z_CK - norm_C[:, None]).clamp_(min=LEAST_LOG)  # 0 · log 0 is 0
     loss_C: torch.Tensor = -(torch.special.entr(share_CK) + share_CK * log_q_CK).sum(1)
     change_CK = -share_CK
     if tail_C is not None:
-        kept_CK = log_q_CK.exp() * (share_CK > 0)
-        left_C = (1 - kept_CK.sum(1)).clamp(min=1e-9)
+        # What is left for other tokens is their sum: 1 − Σ kept is rounding where it is small.
+        kept_CK = scaled_CV.gather(1, ids_CK) * (share_CK > 0)
+        scaled_CV.scatter_add_(1, ids_CK, -kept_CK)
+        left_C = scaled_CV.sum(1).clamp_(min=LEAST_LEFT)
         loss_C -= torch.special.entr(tail_C) + tail_C * left_C.log()
-        factor_C1 = (1 - tail_C / left_C)[:, None]
-        scaled_CV *= factor_C1
-        change_CK = kept_CK * (1 - factor_C1) - share_CK
+        scaled_CV *= (1 - tail_C / left_C)[:, None]
+        change_CK += kept_CK
     scaled_CV.scatter_add_(1, ids_CK, change_CK)
     if temperature != 1.0:
         scaled_CV *= temperature

@@ -80,10 +80,12 @@ class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
         self._loss = loss
         self._answers = Answers(choose("sparse_loss", "torch"))
         self._head = find_head(settings["model"])
-        self.model_accepts_loss_kwargs = True  # the loss divides by the whole step's tokens itself
 
     def row_lengths(self) -> Sequence[int]:
         return self._lengths
+
+    def targets_in(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return batch["labels"] != -100  # shifted by the collator
 
     def training_step(self, model: Any, *inputs: Any, **named: Any) -> torch.Tensor:
         with self._around(model):

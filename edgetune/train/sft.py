@@ -20,10 +20,14 @@ from edgetune.models.head import head_only_at
 from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.loop import Outcome, run_trainer, write_metrics
-from edgetune.train.rows import RowsMixin
+from edgetune.train.rows import RowsMixin, TokensMixin
 
 TABLE_ROWS = 65_536  # of a table: its offsets are 32 bits wide
 SMALL_LOGITS = 64 * 2**20  # bytes of a batch's logits at trained positions, in float32
+
+
+class PackedTrainer(TokensMixin, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer for packed rows; TRL computes the loss in tiles of logits."""
 
 
 class RowsTrainer(RowsMixin, SFTTrainer):  # type: ignore[misc]
@@ -95,7 +99,7 @@ def tune(
         eval_packing=False,
         completion_only_loss=False,  # the labels carry the mask already
     )
-    trainer = (SFTTrainer if section.packing else RowsTrainer)(
+    trainer = (PackedTrainer if section.packing else RowsTrainer)(
         model=model,
         args=config,
         train_dataset=train_set,
@@ -126,7 +130,8 @@ def tune(
 
 def as_dataset(rows: Sequence[Encoded]) -> Dataset:
     """Return ``input_ids`` and ``labels`` (−100 where a token is not trained on), int32: 8 bytes a
-    token for both."""
+    token for both. A row's first token has nothing to be predicted from: packed behind another row
+    it would be predicted from that."""
     parts = [rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS)] or [rows]
     return Dataset(pa.concat_tables([_as_table(part) for part in parts]))
 
@@ -135,6 +140,7 @@ def _as_table(rows: Sequence[Encoded]) -> pa.Table:
     ids = np.concatenate([np.asarray(row.ids, np.int32) for row in rows] or [np.empty(0, np.int32)])
     trained = np.concatenate([np.asarray(row.trained, bool) for row in rows] or [np.empty(0, bool)])
     ends = np.cumsum([0, *(len(row.ids) for row in rows)], dtype=np.int32)
+    trained[ends[:-1][np.diff(ends) > 0]] = False
     columns = {"input_ids": ids, "labels": np.where(trained, ids, np.int32(-100))}
     return pa.table(
         {name: pa.ListArray.from_arrays(ends, values) for name, values in columns.items()}

@@ -6,6 +6,8 @@ of its slope, the gradient. The definition: edgetune.ops.dense_loss.dense_loss_.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -30,37 +32,44 @@ def _log_sum_exp(pointer, columns, vocabulary, temperature, BLOCK_V: tl.constexp
 
 
 @triton.jit
-def _parts(student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, temperature,
-           KIND: tl.constexpr):  # fmt: skip
-    """q, the divergence's terms, and its slope by q, of a block; 0 outside the vocabulary."""
+def _parts(student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, log_mix, log_rest,
+           temperature, KIND: tl.constexpr):  # fmt: skip
+    """q, p, the divergence's terms, and q times its slope by q, of a block; 0 outside the row."""
     z = tl.load(student_ptr + at, mask=inside, other=0.0).to(tl.float32) / temperature
     y = tl.load(teacher_ptr + at, mask=inside, other=0.0).to(tl.float32) / temperature
-    log_q = z - norm_q
-    log_p = y - norm_p
+    # A logit of −∞ (a masked token) stays a number, so that 0 · log 0 is 0.
+    log_q = tl.maximum(z - norm_q, -1e30)
+    log_p = tl.maximum(y - norm_p, -1e30)
     q = tl.exp(log_q)
     p = tl.exp(log_p)
     if KIND == 0:
         term = p * (log_p - log_q)
-        slope = -p / q  # not used: the gradient is q − p
+        weighted = -p  # not used: the gradient is q − p
     elif KIND == 1:
-        slope = log_q - log_p
-        term = q * slope
+        weighted = q * (log_q - log_p)
+        term = weighted
     else:
-        m = mix * p + (1.0 - mix) * q
-        log_m = tl.log(m)
+        # In logarithms: where p and q both fall below the least float32, m would be 0.
+        from_p = log_p + log_mix
+        from_q = log_q + log_rest
+        above = tl.maximum(from_p, from_q)
+        log_m = above + tl.log(1.0 + tl.exp(tl.minimum(from_p, from_q) - above))
         if KIND == 2:
-            slope = (1.0 - mix) * (log_q - log_m)
-            term = mix * p * (log_p - log_m) + q * slope
+            weighted = (1.0 - mix) * q * (log_q - log_m)
+            term = mix * p * (log_p - log_m) + weighted
         else:
-            slope = (mix - 1.0) * p / m
+            weighted = (mix - 1.0) * tl.exp(log_q + log_p - log_m)
             term = p * (log_p - log_m)
-    return tl.where(inside, q, 0.0), p, tl.where(inside, term, 0.0), slope
+    zero = tl.zeros_like(q)
+    return (
+        tl.where(inside, q, zero), p, tl.where(inside, term, zero), tl.where(inside, weighted, zero)
+    )  # fmt: skip
 
 
 @triton.jit
 def _dense_loss_kernel(
     student_ptr, student_stride, teacher_ptr, teacher_stride, loss_ptr, vocabulary, mix,
-    temperature, KIND: tl.constexpr, BLOCK_V: tl.constexpr,
+    log_mix, log_rest, temperature, KIND: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     student_ptr += row * student_stride
@@ -73,20 +82,21 @@ def _dense_loss_kernel(
     for start in range(0, vocabulary, BLOCK_V):
         at = start + columns
         inside = at < vocabulary
-        q, _p, term, slope = _parts(
-            student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, temperature, KIND
-        )
+        _q, _p, term, weighted = _parts(
+            student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, log_mix, log_rest,
+            temperature, KIND,
+        )  # fmt: skip
         loss += tl.sum(term, 0)
-        if KIND != 0:
-            mean += tl.sum(tl.where(inside, q * slope, 0.0), 0)
+        mean += tl.sum(weighted, 0)
     tl.store(loss_ptr + row, loss * temperature * temperature)
     for start in range(0, vocabulary, BLOCK_V):
         at = start + columns
         inside = at < vocabulary
-        q, p, _term, slope = _parts(
-            student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, temperature, KIND
-        )
-        gradient = q - p if KIND == 0 else q * (slope - mean)
+        q, p, _term, weighted = _parts(
+            student_ptr, teacher_ptr, at, inside, norm_q, norm_p, mix, log_mix, log_rest,
+            temperature, KIND,
+        )  # fmt: skip
+        gradient = q - p if KIND == 0 else weighted - q * mean
         tl.store(student_ptr + at, gradient * temperature, mask=inside)
 
 
@@ -100,12 +110,13 @@ def dense_loss_(
     """Return τ² · D(p, q) [C], float32; leave the gradient in place of the float32 logits."""
     if kind not in _KINDS:
         raise ValueError(f"no divergence '{kind}'; there are {', '.join(_KINDS)}")
+    log_mix, log_rest = (math.log(share) if share > 0 else -1e30 for share in (mix, 1 - mix))
     positions, vocabulary = logits_CV.shape
     loss_C = torch.empty(positions, dtype=torch.float32, device=logits_CV.device)
     if positions:
         _dense_loss_kernel[(positions,)](
             logits_CV, logits_CV.stride(0), teacher_CV, teacher_CV.stride(0), loss_C, vocabulary,
-            float(mix), float(temperature), KIND=_KINDS[kind],
+            float(mix), log_mix, log_rest, float(temperature), KIND=_KINDS[kind],
             BLOCK_V=min(BLOCK_V, triton.next_power_of_2(vocabulary)), num_warps=8,
         )  # fmt: skip
     return loss_C

@@ -55,7 +55,7 @@ def _sparse_loss_kernel(
         ids = tl.load(ids_ptr + row * entries + slots, mask=filled, other=0)
         share = tl.load(share_ptr + row * entries + slots, mask=filled, other=0.0)
         z_kept = tl.load(logits_ptr + ids, mask=filled, other=0.0).to(tl.float32)
-        log_q = z_kept / temperature - log_soft
+        log_q = tl.maximum(z_kept / temperature - log_soft, -1e30)
         kept = share > 0
         log_p = tl.log(tl.where(kept, share, 1.0))
         kl = tl.sum(tl.where(kept, share * (log_p - log_q), 0.0), 0)
@@ -63,13 +63,24 @@ def _sparse_loss_kernel(
         back = tl.zeros_like(share)
         if HAS_TAIL:
             tail = tl.load(tail_ptr + row)
-            q_kept = tl.where(kept, tl.exp(log_q), 0.0)
-            left = tl.maximum(1.0 - tl.sum(q_kept, 0), 1e-9)
+            # What is left for other tokens is their sum: 1 − Σ kept is rounding where it is small.
+            # So the kept ones are out of the row while it is summed.
+            tl.store(logits_ptr + ids, tl.full(ids.shape, -float("inf"), tl.float32), mask=kept)
+            tl.debug_barrier()
+            left = 0.0
+            for start in range(0, vocabulary, BLOCK_V):
+                inside = start + columns < vocabulary
+                z = tl.load(logits_ptr + start + columns, mask=inside, other=-float("inf"))
+                left += tl.sum(tl.exp(z.to(tl.float32) / temperature - log_soft), 0)
+            left = tl.maximum(left, 1e-30)
+            tl.debug_barrier()
+            tl.store(logits_ptr + ids, z_kept, mask=kept)
+            tl.debug_barrier()
             kl += tl.where(
                 tail > 0, tail * (tl.log(tl.where(tail > 0, tail, 1.0)) - tl.log(left)), 0.0
             )
             factor = 1.0 - tail / left
-            back = q_kept * (1.0 - factor)
+            back = tl.where(kept, tl.exp(log_q), 0.0)
         change = kl_weight * temperature * (back - share)
         loss = ce_weight * loss + kl_weight * temperature * temperature * kl
     tl.store(loss_ptr + row, loss)
@@ -91,7 +102,11 @@ def _sparse_loss_kernel(
     tl.store(logits_ptr + label, at_label - ce_weight)
     if HAS_TARGETS:
         tl.debug_barrier()
-        here = tl.load(logits_ptr + ids, mask=filled & kept, other=0.0)
+        if HAS_TAIL:  # q, not factor · q: a factor that is large would leave nothing of q
+            here = ce_weight * tl.exp(z_kept - log_sharp)
+            here -= tl.where(ids == label, ce_weight, 0.0)
+        else:
+            here = tl.load(logits_ptr + ids, mask=filled & kept, other=0.0)
         tl.store(logits_ptr + ids, here + change, mask=filled & kept)
 
 

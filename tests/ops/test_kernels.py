@@ -9,7 +9,15 @@ from edgetune import ops
 from edgetune.errors import InputError
 from edgetune.ops.dense_loss import KINDS
 from edgetune.ops.linear_loss import Head, linear_loss_sum
-from tests.ops.test_losses import SIZES, make_targets
+from edgetune.ops.sparse_loss import SparseTargets
+from tests.ops.test_losses import (
+    EXTREMES,
+    SIZES,
+    exact_dense,
+    exact_sparse,
+    make_targets,
+    sure_logits,
+)
 
 pytest.importorskip("triton", reason="triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -64,6 +72,28 @@ def test_dense_loss(size: tuple[int, int], kind: str, temperature: float) -> Non
     found = kernel.function(wrong, teacher.clone(), kind, 0.3, temperature)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(wrong, right, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EXTREMES)
+def test_dense_loss_where_probabilities_underflow(name: str, kind: str) -> None:
+    logits, teacher = (torch.tensor([row]) for row in EXTREMES[name])
+    wanted, gradient = exact_dense(logits, teacher, kind, 0.3)
+    buffer = logits.to(DEVICE)
+    found = both("dense_loss")[1].function(buffer, teacher.to(DEVICE), kind, 0.3)
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(buffer.cpu(), gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.6])
+def test_sparse_loss_of_a_student_that_leaves_nothing(weight: float) -> None:
+    logits, labels, targets = sure_logits()
+    wanted, gradient = exact_sparse(logits, labels, targets, weight)
+    buffer = logits.to(DEVICE)
+    there = SparseTargets(*(None if x is None else x.to(DEVICE) for x in targets))
+    found = both("sparse_loss")[1].function(buffer, labels.to(DEVICE), there, weight)
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(buffer.cpu(), gradient, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -110,6 +111,87 @@ def test_dense_loss(size: tuple[int, int], kind: str, temperature: float) -> Non
     found = dense_loss_(buffer, teacher.clone(), kind, 0.3, temperature)
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(buffer, gradient, rtol=1e-4, atol=2e-6)
+
+
+#: Logits at which probabilities underflow: a token that neither has (that only one of them has),
+#: and one that is masked out.
+EXTREMES = {
+    "neither": ([40.0, 0.0, -300.0, -200.0], [35.0, 5.0, -200.0, -300.0]),
+    "one": ([200.0, 0.0, -200.0, 1.0], [-200.0, 0.0, 200.0, 1.0]),
+    "far": ([1e4, -1e4, 0.0, 5.0], [9e3, -1e4, 1.0, -9e3]),
+    "masked": ([1.0, 2.0, -math.inf, 0.5], [2.0, 1.0, -math.inf, 0.5]),
+}
+
+
+def exact_dense(
+    logits: torch.Tensor, teacher: torch.Tensor, kind: str, mix: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and gradient in float64 with an exponent range in which nothing underflows."""
+    keep = (logits > -math.inf).squeeze(0)
+    exact = logits[:, keep].double().requires_grad_()
+    log_q, log_p = exact.log_softmax(-1), teacher[:, keep].double().log_softmax(-1)
+    log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log(1 - mix))
+    q, p = log_q.exp(), log_p.exp()
+    loss = {
+        "forward_kl": p * (log_p - log_q), "reverse_kl": q * (log_q - log_p),
+        "jsd": mix * p * (log_p - log_m) + (1 - mix) * q * (log_q - log_m),
+        "skewed_kl": p * (log_p - log_m),
+    }[kind].sum(1)  # fmt: skip
+    gradient = torch.zeros_like(logits)
+    gradient[:, keep] = torch.autograd.grad(loss.sum(), exact)[0].float()
+    return loss.detach().float(), gradient
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EXTREMES)
+def test_dense_loss_where_probabilities_underflow(name: str, kind: str) -> None:
+    logits, teacher = (torch.tensor([row]) for row in EXTREMES[name])
+    wanted, gradient = exact_dense(logits, teacher, kind, 0.3)
+    buffer = logits.clone()
+    found = dense_loss_(buffer, teacher.clone(), kind, 0.3)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(buffer, gradient, rtol=1e-4, atol=1e-6)
+
+
+def sure_logits() -> tuple[torch.Tensor, torch.Tensor, SparseTargets]:
+    """Students so sure of the kept tokens that 1 − Σ q is 0 in float32, and labels and targets."""
+    logits = torch.tensor([[30.0, 29.0, 3.0, 1.0, -2.0], [60.0, 10.0, 59.0, 8.0, 9.0]])
+    targets = SparseTargets(
+        torch.tensor([[0, 1, 0], [2, 0, 1]]),
+        torch.tensor([[0.5, 0.3, 0.0], [0.4, 0.3, 0.1]]),
+        torch.tensor([0.2, 0.2]),
+    )
+    return logits, torch.tensor([2, 0]), targets
+
+
+def exact_sparse(
+    logits: torch.Tensor, labels: torch.Tensor, targets: SparseTargets, weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The definition in float64, what is left for other tokens summed over them."""
+    exact = logits.double().requires_grad_()
+    log_q = exact.log_softmax(-1)
+    share, tail = targets.share_PK.double(), targets.tail_P
+    assert tail is not None
+    rest = torch.ones_like(log_q, dtype=torch.bool)
+    for row, (ids, kept) in enumerate(zip(targets.ids_PK, share > 0, strict=True)):
+        rest[row, ids[kept]] = False
+    left = torch.where(rest, log_q, -math.inf).logsumexp(1)
+    kl = -(torch.special.entr(share) + share * log_q.gather(1, targets.ids_PK)).sum(1)
+    kl = kl + tail.double() * (tail.double().log() - left)
+    ce = -log_q.gather(1, labels[:, None]).squeeze(1)
+    loss = (1 - weight) * ce + weight * kl
+    (gradient,) = torch.autograd.grad(loss.sum(), exact)
+    return loss.detach().float(), gradient.float()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.6])
+def test_sparse_loss_of_a_student_that_leaves_nothing(weight: float) -> None:
+    logits, labels, targets = sure_logits()
+    wanted, gradient = exact_sparse(logits, labels, targets, weight)
+    buffer = logits.clone()
+    found = sparse_loss_(buffer, labels, targets, weight)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(buffer, gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_divergence() -> None:
