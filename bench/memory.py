@@ -44,7 +44,8 @@ DEVICES = "embedded:devices/"
 WRITE = """\
 import sys
 from pathlib import Path
-from edgetune.export.gguf import header_of, open_model, write_gguf
+from edgetune.export.gguf import open_model, write_gguf
+from edgetune.export.gguf_contract import header_of
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.quantize.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan

@@ -60,7 +60,8 @@ STAGES = (
     Stage("merge", "model", 5, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 4, ("data", "quantize", "requests"), ("merge",)),
     Stage(
-        "export", "files", 9, ("name", "data", "quantize", "export"), ("tune", "merge", "quantize")
+        "export", "files", 9, ("file_name", "data", "quantize", "export"),
+        ("tune", "merge", "quantize"),
     ),
     Stage(
         "bench", "measurements", 2, ("model", "data", "bench"),

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edgetune.naming import name_model
+
 GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
 ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
 
@@ -381,6 +383,14 @@ class Recipe(Section):
     export: ExportSection | None = None
     bench: BenchSection | None = None
     report: ReportSection = Field(default_factory=ReportSection)
+
+    @property
+    def file_name(self) -> str:
+        """What exported files are called: the recipe's name, else the model's."""
+        if self.name != Recipe.model_fields["name"].default:
+            return self.name
+        made = "-student" if self.distill else "-tuned" if self.tune else ""
+        return name_model(self.model.path) + made
 
     @property
     def requests(self) -> Requests | None:

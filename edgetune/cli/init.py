@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgetune.errors import InputError
+from edgetune.naming import clean_name
 
 _RECIPE = """\
 # Every key and its default: edgetune run {file} --dry-run
@@ -45,7 +46,7 @@ def command(path: Path, model: str, data: str) -> None:
     """Write a starter recipe to PATH (recipe.yaml) and say what to do next."""
     if path.exists():
         raise InputError("this file exists and is not overwritten", where=str(path))
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).strip("._-") or "run"
+    name = clean_name(path.stem, "run")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_RECIPE.format(file=path, name=name, model=model, data=data), encoding="utf-8")
     click.echo(str(path))

@@ -20,9 +20,6 @@ import gguf
 import numpy as np
 from gguf.utility import LocalTensor
 
-from edgetune.artifact import hash_file
-from edgetune.data.contract import NAME as CONTRACT
-from edgetune.data.contract import read_contract
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.export import gguf_vocab
 from edgetune.export.gguf_converter import (
@@ -40,23 +37,6 @@ from edgetune.quantize.ggml import file_type, quantize_tensor
 from edgetune.runtimes.gguf_header import GgufFile, decode_tensor, open_gguf
 
 _OWN_KEYS = ("general.architecture",)  # what the writer writes by itself
-
-
-def header_of(model: Path, name: str) -> GgufHeader:
-    """Return what the contract in ``model`` wants a GGUF file to say."""
-    if not (model / CONTRACT).is_file():
-        return GgufHeader(name)
-    contract = read_contract(model)
-    end, *others = contract["stop_ids"]
-    hashes = {
-        "edgetune.contract.sha256": hash_file(model / CONTRACT),
-        "edgetune.chat_template.sha256": contract["chat_template_sha256"],
-    }
-    # A client that puts BOS before a text must not, where training's prompts have none.
-    begin = json.loads((model / "config.json").read_text(encoding="utf-8")).get("bos_token_id")
-    begins = all(golden["ids"][:1] == [begin] for golden in contract["golden"])
-    other = others[0] if others else None
-    return GgufHeader(name, end, other, None if begins else False, hashes)
 
 
 def check_gguf_support(folder: Path) -> list[str]:

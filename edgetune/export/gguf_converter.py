@@ -35,6 +35,9 @@ class GgufHeader:
         end_id: token that ends an answer.
         other_end_id: a second token that ends one, or none.
         add_bos: whether a client puts the BOS token before a text.
+        begin_id: BOS token of a model that names none. Nothing puts it anywhere; some readers
+            (transformers 4) cannot open a file without one.
+        greedy: whether answers are meant to be the likeliest: clients sample at 0.8 by default.
         extra: further string keys, such as hashes of the contract and the chat template.
     """
 
@@ -42,6 +45,8 @@ class GgufHeader:
     end_id: int | None = None
     other_end_id: int | None = None
     add_bos: bool | None = None
+    begin_id: int | None = None
+    greedy: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,6 +109,11 @@ def _set_ends(writer: gguf.GGUFWriter, header: GgufHeader) -> None:
         writer.add_eot_token_id(header.other_end_id)
     if header.add_bos is not None:
         writer.add_add_bos_token(header.add_bos)
+    named = any(gguf.Keys.Tokenizer.BOS_ID in keys for keys in writer.kv_data)
+    if header.begin_id is not None and not named:
+        writer.add_bos_token_id(header.begin_id)
+    if header.greedy:
+        writer.add_sampling_temp(0.0)
     for key, value in header.extra.items():
         writer.add_string(key, value)
 

@@ -155,11 +155,17 @@ def _use(report: dict[str, Any]) -> str:
         for adapter in report["adapters"]
         if adapter["format"] == "gguf"
     ]
-    return "\n".join(f"- {item}" for item in items)
+    if not items:
+        return ""
+    said = (
+        "Paths start in the folder of the export, whose README.md says how each client runs the "
+        "files."
+    )
+    return "\n".join([said, "", *(f"- {item}" for item in items)])
 
 
 def _use_gguf(file: dict[str, Any]) -> list[str]:
-    said = [f"llama.cpp: {code('llama-cli -m ' + file['path'])}"]
+    said = [f"llama.cpp: {code('llama-cli -m ' + file['path'] + ' -st --temp 0 -p PROMPT')}"]
     if file.get("modelfile"):
         said.append(f"Ollama: {code('ollama create NAME -f ' + file['modelfile'])}")
     return said

@@ -14,8 +14,9 @@ from edgetune.errors import Unsupported
 from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
 from edgetune.export.check import Reference, check_file, make_gates, make_reference
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
-from edgetune.export.gguf import header_of
+from edgetune.export.gguf_contract import header_of
 from edgetune.export.modelfile import find_manners, write_modelfile
+from edgetune.export.readme import write_readme
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
@@ -30,7 +31,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     Writes:
         ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, ``onnx/<precision>/`` and, where
-        ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf`` and ``onnx/adapter/``.
+        ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf`` and ``onnx/adapter/``; a
+        ``README.md`` that says how clients run them.
     """
     # 1. The plan, and what cannot be: refused by name before any work.
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
@@ -50,7 +52,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     files: list[dict[str, Any]] = []
     stopped = {refusal["format"] for refusal in refused}
     if plan.gguf and "gguf" not in stopped:
-        header = header_of(model, sections.name)
+        header = header_of(model, sections.file_name)
         written = write_ggufs(model, header, plan, planned, out, log)
         files, refused = files + written.files, refused + written.refused
     if plan.onnx and "onnx" not in stopped:
@@ -80,10 +82,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     shipped = Shipped()
     if trained is not None:
         formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
-        shipped = ship_adapter(trained, model, sections.name, formats, reference, out, threads)
+        shipped = ship_adapter(trained, model, sections.file_name, formats, reference, out, threads)
         gates, refused = gates + shipped.gates, refused + shipped.refused
 
-    # 6. What the person who waits wants to know.
+    # 6. How clients run the files, beside them.
+    write_readme(sections.file_name, model, files, shipped.adapters, golden, out)
+
+    # 7. What the person who waits wants to know.
     for line in (*map(_summary, files), *map(_adapter_summary, shipped.adapters)):
         log.say(line)
     for refusal in shipped.refused:

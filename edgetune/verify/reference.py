@@ -65,7 +65,8 @@ def _copy_contract(a: Subject, folder: Path) -> None:
 
 
 def as_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
-    from edgetune.export.gguf import convert_gguf, header_of
+    from edgetune.export.gguf import convert_gguf
+    from edgetune.export.gguf_contract import header_of
 
     scratch.mkdir(parents=True, exist_ok=True)
     path = scratch / f"{_tag(folder)}.gguf"

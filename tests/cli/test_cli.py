@@ -14,6 +14,7 @@ import pytest
 from edgetune.artifact import commit_part, open_part
 from edgetune.cli import COMMANDS
 from edgetune.models.ref import ModelRef
+from edgetune.naming import name_model
 from tests.twins import make_adapter
 
 EDGETUNE = (sys.executable, "-m", "edgetune")
@@ -332,7 +333,9 @@ def test_a_plan_is_exported_without_a_recipe(
     assert made.returncode == 0, made.stderr
     made = call("export", *given, "--plan", str(plan), "--out", str(files))
     assert made.returncode == 0, made.stderr
-    assert [file.name for file in files.glob("gguf/*.gguf")] == ["run-Q8_0.gguf"]
+    name = name_model(str(tiny_model))
+    assert [file.name for file in files.glob("gguf/*.gguf")] == [f"{name}-Q8_0.gguf"]
+    assert f"llama-cli -m gguf/{name}-Q8_0.gguf" in (files / "README.md").read_text()
 
 
 def test_budgets_and_deciders_are_refused_in_words(

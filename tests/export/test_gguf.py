@@ -18,6 +18,7 @@ from edgetune.export.gguf import (
     find_architecture,
     write_gguf,
 )
+from edgetune.export.gguf_contract import header_of
 from edgetune.export.gguf_vocab import GPT2_REGEX, fit_name, name_pre_tokenizer, read_sentencepiece
 from edgetune.models.load import load_tokenizer
 from edgetune.runtimes import open_runtime
@@ -222,3 +223,52 @@ def test_babyllama_is_refused_before_any_work(assets: Path) -> None:
 def test_the_name_does_not_make_another_tokenizer(name: str, of_phi: bool, said: str) -> None:
     added = [{"content": "</s>", "rstrip": of_phi}, {"content": "<|endoftext|>"}]
     assert fit_name(name, {"added_tokens": added, "model": {"vocab": {}}}) == said
+
+
+@pytest.mark.parametrize(
+    ("generation", "temperature"),
+    [
+        ({}, 0.0),
+        ({"do_sample": False, "temperature": 0.7}, 0.0),
+        ({"do_sample": True, "temperature": 0.75}, 0.75),  # as its author wants it
+        (None, 0.0),
+    ],
+)
+def test_a_file_says_how_its_answers_are_meant(
+    generation: dict[str, object] | None, temperature: float, tiny_model: Path, tmp_path: Path
+) -> None:
+    """llama.cpp's tools sample at 0.8 unless the file says otherwise."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    path = folder / "generation_config.json"
+    path.unlink()
+    if generation is not None:
+        path.write_text(json.dumps(generation))
+    convert_gguf(folder, tmp_path / "a.gguf", header_of(folder, "a"))
+    keys = open_gguf(tmp_path / "a.gguf").keys
+    assert keys["general.sampling.temp"] == pytest.approx(temperature)
+    assert "tokenizer.ggml.bos_token_id" not in keys  # no contract says what prompts begin with
+
+
+@pytest.mark.parametrize(
+    ("template", "golden", "begin"),
+    [
+        ("{{ messages }}", [[5, 9], [5, 7]], 5),
+        ("{{ messages }}", [[5, 9], [6, 7]], 2),  # no one beginning: the end token
+        ("{{ bos_token }}{{ messages }}", [[5, 9]], None),  # would be written into every prompt
+    ],
+)
+def test_a_model_without_bos_names_one_that_nothing_adds(
+    template: str, golden: list[list[int]], begin: int | None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """transformers 4 opens no GGUF file without a BOS token."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "chat_template.jinja").write_text(template)
+    contract = {
+        "schema": 1, "chat_template_sha256": "-", "end_id": 2, "stop_ids": [2],
+        "golden": [{"ids": ids} for ids in golden],
+    }  # fmt: skip
+    (folder / "contract.json").write_text(json.dumps(contract))
+    convert_gguf(folder, tmp_path / "a.gguf", header_of(folder, "a"))
+    keys = open_gguf(tmp_path / "a.gguf").keys
+    assert keys.get("tokenizer.ggml.bos_token_id") == begin
+    assert keys["tokenizer.ggml.add_bos_token"] is False

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.export.gguf import find_architecture, header_of, open_model
+from edgetune.export.gguf import find_architecture, open_model
+from edgetune.export.gguf_contract import header_of
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.passes import batch_sequences

@@ -31,7 +31,7 @@ def exported(
     recipe: Recipe, merged: Artifact, planned: Artifact, out: Path, **more: Artifact
 ) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
     return export.run(sections, {"merge": merged, "quantize": planned, **more}, out, LOG)
 
 

@@ -114,7 +114,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
     out = tmp_path / "files"
     out.mkdir()
-    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
     facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
     file = next(one for one in facts["files"] if one["scheme"] == "fit-Q4_K_M")
     wanted = read_trained(plan.path, "fit-Q4_K_M.gguf")
@@ -149,7 +149,7 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
 
 def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) -> dict[str, Any]:
     out.mkdir()
-    sections = Sections(recipe, ("name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
     facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
     return {file["name"]: file for file in facts["files"]}
 

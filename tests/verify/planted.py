@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.export.gguf import convert_gguf, header_of, write_gguf
+from edgetune.export.gguf import convert_gguf, write_gguf
+from edgetune.export.gguf_contract import header_of
 from edgetune.models.merge import Adapter, write_merged
 from edgetune.quantize.ggml import quantize_tensor, stock_types
 from edgetune.runtimes.gguf_header import open_gguf

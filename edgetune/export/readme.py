@@ -1,0 +1,114 @@
+"""The README of an export folder: what lies there, and how each client runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetune.disk import write_atomic
+from edgetune.export.snippets import (
+    Question,
+    Snippet,
+    adapter_snippet,
+    gguf_snippets,
+    onnx_snippets,
+)
+
+NAME = "README.md"
+_LONGEST = 300  # characters of a prompt that is an example
+_CONTEXT, _ANSWER = 2048, 64
+
+
+def write_readme(
+    name: str,
+    model: Path,
+    files: Sequence[dict[str, Any]],
+    adapters: Sequence[dict[str, Any]],
+    golden: Sequence[dict[str, Any]],
+    out: Path,
+) -> None:
+    """Write ``README.md`` below ``out``, for the files that are there.
+
+    Args:
+        name: of the model.
+        model: its Hugging Face folder.
+        files: as export describes them, with ``checks``.
+        adapters: likewise.
+        golden: conversations; the first short one is the example.
+        out: the folder that the files' paths are in.
+    """
+    asked = find_question(model, golden)
+    parts = [f"# {name}", _table(files), *_sections(files, adapters, asked)]
+    write_atomic(out / NAME, "\n\n".join(parts) + "\n")
+
+
+def find_question(model: Path, golden: Sequence[dict[str, Any]]) -> Question:
+    """Return the conversation that the snippets ask: of the user's own data where it is short."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    longest = int(config.get("max_position_embeddings") or config.get("n_positions") or _CONTEXT)
+    messages = next(
+        (
+            one["messages"]
+            for one in golden
+            if sum(len(turn["content"]) for turn in one["messages"]) <= _LONGEST
+            and [turn["role"] for turn in one["messages"]] in (["user"], ["system", "user"])
+        ),
+        [{"role": "user", "content": "Hello"}],
+    )
+    return Question(messages, min(longest, _CONTEXT), _ANSWER)
+
+
+def find_snippets(files: Sequence[dict[str, Any]], asked: Question) -> dict[str, list[Snippet]]:
+    """Return the snippets for the smallest file of each format, by its path."""
+    found = {}
+    for kind in ("gguf", "onnx"):
+        several = [file for file in files if file["format"] == kind]
+        if not several:
+            continue
+        file = min(several, key=lambda one: int(one["bytes"]))
+        path = file["path"]
+        found[path] = (
+            gguf_snippets(path, file.get("modelfile"), asked)
+            if kind == "gguf"
+            else onnx_snippets(path, asked)
+        )
+    return found
+
+
+def _table(files: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        f"| `{file['path']}` | {file['bytes']:,} | {file['checks']['kl_divergence']:.2g} | "
+        f"{'equal' if file['checks']['token_ids_equal'] else '**differ**'} |"
+        for file in files
+    ]
+    head = "| File | Bytes | KL to the model, nats a token | Token ids |\n| --- | --- | --- | --- |"
+    return "\n".join([head, *rows])
+
+
+def _sections(
+    files: Sequence[dict[str, Any]],
+    adapters: Sequence[dict[str, Any]],
+    asked: Question,
+) -> list[str]:
+    parts = [
+        "Every path below starts in this folder; the other files of a format are used the same "
+        "way. Answers are greedy (temperature 0), as they were measured."
+    ]
+    for path, snippets in find_snippets(files, asked).items():
+        parts.append(f"## `{path}`")
+        parts += [_show(one) for one in snippets]
+    for adapter in adapters:
+        if adapter["format"] == "gguf":
+            parts.append(f"## `{adapter['path']}`")
+            parts.append(_show(adapter_snippet(adapter["path"], asked)))
+    return parts
+
+
+def _show(one: Snippet) -> str:
+    fence = "```"
+    while fence in one.code:
+        fence += "`"
+    note = f"\n\n{one.note}" if one.note else ""
+    return f"### {one.client}\n\n{one.install}\n\n{fence}{one.language}\n{one.code}\n{fence}{note}"
