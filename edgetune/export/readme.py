@@ -79,11 +79,11 @@ def find_snippets(files: Sequence[dict[str, Any]], asked: Question) -> dict[str,
 
 def _table(files: Sequence[dict[str, Any]]) -> str:
     rows = [
-        f"| `{file['path']}` | {file['bytes']:,} | {file['checks']['kl_divergence']:.2g} | "
+        f"| `{file['path']}` | {file['bytes']:,} | {file['checks']['kl_all_tokens']:.2g} | "
         f"{'equal' if file['checks']['token_ids_equal'] else '**differ**'} |"
         for file in files
     ]
-    head = "| File | Bytes | KL to the model, nats a token | Token ids |\n| --- | --- | --- | --- |"
+    head = "| File | Bytes | KL to the model, all tokens | Token ids |\n| --- | --- | --- | --- |"
     return "\n".join([head, *rows])
 
 

@@ -80,7 +80,7 @@ def test_every_path_is_there(made: tuple[Path, Path]) -> None:
 def test_no_snippet_for_a_format_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
     file: dict[str, Any] = {
         "format": "gguf", "path": "gguf/a.gguf", "bytes": 5,
-        "checks": {"kl_divergence": 0.0, "token_ids_equal": True},
+        "checks": {"kl_all_tokens": 0.0, "token_ids_equal": True},
     }  # fmt: skip
     write_readme("a", tiny_model, [file], [], [], tmp_path)
     text = (tmp_path / "README.md").read_text()
