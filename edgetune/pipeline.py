@@ -28,6 +28,7 @@ from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.source import is_hub_id, resolve_model
+from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.deciders import refuse_deciding
 from edgetune.quantize.target import parse_target
 from edgetune.recipe import Recipe, Sections
@@ -55,8 +56,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 6, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 8, ("model", "data", "distill"), ("tune",)),
+    Stage("tune", "adapter", 7, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 9, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 5, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 4, ("data", "quantize", "requests"), ("merge",)),
     Stage(
@@ -183,6 +184,8 @@ def check_files(recipe: Recipe, log: Log) -> None:
     """
     shipped = recipe.distill.student.path if recipe.distill else None
     path = shipped or recipe.model.path
+    if (recipe.merge or recipe.quantize or recipe.export) and not is_hub_id(path):
+        check_vocabulary(resolve_model(path))
     if recipe.quantize is None or recipe.export is None or is_hub_id(path):
         return
     from edgetune.export.files import find_refusals

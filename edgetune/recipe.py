@@ -96,7 +96,10 @@ class DataSection(Section):
     )
     system: str | None = Field(None, description="system message put before rows without one")
     on_bad_row: Literal["error", "skip"] = Field("error", description="what a malformed row does")
-    max_length: Count = Field(1024, description="tokens a row may have; longer ones are truncated")
+    max_length: Count = Field(
+        1024,
+        description="tokens a row may have; longer answers are cut, longer texts train in pieces",
+    )
     validation_fraction: Fraction = Field(0.05, description="share split off when none is given")
     limit: Count | None = Field(None, description="use only so many train rows")
 

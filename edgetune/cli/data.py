@@ -73,9 +73,8 @@ def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, An
     splits = load_splits(section, recipe.seed, log)
     tokenizer = load_tokenizer(resolve_model(recipe.model.path, recipe.model.revision))
     encoder = make_encoder(tokenizer, section, recipe.tune.end_token if recipe.tune else None)
-    # Rows that train on nothing are what one looks here for: counted, never an error.
     prepared = {
-        name: encode_rows(encoder, getattr(splits, name), log, name, "skip")
+        name: encode_rows(encoder, getattr(splits, name), log, name, section.on_bad_row)
         for name in ("train", "validation", "test")
     }
     train = prepared["train"]
@@ -116,6 +115,11 @@ def _print_facts(facts: dict[str, Any]) -> None:
             f"{lengths['p50']} (p50) {lengths['p95']} (p95) {lengths['max']} (max); "
             f"{one['truncated']} truncated, {one['dropped']} dropped"
         )
+        for reason, count in one["refused"].items():
+            click.echo(f"{'':<11} {count} refused: {reason}")
+        if one["cut_texts"]["texts"]:
+            cut = one["cut_texts"]
+            click.echo(f"{'':<11} {cut['texts']:,} long texts in {cut['pieces']:,} pieces")
         click.echo(f"{'':<11} {facts['sources'][name]}")
     skipped = sum(facts["skipped"].values())
     click.echo(f"bad rows    {skipped} skipped")

@@ -58,6 +58,7 @@ def write_contract(encoder: Encoder, rows: Sequence[Row], folder: Path) -> dict[
         "system": encoder.system,
         "clock": encoder.clock if prints_time(encoder.tokenizer) else None,
         "max_length": encoder.max_length,
+        "embedding_rows": encoder.embedding_rows,
         "golden": make_golden(encoder, rows),
     }
     text = json.dumps(contract, indent=1, ensure_ascii=False)
@@ -160,6 +161,7 @@ def load_encoder(folder: Path, max_length: int) -> Encoder:
         contract["system"],
         tuple(contract["stop_ids"]),
         contract.get("clock") or clock_now(),
+        contract.get("embedding_rows"),
     )
     for golden in contract["golden"]:
         turns = tuple(Message(turn["role"], turn["content"]) for turn in golden["messages"])

@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgetune.data.template import (
     template_end_token,
 )
 from edgetune.errors import InputError, nearest
+from edgetune.models.vocabulary import embedding_rows
 from edgetune.recipe import DataSection
 
 #: Ids of a prompt, and 1 for each that trains.
@@ -65,6 +66,7 @@ class Encoder:
         stop_ids: tokens that end a generation; ``end_id`` is the first.
         clock: the time that a template prints which prints one, ISO 8601; frozen at tuning, so
             that later stages render what training saw.
+        embedding_rows: how many ids the model's embedding has rows for, where that is known.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -73,6 +75,7 @@ class Encoder:
     system: str | None
     stop_ids: tuple[int, ...]
     clock: str = field(default_factory=clock_now)
+    embedding_rows: int | None = None
     # What the template writes around contents, by roles.
     _around: dict[tuple[str, ...], Around | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -112,6 +115,20 @@ class Encoder:
 
         Rows are rendered and tokenized together; hundreds at a time are enough.
         """
+        return [
+            found
+            if isinstance(found, InputError)
+            else replace(found[0], truncated=found[0].truncated or len(found) > 1)
+            for found in self.encode_pieces(rows)
+        ]
+
+    def encode_pieces(self, rows: Sequence[Row]) -> list[list[Encoded] | InputError]:
+        """Return each row's tokens, a long plain text in pieces, or why it has none.
+
+        A conversation is one piece, cut at ``max_length``. A piece of a text that goes on begins
+        with the last token before it, which gives its first token something to be predicted from:
+        so each token but the text's first trains once.
+        """
         prompts = self._encode_prompts(rows)
         answers = self._tokenize_many([row.answer for row in rows])
         return [
@@ -119,13 +136,29 @@ class Encoder:
             for row, prompt, answer in zip(rows, prompts, answers, strict=True)
         ]
 
-    def _join(self, row: Row, prompt: _Prompt, answer: list[int]) -> Encoded:
-        ids, trained = prompt
-        ids, trained = [*ids, *answer, self.end_id], [*trained, *([1] * (len(answer) + 1))]
-        if row.text is not None:
-            trained[0] = 0  # it has nothing before it to be predicted from
+    def _join(self, row: Row, prompt: _Prompt, answer: list[int]) -> list[Encoded] | InputError:
+        before, trained = prompt
+        ids, trained = [*before, *answer, self.end_id], [*trained, *([1] * (len(answer) + 1))]
+        if self.embedding_rows is not None and max(ids) >= self.embedding_rows:
+            token = max(ids)
+            return InputError(
+                f"the token {self.tokenizer.convert_ids_to_tokens(token)!r} has the id {token}, "
+                f"and the model's embedding has {self.embedding_rows} rows",
+                where=row.where,
+                hint="use the tokenizer that belongs to the model, or leave such rows out",
+            )
         limit = self.max_length
-        return Encoded(ids[:limit], trained[:limit], len(ids) > limit)
+        if row.text is None:
+            return [Encoded(ids[:limit], trained[:limit], len(ids) > limit)]
+        trained[0] = 0  # it has nothing before it to be predicted from
+        pieces = [Encoded(ids[:limit], trained[:limit], False)]
+        at, step = limit, limit - len(before) - 1
+        while at < len(ids) and step > 0:
+            piece = [*before, ids[at - 1], *ids[at : at + step]]
+            marks = [0] * (len(before) + 1) + trained[at : at + step]
+            pieces.append(Encoded(piece, marks, False))
+            at += step
+        return pieces
 
     def prompt(self, row: Row) -> list[int]:
         """Return the ids generation starts from: all before the last answer (text: only BOS)."""
@@ -268,7 +301,8 @@ def make_encoder(
     end_id = int(vocabulary[name])
     stop_ids = tuple(dict.fromkeys([end_id, *_eos_ids(tokenizer)]))
     clock = clock or clock_now()
-    return Encoder(tokenizer, end_id, section.max_length, section.system, stop_ids, clock)
+    rows = embedding_rows(Path(tokenizer.name_or_path))
+    return Encoder(tokenizer, end_id, section.max_length, section.system, stop_ids, clock, rows)
 
 
 def _eos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

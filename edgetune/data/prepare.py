@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.log import Log
 
+OnBadRow = Literal["error", "skip"]
 BATCH_ROWS = 512  # rendered and tokenized together
 
 
@@ -20,7 +22,8 @@ class Prepared:
     """Rows that train, each with its tokens, and the split's ``facts``.
 
     ``facts`` holds ``rows``, ``tokens``, ``trained_tokens``, ``lengths`` (tokens of a row),
-    ``truncated``, ``dropped``, ``unknown_tokens`` and ``unknown_answers``.
+    ``truncated``, ``dropped``, ``refused`` (reason to count), ``cut_texts``, ``unknown_tokens`` and
+    ``unknown_answers``.
     """
 
     rows: list[Row]
@@ -33,21 +36,30 @@ def encode_rows(
     rows: Sequence[Row],
     log: Log,
     name: str = "train",
-    on_bad_row: Literal["error", "skip"] = "error",
+    on_bad_row: OnBadRow = "error",
 ) -> Prepared:
-    """Encode ``rows``; those that would train on no token are an error, or skipped and counted.
+    """Encode ``rows``; what cannot train is an error, or skipped and counted.
+
+    A plain text of more than ``max_length`` tokens becomes several rows.
 
     Raises:
-        InputError: a row trains on no token, all answers are cut off, or the template refuses one.
+        InputError: a row trains on no token, all answers are cut off, or the template or the
+            model's embedding has no place for one.
     """
-    encoded = _encode(encoder, rows, log, name)
-    empty = [row for row, coded in zip(rows, encoded, strict=True) if not any(coded.trained[1:])]
-    cut = sum(coded.truncated for coded in encoded)
-    if encoded and cut == len(encoded):
+    pairs, refused = _encode(encoder, rows, log, name, on_bad_row)
+    if rows and not pairs:
+        raise InputError(
+            f"no usable {name} row ({refused.total()} skipped)",
+            where=rows[0].where,
+            hint=next(iter(refused), ""),
+        )
+    empty = [row for row, one in pairs if not any(one.trained[1:])]
+    if pairs and all(one.truncated for _, one in pairs):
+        first = pairs[0][0]
         raise InputError(
             f"data.max_length {encoder.max_length} cuts off the answer of every {name} row",
-            where=rows[0].where,
-            hint=f"raise data.max_length; the first row needs {_needed(encoder, rows[0])} tokens",
+            where=first.where,
+            hint=f"raise data.max_length; the first row needs {_needed(encoder, first)} tokens",
         )
     if empty and on_bad_row == "error":
         raise InputError(
@@ -56,26 +68,57 @@ def encode_rows(
             where=empty[0].where,
             hint="raise data.max_length, or set data.on_bad_row: skip",
         )
-    pairs = [(row, one) for row, one in zip(rows, encoded, strict=True) if any(one.trained[1:])]
-    kept_rows, kept = [row for row, _ in pairs], [one for _, one in pairs]
-    facts = {**measure(encoder, kept), "dropped": len(empty)}
+    kept = [(row, one) for row, one in pairs if any(one.trained[1:])]
+    pieces = Counter(id(row) for row, _ in kept)
+    cut = [count for count in pieces.values() if count > 1]
+    facts = {
+        **measure(encoder, [one for _, one in kept]),
+        "dropped": len(empty),
+        "refused": dict(refused.most_common(20)),
+        "cut_texts": {"texts": len(cut), "pieces": sum(cut)},
+    }
     _warn(facts, name, encoder, log)
-    return Prepared(kept_rows, kept, facts)
+    return Prepared([row for row, _ in kept], [one for _, one in kept], facts)
 
 
-def _encode(encoder: Encoder, rows: Sequence[Row], log: Log, name: str) -> list[Encoded]:
-    """Encode rows in batches, under a bar where there are many."""
-    encoded: list[Encoded] = []
+def usable_rows(
+    encoder: Encoder, rows: Sequence[Row], log: Log, name: str, on_bad_row: OnBadRow
+) -> list[Row]:
+    """Return the rows that the template and the model's embedding have a place for.
+
+    Raises:
+        InputError: one has none and ``on_bad_row`` is ``error``, or all are skipped.
+    """
+    pairs, refused = _encode(encoder, rows, log, name, on_bad_row)
+    kept = list({id(row): row for row, _ in pairs}.values())
+    if rows and not kept:
+        raise InputError(f"no usable {name} row", where=rows[0].where, hint=next(iter(refused), ""))
+    return kept
+
+
+def _encode(
+    encoder: Encoder, rows: Sequence[Row], log: Log, name: str, on_bad_row: OnBadRow
+) -> tuple[list[tuple[Row, Encoded]], Counter[str]]:
+    """Encode rows in batches, under a bar where there are many; count the skipped by reason."""
+    pairs: list[tuple[Row, Encoded]] = []
+    refused: Counter[str] = Counter()
     many = len(rows) > BATCH_ROWS
     with log.progress(f"encode {name}", len(rows)) if many else nullcontext() as bar:
         for start in range(0, len(rows), BATCH_ROWS):
-            for found in encoder.encode_many(rows[start : start + BATCH_ROWS]):
-                if isinstance(found, InputError):
-                    raise found
-                encoded.append(found)
+            batch = rows[start : start + BATCH_ROWS]
+            for row, found in zip(batch, encoder.encode_pieces(batch), strict=True):
+                if not isinstance(found, InputError):
+                    pairs += [(row, one) for one in found]
+                elif on_bad_row == "error":
+                    hint = f"{found.hint}; data.on_bad_row: skip leaves it out".lstrip("; ")
+                    raise InputError(found.what, where=found.where, hint=hint) from found
+                else:
+                    if found.what not in refused:
+                        log.warn(f"{name}: rows are skipped, the first: {found}")
+                    refused[found.what] += 1
             if bar is not None:
-                bar.update(len(encoded) - bar.done)
-    return encoded
+                bar.update(min(start + BATCH_ROWS, len(rows)) - bar.done)
+    return pairs, refused
 
 
 def measure(encoder: Encoder, encoded: Sequence[Encoded]) -> dict[str, Any]:
@@ -126,6 +169,13 @@ def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
     rows = facts["rows"]
     if facts["dropped"]:
         log.warn(f"{name}: {facts['dropped']} rows dropped, their prompts fill data.max_length")
+    if refused := sum(facts["refused"].values()):
+        log.warn(f"{name}: {refused} rows skipped that the template or the embedding refuses")
+    if cut := facts["cut_texts"]["texts"]:
+        log.say(
+            f"{name}: {cut:,} texts longer than data.max_length {encoder.max_length} train in "
+            f"{facts['cut_texts']['pieces']:,} pieces"
+        )
     if facts["truncated"]:
         log.warn(
             f"{name}: {facts['truncated']} of {rows} answers cut off at data.max_length "

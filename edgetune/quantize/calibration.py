@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgetune.data.contract import encoder_of
 from edgetune.data.load import load_splits
+from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows, leave_out
 from edgetune.errors import InputError
 from edgetune.log import Log
@@ -69,6 +70,13 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         "training": choose_rows(free, seen, sections.seed) if trains else [],
         "judged": judged,
     }
+    bad = sections.data.on_bad_row
     return Texts(
-        **{name: [list(encoder.encode(row).ids) for row in some] for name, some in chosen.items()}
+        **{
+            name: [
+                list(encoder.encode(row).ids)
+                for row in usable_rows(encoder, some, log.muted(), name, bad)
+            ]
+            for name, some in chosen.items()
+        }
     )

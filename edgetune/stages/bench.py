@@ -10,6 +10,7 @@ from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of
 from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.load import load_splits
+from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
 from edgetune.log import Log
 from edgetune.measure.compare import measure_subjects
@@ -35,6 +36,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 2. The test rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
     rows = load_splits(sections.data, sections.seed, log if not inputs else log.muted()).test
+    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
     workload = make_workload(encoder, rows, sections.bench, sections.seed)
     log.say(
         f"{len(subjects)} models, each in a process of its own: {len(workload.prompts)} questions, "

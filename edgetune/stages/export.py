@@ -9,6 +9,7 @@ from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, golden_of
 from edgetune.data.encode import Encoder
 from edgetune.data.load import load_splits
+from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
@@ -21,6 +22,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
 from edgetune.models.stored import StoredWeights
+from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_for_check, open_merged
@@ -38,6 +40,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
     plan = read_plan(planned)
     trained = find_adapter(inputs) if sections.export.adapter else None
+    check_vocabulary(model)
     checkpoint = Checkpoint(model)
     checkpoint.say_beside(log)
     StoredWeights(model).check_finite()
@@ -65,10 +68,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 3. The merged model's token ids and distributions, on probes and test rows.
     threads = count_threads()
     rows = load_splits(sections.data, sections.seed, log.muted()).test
+    encoder = encoder_of(model, sections.data)
+    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
     chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
     merged = open_merged(model, threads)
     try:
-        encoder = encoder_of(model, sections.data)
         reference = make_reference(encoder, chosen, merged, out / "scratch")
     finally:
         merged.close()

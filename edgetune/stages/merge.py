@@ -18,6 +18,7 @@ from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
+from edgetune.models.vocabulary import check_vocabulary
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_runtime
 
@@ -38,6 +39,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     trained = ModelRef.from_json(
         parent.facts["student" if parent.stage == "distill" else "model"], parent.path
     )
+    check_vocabulary(trained.base)
     checkpoint = Checkpoint(trained.base)
     checkpoint.say_beside(log)
     weights = checkpoint.bytes

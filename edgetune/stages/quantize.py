@@ -28,6 +28,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.models.stored import StoredWeights
 from edgetune.models.streamed import load_for_passes
+from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.deciders import WITH_FEEDBACK, refuse_deciding, types_of
 from edgetune.quantize.fit import Fits, fit_targets
@@ -59,6 +60,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     """
     section = sections.quantize
     model = inputs["merge"].model_folder
+    check_vocabulary(model)
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     asked = [parse_target(text) for text in section.target]
     targets, onnx_targets = ([t for t in asked if t.format == kind] for kind in ("gguf", "onnx"))

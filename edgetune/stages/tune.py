@@ -9,7 +9,7 @@ from edgetune.artifact import Artifact
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
 from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows
+from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.data.template import template_end_token
 from edgetune.errors import InputError
 from edgetune.log import Log, bytes_text
@@ -63,6 +63,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     prepared = encode_rows(encoder, rows.train, log, "train", data.on_bad_row)
     train = prepared.encoded
     validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
+    if rows.test is not rows.validation:  # what bench cannot ask is no news for after the tuning
+        usable_rows(encoder, rows.test, log.muted(), "test", data.on_bad_row)
     longest = model.config.get_text_config().max_position_embeddings
     if max(len(row.ids) for row in train) > longest:
         raise InputError(

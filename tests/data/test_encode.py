@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import pytest
 
 from edgetune.data.contract import load_encoder, read_contract, write_contract
 from edgetune.data.encode import Encoder, make_encoder
-from edgetune.data.prepare import encode_rows
+from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.recipe import DataSection
+from tests.conftest import CHATML
 
 QUIET = Log(quiet=True)
 SECTION = DataSection(train="-")
@@ -197,3 +200,53 @@ def test_contract_holds_and_tells(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "contract.json").unlink()
     with pytest.raises(InputError, match="no readable template contract"):
         load_encoder(tmp_path, 64)
+
+
+@pytest.mark.parametrize("length", [7, 30, 1000])
+def test_long_texts_train_whole_in_pieces(encoder: Encoder, length: int) -> None:
+    short = replace(encoder, max_length=length)
+    rows = [Row((), "word " * count, f"text {count}") for count in (1, 40, 300)]
+    whole = [replace(encoder, max_length=10**6).encode(row).ids for row in rows]
+    prepared = encode_rows(short, rows, QUIET)
+    assert max(len(one.ids) for one in prepared.encoded) <= length
+    assert prepared.facts["trained_tokens"] == sum(len(ids) - 1 for ids in whole)
+    assert prepared.facts["truncated"] == 0
+    for row, ids in zip(rows, whole, strict=True):
+        pieces = [e for r, e in zip(prepared.rows, prepared.encoded, strict=True) if r is row]
+        said = [id for e in pieces for id, t in zip(e.ids, e.trained, strict=True) if t]
+        assert [ids[0], *said] == list(ids)
+        assert all(b.ids[0] == a.ids[-1] for a, b in pairwise(pieces))
+    cut = [-(-(len(ids) - 1) // (length - 1)) for ids in whole if len(ids) > length]
+    assert prepared.facts["cut_texts"] == {"texts": len(cut), "pieces": sum(cut)}
+
+
+def test_rows_that_the_template_refuses_are_skipped(encoder: Encoder) -> None:
+    encoder.tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + CHATML
+    )
+    with pytest.raises(InputError, match="no system") as raised:
+        encode_rows(encoder, [ASK, TALK], QUIET)
+    assert raised.value.where == "talk" and "on_bad_row" in raised.value.hint
+    kept = encode_rows(encoder, [ASK, TALK, TALK], QUIET, on_bad_row="skip")
+    assert kept.rows == [ASK] and list(kept.facts["refused"].values()) == [2]
+    assert usable_rows(encoder, [TALK, ASK], QUIET, "test", "skip") == [ASK]
+    with pytest.raises(InputError, match="no usable train row"):
+        encode_rows(encoder, [TALK], QUIET, on_bad_row="skip")
+
+
+def test_tokens_beyond_the_embedding(encoder: Encoder, tmp_path: Path) -> None:
+    last = Row((Message("user", "q"), Message("assistant", "<new>")), None, "new")
+    encoder.tokenizer.add_tokens(["<new>"])
+    encoder = replace(encoder, embedding_rows=len(encoder.tokenizer) - 1)
+    with pytest.raises(InputError, match=r"'<new>' has the id 306, .* 306 rows") as raised:
+        encode_rows(encoder, [ASK, last], QUIET)
+    assert raised.value.where == "new"
+    assert encode_rows(encoder, [ASK, last], QUIET, on_bad_row="skip").rows == [ASK]
+    write_contract(encoder, [ASK], tmp_path)
+    assert load_encoder(tmp_path, 64).embedding_rows == encoder.embedding_rows
+
+
+def test_the_embedding_is_that_of_the_model(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    assert make_encoder(tokenizer, SECTION, None).embedding_rows == len(tokenizer)
