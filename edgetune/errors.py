@@ -6,6 +6,7 @@ They are raised where the faulty value is used and caught once, in ``edgetune.cl
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,56 @@ def reading(what: str, where: str) -> Iterator[None]:
 
 class Unsupported(InputError):
     """A model, shape or vocabulary that a format or runtime cannot hold, found before any work."""
+
+
+class MachineFault(EdgetuneError):
+    """The disk or the memory gave out. It says nothing of the model: the same command may go on."""
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+_MEMORY = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_WORDS = {
+    "disk": ("no space left on device", "disk quota exceeded", "input/output error"),
+    "memory": (
+        "bad_alloc", "bad allocation", "allocate memory", "out of memory", "unable to allocate",
+    ),
+}  # fmt: skip
+
+
+def raise_machine_fault(error: BaseException, where: str) -> None:
+    """Raise :class:`MachineFault` if ``error`` is one of disk or memory, or came of one.
+
+    Libraries wrap such errors in kinds of their own and keep the words of the C library; who takes
+    any error of theirs for a refusal asks this first.
+    """
+    one: BaseException | None = error
+    seen: set[int] = set()
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        kind = _fault_of(one)
+        if kind is not None:
+            said = str(error) or type(error).__name__
+            raise MachineFault(
+                "the disk is full or fails" if kind == "disk" else "the memory does not suffice",
+                where=f"{where}: {said[:200]}",
+                hint=f"make room on the {kind}"
+                if kind == "disk"
+                else "free memory, or use a "
+                "larger machine; the same command goes on from what is finished",
+            ) from error
+        one = one.__cause__ or one.__context__
+
+
+def _fault_of(error: BaseException) -> str | None:
+    """Return ``disk``, ``memory``, or ``None`` for another fault."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, OSError) and error.errno is not None:
+        return "disk" if error.errno in _DISK else "memory" if error.errno in _MEMORY else None
+    if isinstance(error, EdgetuneError):
+        return None
+    words = str(error).lower()
+    return next((kind for kind, said in _WORDS.items() if any(w in words for w in said)), None)
 
 
 class GateFailed(EdgetuneError):

@@ -23,7 +23,8 @@ from edgetune.artifact import (
 )
 from edgetune.data.sources import hash_sources
 from edgetune.disk import check_place, write_atomic
-from edgetune.errors import InputError, Unsupported
+from edgetune.errors import InputError, Unsupported, raise_machine_fault
+from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
@@ -153,6 +154,10 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
             if path is not None and not is_hub_id(path):
                 file = Path(path)
                 found[part] = hash_source(file if file.is_file() else resolve_model(path))
+        config = recipe.distill.student.config
+        if config is not None:
+            file = Path(config)
+            found["student_config"] = hash_source(file / "config.json" if file.is_dir() else file)
         if recipe.distill.prompts is not None:
             found["prompts"] = hash_sources(recipe.distill.prompts)
     return found
@@ -169,7 +174,7 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
             continue
         parents = {name: keys[name] for name in stage.inputs if name in keys}
         used = {**parents, **{f"source:{k}": v for k, v in _sources_of(stage, sources).items()}}
-        key = make_key(stage.name, stage.version, Sections(recipe, stage.sections).dump(), used)
+        key = _key_of(stage, Sections(recipe, stage.sections), used)
         keys[stage.name] = key
         artifact, faults = run.find(stage.name, key)
         planned.append(Planned(stage, key, used, artifact, faults))
@@ -228,7 +233,7 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
             part = open_part(final, step.key)
             inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
             sections = Sections(recipe, step.stage.sections)
-            facts = step.stage.function(sections, inputs, part, speak)
+            facts = _make(step.stage, sections, inputs, part, speak)
             found = commit_part(final, step.stage.kind, name, step.key, step.parents, facts)
         done[name] = found
         run.record(found)
@@ -263,7 +268,7 @@ def _run_alone(
     sections = Sections(recipe, stage.sections)
     parents = {parent: artifact.key for parent, artifact in inputs.items()}
     parents |= {f"source:{k}": v for k, v in _sources_of(stage, find_sources(recipe)).items()}
-    key = make_key(stage.name, stage.version, sections.dump(), parents)
+    key = _key_of(stage, sections, parents)
     part = out.with_name(out.name + ".part")
     if fresh and part.exists():
         shutil.rmtree(part)
@@ -273,7 +278,7 @@ def _run_alone(
         return found
     refuse_several_devices(name in ("tune", "distill"), recipe.model.device)
     part = open_part(out, key)
-    facts = stage.function(sections, inputs, part, log.bind(name))
+    facts = _make(stage, sections, inputs, part, log.bind(name))
     return commit_part(out, stage.kind, name, key, parents, facts)
 
 
@@ -299,12 +304,29 @@ def _find_done(out: Path, key: str) -> Artifact | None:
     return artifact
 
 
+def _make(
+    stage: Stage, sections: Sections, inputs: dict[str, Artifact], part: Path, log: Log
+) -> dict[str, Any]:
+    """Run a stage; a full disk or memory is told in words."""
+    try:
+        return stage.function(sections, inputs, part, log)
+    except (OSError, MemoryError, RuntimeError) as error:
+        raise_machine_fault(error, str(part))
+        raise
+
+
+def _key_of(stage: Stage, sections: Sections, parents: dict[str, str]) -> str:
+    """Hash what decides an artifact: recipe, parents, sources and the code that makes it."""
+    made_by = {**parents, **library_keys(stage.name)}
+    return make_key(stage.name, stage.version, sections.dump(), made_by)
+
+
 def _sources_of(stage: Stage, sources: dict[str, str]) -> dict[str, str]:
     """The hashes of the files that a stage itself opens."""
     used = {
         "data": ("train", "validation", "test"),
         "model": ("model",),
-        "distill": ("student", "teacher", "prompts"),
+        "distill": ("student", "student_config", "teacher", "prompts"),
     }
     names = [name for section in stage.sections for name in used.get(section, ())]
     return {name: sources[name] for name in names if name in sources}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from edgetune import pipeline
+from edgetune import libraries, pipeline
 from edgetune.artifact import Artifact
-from edgetune.errors import InputError
+from edgetune.errors import InputError, MachineFault
 from edgetune.log import Log
 from edgetune.models import hardware
 from edgetune.recipe import Recipe, Sections
@@ -143,3 +144,58 @@ def test_a_manifest_of_before_is_read(tmp_path: Path) -> None:
     assert run.manifest() == [{"key": "k"}] and run.plan() == {}
     run.start({"tune": "k"})
     assert run.manifest() == [{"key": "k"}] and run.plan() == {"tune": "k"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (MemoryError(), "the memory does not suffice"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "the memory does not suffice"),
+    ],
+)
+def test_a_full_machine_is_told_and_nothing_is_committed(
+    error: Exception, said: str, tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(pipeline.Stage, "function", property(lambda stage: run))
+    with pytest.raises(MachineFault, match=said):
+        execute(make_recipe(rows), RunDir(tmp_path / "run"))
+    assert RunDir(tmp_path / "run").manifest() == []
+
+
+def test_what_makes_the_bytes_is_in_the_key(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "student.json"
+    config.write_text("{}")
+    code = tmp_path / "llama.cpp/conversion"
+    code.mkdir(parents=True)
+    (code / "llama.py").write_text("1")
+    recipe = Recipe.model_validate(
+        {"model": {"path": "embedded:base"}, "data": {"train": str(rows)}, "tune": {}, "merge": {},
+         "distill": {"student": {"config": str(config)}, "train": "full"}, "quantize": {},
+         "export": {}}
+    )  # fmt: skip
+    names = ("tune", "distill", "merge", "quantize", "export")
+
+    def changed(action: Callable[[], Any]) -> list[str]:
+        """Return which stages have another key behind ``action``."""
+        before, _, after = (pipeline.plan_run(recipe, RunDir(tmp_path)), action(),
+                            pipeline.plan_run(recipe, RunDir(tmp_path)))  # fmt: skip
+        return [a.stage.name for a, b in zip(before, after, strict=True) if a.key != b.key]
+
+    def upgrade(name: str) -> None:
+        real = libraries._version
+        monkeypatch.setattr(libraries, "_version", lambda n: "9" if n == name else real(n))
+
+    assert changed(lambda: config.write_text('{"hidden_size": 8}')) == list(names[1:])
+    root = str(code.parent)
+    assert changed(lambda: monkeypatch.setenv("LLAMA_CPP_ROOT", root)) == list(names[3:])
+    assert changed(lambda: (code / "llama.py").write_text("2")) == list(names[3:])
+    assert changed(lambda: (code / "llama.pyc").write_text("2")) == []
+    assert changed(lambda: upgrade("onnxruntime")) == ["export"]
+    assert changed(lambda: upgrade("gguf")) == ["quantize", "export"]
+    assert changed(lambda: upgrade("peft")) == list(names)

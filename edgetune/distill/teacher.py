@@ -186,10 +186,15 @@ def check_ids(teacher: OpenTeacher, encoder: Encoder, rows: Sequence[Row], where
 
 
 def identify(teacher: ModelRef | Path, dtype: str) -> str:
-    """Return a hash of the teacher's weights and of how they are computed with."""
+    """Return a hash of the teacher's weights and of how they are computed with.
+
+    That is also what the configurations say: an adapter's scale, a model's rotary base.
+    """
     if isinstance(teacher, Path):
         return hash_source(teacher)[:32]
-    parts = [lineage_of(teacher.base), dtype, str(teacher.nf4)]
+    parts = [lineage_of(teacher.base), dtype, str(teacher.nf4), teacher.nf4_dtype]
+    parts.append(hash_source(teacher.base / "config.json"))
     if teacher.adapter is not None:
         parts.append(fingerprint_adapter(teacher.adapter))
+        parts.append(hash_source(teacher.adapter / "adapter_config.json"))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]

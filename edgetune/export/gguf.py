@@ -20,7 +20,7 @@ import gguf
 import numpy as np
 from gguf.utility import LocalTensor
 
-from edgetune.errors import EdgetuneError, InputError, Unsupported
+from edgetune.errors import EdgetuneError, InputError, Unsupported, raise_machine_fault
 from edgetune.export import gguf_vocab
 from edgetune.export.gguf_converter import (
     GgufHeader,
@@ -162,6 +162,7 @@ def _converting(folder: Path) -> Iterator[None]:
         except EdgetuneError:
             raise
         except Exception as error:  # the converter raises every kind, bare ones among them
+            raise_machine_fault(error, str(folder))
             said = " ".join([f"{type(error).__name__}: {error}", *complaints])
             raise Unsupported(
                 f"llama.cpp's converter fails: {said}",

@@ -15,7 +15,7 @@ from typing import Any
 import gguf
 import torch
 
-from edgetune.errors import Unsupported
+from edgetune.errors import Unsupported, raise_machine_fault
 from edgetune.export.gguf import GgufHeader, make_converter, quiet_converter
 from edgetune.models.lineage import check_lineage, lineage_of
 from edgetune.models.merge import Adapter
@@ -105,6 +105,7 @@ def _convert(
                 return tensor, *factors
         fault = "the converter neither permutes its rows nor transposes it"
     except Exception as error:  # the converter raises every kind
+        raise_machine_fault(error, module)
         fault = f"the converter does not map it to one tensor ({error})"
     raise Unsupported(f"the update of '{name}' has no place in a GGUF file: {fault}", where=module)
 

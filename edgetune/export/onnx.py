@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgetune.errors import Unsupported
+from edgetune.errors import Unsupported, raise_machine_fault
 from edgetune.export.onnx_blocks import Quantize, narrow_graph, quantize_graph, read_matrices
 from edgetune.export.onnx_folder import (
     data_name,
@@ -97,6 +97,7 @@ def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None 
                 None, str(plain), str(target), "fp32", "cpu", str(scratch), **options
             )
     except Exception as error:  # the builder raises every kind, bare Exceptions among them
+        raise_machine_fault(error, str(target))
         last = said.getvalue().strip().splitlines()[-1:]
         raise Unsupported(
             f"the onnxruntime-genai builder fails: {type(error).__name__}: {error}",

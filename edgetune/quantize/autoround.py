@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.errors import EdgetuneError, Unsupported, raise_machine_fault
 from edgetune.log import Log
 from edgetune.models.hardware import choose_device
 from edgetune.models.layers import find_layers
@@ -173,6 +173,7 @@ def _run(
             )
             rounded, _ = worker.quantize()
         except (Exception, SystemExit) as error:  # it exits where rows do not suit it
+            raise_machine_fault(error, "quantize.method")
             last = said.getvalue().strip().splitlines()[-1:]
             raise EdgetuneError(
                 f"AutoRound fails: {type(error).__name__}: {error}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetune.errors import EdgetuneError, Unsupported
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime
@@ -74,6 +74,6 @@ def _requantize(a: Subject, b: Subject, scratch: Path) -> Path | None:
     target = scratch / "own-copy.gguf"
     try:
         write_gguf(read, target, b.scheme, types)
-    except EdgetuneError:
+    except InputError:  # a type that ggml writes only with an importance matrix
         return None
     return target

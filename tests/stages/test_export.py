@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from gguf import GGUFReader
 
 from edgetune.artifact import Artifact, hash_file
-from edgetune.errors import InputError, Unsupported
+from edgetune.errors import InputError, MachineFault, Unsupported
 from edgetune.models import streamed
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -312,3 +313,28 @@ def test_a_model_without_the_rows_template_is_exported(
     assert [gate["ok"] for gate in facts["gates"]] == [True] * 4
     (gguf,) = (tmp_path / "out/gguf").glob("*.gguf")
     assert ("tokenizer.chat_template" in GGUFReader(gguf).fields) == carried
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), MemoryError(), RuntimeError("std::bad_alloc")]
+)
+@pytest.mark.parametrize("builder", ["gguf", "onnx"])
+def test_a_full_machine_is_no_refusal(
+    builder: str, error: Exception, tiny_model: Path, rows: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Else the file would be missing for good: refused, a passing verdict, done already."""
+    wanted = {"gguf": ["F32"], "onnx": ["fp32"], "calibration_rows": 4}
+    recipe = make_recipe(rows, quantize=wanted, export={"check_rows": 2})
+    merged = merge(tiny_model, recipe, tmp_path / "merge")
+    planned = quantized(recipe, merged, tmp_path / "plan")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("conversion fails") from error
+
+    if builder == "gguf":
+        monkeypatch.setattr("edgetune.export.gguf.make_converter", fail)
+    else:
+        monkeypatch.setattr("onnxruntime_genai.models.builder.create_model", fail)
+    with pytest.raises(MachineFault):
+        exported(recipe, merged, planned, tmp_path / "out")
