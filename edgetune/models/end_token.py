@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,45 +10,94 @@ from transformers import PreTrainedModel
 
 from edgetune.errors import InputError
 from edgetune.log import Log
+from edgetune.models.head import head_formula
+from edgetune.ops.linear_loss import Head
 
 # Lead over the next token, in nats, at the hidden state that favours a token most.
 REACHABLE = 1.0
+#: Of the lead that ordinary tokens have: narrow heads of many tokens lead by less than REACHABLE
+#: everywhere, and a token never trained by a small part of what the others do.
+USUAL_SHARE = 0.5
+USUAL_TOKENS = 32  # of which the usual lead is measured
+CHUNK_ROWS = 8192  # of the head that are float32 at a time
+MEAN_ROWS = 8192  # evenly taken, of which a large head's mean is
+
+# The last normalisation, by what families call it.
+_NORMS = {
+    "norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm", "norm_f",
+    "embedding_norm", "ln_out",
+}  # fmt: skip
 
 
-def reach(model: PreTrainedModel) -> torch.Tensor:
-    """Return every token's lead over all others where it is favoured most, in nats; shape [V].
+@torch.no_grad()
+def reach(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+    """Return each token's lead over all others where it is favoured most, in nats; shape [N].
 
     LoRA leaves the head and the embedding as they are, so a token whose head row was never trained
     cannot become likely however the layers are tuned. The hidden state that favours a token most is
-    taken as the one along its own centred head row, with the norm that the final layer norm gives.
-    A token that another one beats even there (a lead of 0 or less) is never said greedily.
+    taken as the one along its own centred head row that the final normalisation can give. A token
+    that another one beats even there (a lead of 0 or less) is never said greedily.
+
+    The head is read once for all N, whatever its dtype; nothing of its size is made.
     """
-    head_VH = model.get_output_embeddings().weight.detach().float()
-    gain_H = final_norm_gain(model).to(head_VH.device)
-    centred_VH = head_VH - head_VH.mean(0)
-    rows_VH = centred_VH * gain_H
-    hidden = head_VH.shape[1] ** 0.5
-    best_VH = rows_VH / rows_VH.norm(dim=1, keepdim=True).clamp(min=1e-12) * hidden * gain_H
-    found = torch.empty(head_VH.shape[0])
-    for start in range(0, len(best_VH), 1024):  # never [V, V] at once
-        logits = best_VH[start : start + 1024] @ head_VH.T
-        own = torch.arange(len(logits), device=logits.device)
-        said = logits[own, start + own]
-        logits[own, start + own] = -torch.inf
-        found[start : start + len(logits)] = (said - logits.amax(-1)).cpu()
-    return found
+    head = head_formula(model)
+    weight_VH = head.weight_VD.detach()
+    at = torch.tensor(list(ids), device=weight_VH.device)
+    step = max(1, len(weight_VH) // MEAN_ROWS)
+    centred_NH = weight_VH[at].float() - weight_VH[::step].float().mean(0)
+    hidden_NH = _favoured(model, centred_NH)
+    said_N = _score(head, hidden_NH, at)
+    most_N = torch.full_like(said_N, -torch.inf)
+    for start in range(0, len(weight_VH), CHUNK_ROWS):
+        rows = torch.arange(start, min(start + CHUNK_ROWS, len(weight_VH)), device=at.device)
+        logits_NC = hidden_NH @ weight_VH[start : start + CHUNK_ROWS].float().T
+        if head.bias_V is not None:
+            logits_NC += head.bias_V.detach()[start : start + CHUNK_ROWS].float()
+        logits_NC.masked_fill_(rows == at[:, None], -torch.inf)
+        most_N = torch.maximum(most_N, logits_NC.amax(-1))
+    # Scale and cap keep the order: what leads before them leads behind them, by less.
+    return (_finish(head, said_N) - _finish(head, most_N)).cpu()
 
 
-def final_norm_gain(model: PreTrainedModel) -> torch.Tensor:
-    """Return the scale of the last normalisation before the head; shape [H]."""
-    gains = [
-        module.weight.detach().float()
+def _score(head: Head, hidden_NH: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    own_N = (hidden_NH * head.weight_VD.detach()[at].float()).sum(-1)
+    return own_N if head.bias_V is None else own_N + head.bias_V.detach()[at].float()
+
+
+def _finish(head: Head, logits_N: torch.Tensor) -> torch.Tensor:
+    scaled_N = logits_N * head.scale
+    return head.cap * torch.tanh(scaled_N / head.cap) if head.cap else scaled_N
+
+
+def _favoured(model: PreTrainedModel, rows_NH: torch.Tensor) -> torch.Tensor:
+    """Return what the final normalisation makes of the states that favour head rows most.
+
+    Its gain is measured, because families write it differently: Gemma's is 1 + weight.
+    """
+    norm, size = final_norm(model), rows_NH.shape[1]
+    if norm is None:
+        return torch.nn.functional.normalize(rows_NH, dim=1) * size**0.5
+
+    def run(states: torch.Tensor) -> torch.Tensor:
+        dtype = next((p.dtype for p in norm.parameters()), torch.float32)
+        found: torch.Tensor = norm(states.to(rows_NH.device, dtype))
+        return found.float()
+
+    # Of mean 0 and mean square 1: normalising changes nothing, so what changes is gain and bias.
+    probe_H = 1.0 - 2.0 * (torch.arange(size) % 2)
+    gain_H = (run(probe_H) - run(-probe_H)) / 2 * probe_H.to(rows_NH.device)
+    best_NH = torch.nn.functional.normalize(rows_NH * gain_H, dim=1) * size**0.5
+    return run(best_NH)
+
+
+def final_norm(model: PreTrainedModel) -> torch.nn.Module | None:
+    """Return the normalisation before the head, or none where none is known by its name."""
+    found = [
+        module
         for name, module in model.base_model.named_modules()
-        if name in ("norm", "ln_f", "final_layernorm", "model.norm")
-        and getattr(module, "weight", None) is not None
+        if name.rpartition(".")[2] in _NORMS and not any(part.isdigit() for part in name.split("."))
     ]
-    hidden = model.get_output_embeddings().weight.shape[1]
-    return gains[-1] if gains else torch.ones(hidden)
+    return found[-1] if found else None
 
 
 def choose_end_token(
@@ -73,20 +123,17 @@ def choose_end_token(
             where="tune.end_token",
             hint=f"its special tokens: {', '.join(specials)}",
         )
-    reachable = reach(model)
-
-    def lead(token: str) -> float:
-        return float(reachable[tokenizer.convert_tokens_to_ids(token)])
-
+    leads = _Leads(model, tokenizer)
     name = wanted or usual
-    if name is not None and lead(name) >= REACHABLE:
+    if name is not None and leads.enough([name]):
         return str(name)
-    why = f"its head row was never trained (lead {lead(name):.2f} nats)" if name else "none named"
+    lead = leads.of([name])[name] if name else 0.0
+    why = f"its head row was never trained (lead {lead:.2f} nats)" if name else "none named"
     if wanted:
         log.warn(f"'{wanted}' may never be learned as the end of an answer: {why}")
         return wanted
-    best = max(specials, key=lead, default=None)
-    if best is None or lead(best) < REACHABLE:
+    best = max(specials, key=leads.of(specials).__getitem__, default=None)
+    if best is None or not leads.enough([best]):
         raise InputError(
             f"no special token can be learned as the end of an answer; '{name}': {why}",
             where="tune.end_token",
@@ -94,3 +141,31 @@ def choose_end_token(
         )
     log.warn(f"'{name}' cannot be learned as the end of an answer: {why}; '{best}' ends them")
     return best
+
+
+class _Leads:
+    """Leads of tokens by name, each computed once, and what they are measured by."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._known: dict[str, float] = {}
+
+    def of(self, names: Sequence[str]) -> dict[str, float]:
+        """Return each name's lead; −∞ of a token that the head has no row for."""
+        size = len(self._model.get_output_embeddings().weight)
+        ids = {name: int(self._tokenizer.convert_tokens_to_ids(name)) for name in names}
+        new = [name for name, id in ids.items() if name not in self._known and id < size]
+        if new:
+            found = reach(self._model, [ids[name] for name in new]).tolist()
+            self._known.update(zip(new, found, strict=True))
+        return {name: self._known.get(name, float("-inf")) for name in names}
+
+    def enough(self, names: Sequence[str]) -> bool:
+        """Whether all can be learned: by nats, or by what is usual in this head."""
+        lead = min(self.of(names).values())
+        return lead >= REACHABLE or 0 < lead >= USUAL_SHARE * self._usual()
+
+    def _usual(self) -> float:
+        size = len(self._model.get_output_embeddings().weight)
+        some = range(0, size, max(1, size // USUAL_TOKENS))
+        return float(reach(self._model, some).clamp(min=0).median())

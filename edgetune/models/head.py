@@ -55,11 +55,7 @@ def find_head(model: Any) -> Head | None:
     layer = model.get_output_embeddings()
     if type(layer) is not torch.nn.Linear:
         return None
-    config = model.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    cap = float(getattr(config, "final_logit_softcapping", None) or 0.0)
-    head = Head(layer.weight, layer.bias, scale, cap)
+    head = head_formula(model)
     ids_BT = torch.arange(1, 5, device=layer.weight.device)[None]
     every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     was_training = model.training
@@ -73,3 +69,19 @@ def find_head(model: Any) -> Head | None:
     close = 1e-2 if layer.weight.dtype != torch.float32 else 1e-4
     off = (wanted_PV - found_PV).abs().max() / wanted_PV.abs().max().clamp(min=1e-6)
     return head if float(off) < close else None
+
+
+def head_formula(model: Any) -> Head:
+    """Return the head of a model by what its configuration says, proven by nothing.
+
+    Cohere, Falcon-H1 and HyperCLOVA X multiply logits, Granite and MiniCPM divide them; Gemma caps
+    them. (Their names: TRL's ``DistillationTrainer`` reads the same.)
+    """
+    layer, config = model.get_output_embeddings(), model.config.get_text_config()
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        scale *= float(getattr(config, name, None) or 1.0)
+    scaling = float(getattr(config, "logits_scaling", None) or 1.0)
+    scale *= scaling if config.model_type == "hyperclovax" else 1 / scaling
+    cap = float(getattr(config, "final_logit_softcapping", None) or 0.0)
+    return Head(layer.weight, getattr(layer, "bias", None), scale, cap)
