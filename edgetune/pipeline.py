@@ -23,13 +23,13 @@ from edgetune.artifact import (
 )
 from edgetune.data.sources import hash_sources
 from edgetune.disk import check_place, write_atomic
-from edgetune.errors import InputError, Unsupported, raise_machine_fault
+from edgetune.errors import InputError, raise_machine_fault
 from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.source import is_hub_id, resolve_model
-from edgetune.models.vocabulary import check_vocabulary
+from edgetune.preflight import REPORT, check_run
 from edgetune.quantize.deciders import refuse_deciding
 from edgetune.quantize.target import parse_target
 from edgetune.recipe import Recipe, Sections
@@ -181,30 +181,6 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     return planned
 
 
-def check_files(recipe: Recipe, log: Log) -> None:
-    """Say before any work which files the recipe's model cannot become.
-
-    Raises:
-        Unsupported: none of them can be.
-    """
-    shipped = recipe.distill.student.path if recipe.distill else None
-    path = shipped or recipe.model.path
-    if (recipe.merge or recipe.quantize or recipe.export) and not is_hub_id(path):
-        check_vocabulary(resolve_model(path))
-    if recipe.quantize is None or recipe.export is None or is_hub_id(path):
-        return
-    from edgetune.export.files import find_refusals
-
-    refusals = find_refusals(resolve_model(path), recipe.quantize)
-    reasons = {refusal["format"]: refusal["why"] for refusal in refusals}
-    for kind, why in reasons.items():
-        log.warn(f"no {kind.upper()} files can be made of this model: {why}")
-    if len(refusals) == len(recipe.quantize.gguf) + len(recipe.quantize.onnx) > 0:
-        raise Unsupported(
-            "none of the files asked for can be made: " + "; ".join(reasons.values()), where=path
-        )
-
-
 def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> dict[str, Artifact]:
     """Run what is not done and return every artifact by stage. The caller holds the run's lock.
 
@@ -212,8 +188,10 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
     """
     planned = plan_run(recipe, run)
     refuse_several_devices(_trains(planned), recipe.model.device)
+    warnings = check_planned(recipe, planned)
     log.event("start", keys=[step.key for step in planned])
-    check_files(recipe, log)
+    for warning in warnings:
+        log.warn(warning)
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
     run.start({step.stage.name: step.key for step in planned})
     done: dict[str, Artifact] = {}
@@ -238,6 +216,19 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
         done[name] = found
         run.record(found)
     return done
+
+
+def check_planned(recipe: Recipe, planned: list[Planned]) -> list[str]:
+    """Refuse what can be known to fail before any of the stages that are still to run works.
+
+    Returns:
+        What is to be warned of.
+
+    Raises:
+        EdgetuneError: as :func:`edgetune.preflight.check_run`.
+    """
+    names = [step.stage.name for step in planned if step.artifact is None]
+    return check_run(recipe, (*names, REPORT))
 
 
 def _trains(planned: list[Planned]) -> bool:
@@ -277,6 +268,8 @@ def _run_alone(
         log.say(f"done already ({out})")
         return found
     refuse_several_devices(name in ("tune", "distill"), recipe.model.device)
+    for warning in check_run(recipe, (name,)):
+        log.warn(warning)
     part = open_part(out, key)
     facts = _make(stage, sections, inputs, part, log.bind(name))
     return commit_part(out, stage.kind, name, key, parents, facts)

@@ -50,7 +50,10 @@ def command(
 
     if dry_run:
         lines = []
-        for step in pipeline.plan_run(recipe, run):
+        planned = pipeline.plan_run(recipe, run)
+        for warning in pipeline.check_planned(recipe, planned):
+            Log(None, quiet=quiet).warn(warning)
+        for step in planned:
             state = "done" if step.artifact else "to run"
             if step.faults:
                 state = f"to run again, {step.faults[0]}; what lies there is kept aside"

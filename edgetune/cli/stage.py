@@ -10,6 +10,7 @@ import click
 
 from edgetune.artifact import ENTRY, Artifact, hash_source, load_artifact, verify_artifact
 from edgetune.cli.options import judge, make_log, require, show_plan, stage_recipe
+from edgetune.disk import check_place
 from edgetune.errors import GateFailed, InputError, nearest
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES
 
@@ -39,6 +40,7 @@ def run_stage(
     With ``--dry-run`` the resolved recipe is printed and the command ends.
     """
     from edgetune import pipeline
+    from edgetune.preflight import check_run
 
     flags = dict(options)
     out, recipe_path = flags.pop("out"), flags.pop("recipe")
@@ -52,6 +54,10 @@ def run_stage(
         require(flags.get("model"), "--model", "name a model folder (or a --recipe that does)")
     recipe, origins = stage_recipe(name, recipe_path, overrides, flags)
     if dry_run:
+        if out is not None:
+            check_place(out)
+        for warning in check_run(recipe, (name,)):
+            make_log(quiet).warn(warning)
         show_plan(recipe, origins, [f"{name}: would write {out or '(no --out given)'}"], as_json)
         raise click.exceptions.Exit(0)
     require(out, "--out", "name a new folder")

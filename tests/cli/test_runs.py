@@ -80,3 +80,16 @@ def test_absurd_places(tmp_path: Path, recipe: Path, place: str, why: str) -> No
         refused(call("run", recipe, "--out", tmp_path / place, *more), why, "--out")
     model = ("--model", "embedded:base", "--data", recipe.with_name("rows.jsonl"))
     refused(call("tune", *model, "--out", tmp_path / place), why, "--out")
+
+
+def test_a_dry_run_finds_what_would_fail_later(tmp_path: Path, recipe: Path) -> None:
+    out = ("--out", tmp_path / "run")
+    wrong = ("--set", "bench={}", "--set", "report.gates=[{measurement: exact_matsh, min: 0.5}]")
+    for more in ((), ("--dry-run",)):
+        refused(call("run", recipe, *out, *wrong, *more), "did you mean 'exact_match'")
+        refused(call("run", recipe, *out, "--set", "tune.rank=5000", *more), "tune.rank")
+    assert not (tmp_path / "run").exists()
+    model = ("--model", "embedded:base", "--data", recipe.with_name("rows.jsonl"))
+    tune = ("tune", *model, "--out", tmp_path / "tuned", "--max-length", "100000")
+    refused(call(*tune, "--dry-run"), "data.max_length", "the model's context")
+    refused(call(*tune), "data.max_length")

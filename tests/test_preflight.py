@@ -1,0 +1,180 @@
+"""What can be known before any work is refused before any work, by the key that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetune.errors import GateFailed, InputError, Unsupported
+from edgetune.models.shape import context_of
+from edgetune.preflight import REPORT, check_run
+from edgetune.recipe import Recipe
+
+STAGES = ("tune", "distill", "merge", "quantize", "export", "bench", REPORT)
+
+
+def make_recipe(model: Path, rows: Path, **sections: Any) -> Recipe:
+    """A recipe of every stage but distill, with small rows."""
+    data = {"train": str(rows), "max_length": 64, **sections.pop("data", {})}
+    every = {name: {} for name in ("tune", "merge", "quantize", "export", "bench")}
+    return Recipe.model_validate({"model": {"path": str(model)}, "data": data, **every, **sections})
+
+
+def check(recipe: Recipe) -> list[str]:
+    stages = [name for name in STAGES if name == REPORT or getattr(recipe, name) is not None]
+    return check_run(recipe, stages)
+
+
+def gate(**limits: Any) -> dict[str, Any]:
+    return {"gates": [limits]}
+
+
+def target(text: str, **more: Any) -> dict[str, Any]:
+    return {"quantize": {"gguf": [], "onnx": [], "target": [text], **more}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"report": gate(measurement="exact_mach", min=0.5)},
+         ["report.gates[0].measurement", "did you mean 'exact_match'"]),
+        ({"report": gate(measurement="bits_per_weight", max=5)}, ["no measurement"]),
+        ({"report": gate(measurement="perplexity", models="*Q9_0*", max=3)},
+         ["gates[0].models", "Q8_0.gguf", "merged"]),
+        ({"report": gate(measurement="kl_answer_tokens_to_merged", models="teacher", max=3)},
+         ["is not measured of teacher", "Q4_K_M.gguf"]),
+        ({"report": gate(measurement="kl_answer_tokens", models="teacher", max=3)},
+         ["is not measured of teacher"]),
+        ({"report": gate(measurement="perplexity", models="merged")}, ["has no limit"]),
+        ({"report": gate(measurement="perplexity", min=3, max=2)}, ["min 3 is above max 2"]),
+        ({"report": gate(measurement="perplexity", max=2), "bench": None}, ["add a section"]),
+        ({"data": {"max_length": 513}}, ["data.max_length", "context of 512", "512 or less"]),
+        ({"tune": {"rank": 65}}, ["tune.rank", "64 at most", "32 or less"]),
+        ({"distill": {"student": {"layers": 2}}}, ["distill.student.layers", "has 2 layers"]),
+        ({"distill": {"student": {"layers": 40}}}, ["student of 40 is no smaller"]),
+        ({"distill": {"student": {"mlp": 160}}}, ["distill.student.mlp", "the teacher's 128"]),
+        ({"distill": {"student": {"hidden": 33}}}, ["distill.student.hidden", "multiple of 32"]),
+        ({"distill": {"student": {"heads": 3}}}, ["distill.student.heads"]),
+        ({"distill": {"student": {"config": "none.json"}}}, ["none.json", "no such file"]),
+        ({"distill": {"train": "lora", "rank": 99, "student": {"layers": 1}}}, ["distill.rank"]),
+        ({"data": {"columns": {"prompt": "promt", "completion": "completion"}}},
+         ["data.columns.prompt", "did you mean 'prompt'"]),
+        ({"data": {"columns": {"prompt": "prompt", "completion": "b", "system": "c"}}},
+         ["data.columns.completion", "has prompt, completion"]),
+    ],
+)  # fmt: skip
+def test_faults_are_named_before_any_work(
+    tiny_model: Path, device_rows: Path, sections: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(InputError) as error:
+        check(make_recipe(tiny_model, device_rows, **sections))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"report": gate(measurement="exact_match", models="teacher", min=0.5)},
+        {"report": gate(measurement="kl_answer_tokens", models="base", max=9)},
+        {"report": gate(measurement="kl_answer_tokens_to_merged", models="*.onnx", max=1)},
+        {"report": gate(measurement="perplexity", models="fit-Q4_0*", max=1),
+         **target("bytes=Q4_0")},
+        {"data": {"max_length": 512}},
+        {"tune": {"rank": 32}},
+        {"tune": {"method": "full", "rank": 16}},
+        {"distill": {"student": {"layers": 1}}},
+        {"distill": {"student": {"layers": 2, "mlp": 64}}},
+        {"distill": {"student": {"heads": 2, "hidden": 32}}},
+        {"data": {"columns": {"prompt": "prompt", "completion": "completion"}}},
+        target("bytes=1MB"),
+        target("bits=4.6"),
+    ],
+)  # fmt: skip
+def test_what_can_be_passes(tiny_model: Path, device_rows: Path, sections: dict[str, Any]) -> None:
+    check(make_recipe(tiny_model, device_rows, **sections))
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("bytes=20KB", {}),
+        ("bits=2", {}),  # rows of 64: no K-quant has them
+        ("bits=8", {"types": ["Q8_0"]}),
+        ("onnx:bits=2", {}),
+        ("onnx:bytes=10KB", {}),
+    ],
+)
+def test_budgets_below_the_smallest_file(
+    tiny_model: Path, device_rows: Path, text: str, more: dict[str, Any]
+) -> None:
+    with pytest.raises(GateFailed, match="the smallest file possible has"):
+        check(make_recipe(tiny_model, device_rows, **target(text, **more)))
+    smaller = {"distill": {"student": {"layers": 1}}}
+    with pytest.raises(GateFailed, match=r"quantize\.target"):
+        check(make_recipe(tiny_model, device_rows, **target(text, **more), **smaller))
+
+
+def test_a_smaller_student_fits(tiny_model: Path, device_rows: Path) -> None:
+    recipe = target("bytes=52KB", imatrix=True)
+    with pytest.raises(GateFailed):
+        check(make_recipe(tiny_model, device_rows, **recipe))
+    check(make_recipe(tiny_model, device_rows, distill={"student": {"layers": 1}}, **recipe))
+
+
+def test_what_may_be_meant_is_said(tiny_model: Path, device_rows: Path) -> None:
+    old = gate(measurement="kl_divergence_to_merged", models="*Q8_0*", max=0.1)
+    recipe = make_recipe(tiny_model, device_rows, tune={"rank": 40}, report=old)
+    recipe = recipe.model_copy(
+        update={"data": recipe.data.model_validate({"train": str(device_rows)})}  # type: ignore[union-attr]
+    )
+    warnings = check(recipe)
+    assert any("is called kl_answer_tokens_to_merged now" in said for said in warnings)
+    assert any("more than the model's context of 512" in said for said in warnings)
+    assert any("tune.rank: 40 is more than the rank of" in said for said in warnings)
+
+
+def test_models_are_looked_at_whole(tmp_path: Path, tiny_model: Path, device_rows: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["NobodyLM"]}))
+    with pytest.raises(Unsupported, match="none of the files asked for"):
+        check(make_recipe(folder, device_rows))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="no tokenizer"):
+        check(make_recipe(folder, device_rows))
+
+
+def test_data_that_may_not_be_read(
+    tiny_model: Path, device_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # for root all is allowed
+    with pytest.raises(InputError, match="may not read this file"):
+        check(make_recipe(tiny_model, device_rows))
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"n_positions": 1024}, 1024),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}},
+         16384),
+        ({"max_position_embeddings": 32768, "rope_scaling": {
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+         131072),
+        ({"max_position_embeddings": 131072, "rope_parameters": {
+            "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}},
+         131072),
+        ({"max_position_embeddings": 131072, "rope_parameters": {
+            "rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096}},
+         131072),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_context_as_families_say_it(config: dict[str, Any], context: int | None) -> None:
+    assert context_of(config) == context
