@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from edgetune.errors import InputError, reading
 from edgetune.models.checkpoint import check_model_folder
+from edgetune.models.generation import mend_generation_config
 from edgetune.models.nf4 import (
     fits_unpacked,
     keep_narrow_layers_portable,
@@ -123,6 +124,7 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
             where=str(folder),
             hint="copy the model again, or use the config.json that belongs to these weights",
         )
+    mend_generation_config(model)
     if nf4 and device == "cpu" and fits_unpacked(model):
         unpack_nf4(model)
     elif nf4:

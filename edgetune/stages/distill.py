@@ -19,6 +19,7 @@ from edgetune.distill.start import start_student
 from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.generation import restore_generation_config
 from edgetune.models.hardware import choose_device, choose_dtype
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
@@ -163,7 +164,8 @@ def _save(
         stamp_adapter(folder, start, {TRAINED_OVER: str(over)})
         return ModelRef(start, folder, section.train == "qlora", dtype)
     if best:
-        model = type(model).from_pretrained(best)
+        model = load_base(best, False, "float32", "cpu")
     model.save_pretrained(str(folder))
+    restore_generation_config(start, folder)
     save_tokenizer(load_tokenizer(start), folder)
     return ModelRef(folder)

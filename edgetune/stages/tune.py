@@ -16,6 +16,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.end_token import choose_end_token
+from edgetune.models.generation import restore_generation_config
 from edgetune.models.hardware import choose_device, choose_dtype, require_room
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
@@ -90,7 +91,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     )
 
     # 6. The best weights if validation was watched, else the last.
-    ref = _save(model, tokenizer, base, section, dtype, outcome.best, out)
+    ref = _save(model, tokenizer, base, section, dtype, outcome.best, out, log)
 
     # 7. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.test, out / "contract")
@@ -114,13 +115,14 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
 def _save(
     model: Any, tokenizer: Any, base: Path, section: TuneSection, dtype: str, best: Path | None,
-    out: Path,
+    out: Path, log: Log,
 ) -> ModelRef:  # fmt: skip
     """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
     if section.method == "full":
         folder = out / "model"
-        model = type(model).from_pretrained(best) if best else model
+        model = load_base(best, False, "float32", "cpu") if best else model
         model.save_pretrained(str(folder))
+        restore_generation_config(base, folder, log)
         save_tokenizer(tokenizer, folder)
         return ModelRef(folder)
     if best:
