@@ -26,6 +26,7 @@ from edgetune.models.source import is_hub_id, resolve_model
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.target import Target, parse_target
 from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training
+from edgetune.recipe_use import check_use
 
 FIRST_ROWS = 100
 REPORT = "report"
@@ -50,6 +51,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         Unsupported: none of the files can be made.
     """
     said: list[str] = []
+    check_use(recipe, None if REPORT in stages else _sections_of(stages))
     if REPORT in stages:
         check_gates(recipe, said)
     for part in ("train", "validation", "test"):
@@ -67,6 +69,11 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     if {"merge", "quantize", "export"} & {*stages}:
         check_files(recipe, said)
     return said
+
+
+def _sections_of(stages: Sequence[str]) -> set[str]:
+    """What stages that run alone read."""
+    return {"model", "data", *stages}
 
 
 def check_gates(recipe: Recipe, said: list[str]) -> None:

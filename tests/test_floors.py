@@ -16,7 +16,7 @@ FLOORS = {
     "data": 2, "models": 2, "train": 2, "distill": 2, "quantize": 2, "export": 2, "runtimes": 2,
     "measure": 2, "verify": 2,
     "stages": 3,
-    "report": 4, "pipeline": 4, "preflight": 4,
+    "report": 4, "pipeline": 4, "preflight": 4, "recipe_use": 4,
     "cli": 5,
 }  # fmt: skip
 OWNERS = {

@@ -1,0 +1,202 @@
+"""Which keys of a recipe are read under which settings: one table, and refusals by it.
+
+A key that is set and not read would let a person believe in what never happened. Keys are refused
+where they were set and differ from their default, so that a resolved recipe can be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from edgetune.errors import InputError
+from edgetune.models.source import is_hub_id
+from edgetune.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Use:
+    """When a key is read.
+
+    Attributes:
+        holds: whether a recipe, which has the key's section, reads it.
+        when: what would have to be set, for the message.
+    """
+
+    holds: Callable[[Any], bool]
+    when: str
+
+
+def _one_of(section: str, key: str, *values: object) -> Use:
+    said = " or ".join(str(value) for value in values)
+    return Use(
+        lambda recipe: getattr(getattr(recipe, section), key) in values, f"{section}.{key}: {said}"
+    )
+
+
+def _is_cut(recipe: Recipe) -> bool:
+    assert recipe.distill is not None
+    return recipe.distill.student.path is None and recipe.distill.student.config is None
+
+
+def _has_gguf(recipe: Recipe) -> bool:
+    """Whether a GGUF file is measured; a bench alone is given its files by hand."""
+    section = recipe.quantize
+    return section is None or bool(section.gguf) or any(
+        not target.strip().startswith("onnx:") for target in section.target
+    )  # fmt: skip
+
+
+_ADAPTER = _one_of("tune", "method", "qlora", "lora")
+_STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
+_CACHED = _one_of("distill", "method", "cached")
+_CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
+_WITH_TEACHER = _one_of("distill", "method", "cached", "online")
+_TARGETS = Use(lambda recipe: bool(recipe.quantize.target), "a quantize.target")
+
+#: Keys that are read under some settings only; all others are always read.
+USES: dict[str, Use] = {
+    "model.revision": Use(
+        lambda recipe: is_hub_id(recipe.model.path), "a hub id in model.path, not a folder here"
+    ),
+    "data.columns": _one_of("data", "format", "columns", "auto"),
+    "data.validation_fraction": Use(
+        lambda recipe: recipe.data.validation is None, "no data.validation of its own"
+    ),
+    "data.system": Use(lambda recipe: recipe.data.format != "text", "rows that are not plain text"),
+    "tune.rank": _ADAPTER,
+    "tune.alpha": _ADAPTER,
+    "tune.dropout": _ADAPTER,
+    "tune.pack_length": _one_of("tune", "packing", True),
+    "distill.rank": _STUDENT_ADAPTER,
+    "distill.alpha": _STUDENT_ADAPTER,
+    "distill.dropout": _STUDENT_ADAPTER,
+    "distill.student.config": Use(
+        lambda recipe: recipe.distill.student.path is None, "no distill.student.path"
+    ),
+    "distill.student.layers": _CUT,
+    "distill.student.mlp": _CUT,
+    "distill.student.heads": _CUT,
+    "distill.student.hidden": _CUT,
+    "distill.kl_weight": _WITH_TEACHER,
+    "distill.kl_warmup": _WITH_TEACHER,
+    "distill.temperature": _one_of("distill", "method", "cached", "online", "on_policy"),
+    "distill.targets": _CACHED,
+    "distill.samples": Use(
+        lambda recipe: recipe.distill.method == "cached" and recipe.distill.targets == "sample",
+        "distill.method: cached with targets: sample",
+    ),
+    "distill.top_k": Use(
+        lambda recipe: recipe.distill.method == "cached" and recipe.distill.targets == "top_k",
+        "distill.method: cached with targets: top_k",
+    ),
+    "distill.cache": _CACHED,
+    "distill.divergence": _one_of("distill", "method", "online", "on_policy"),
+    "distill.divergence_mix": Use(
+        lambda recipe: (
+            recipe.distill.method in ("online", "on_policy")
+            and recipe.distill.divergence in ("jsd", "skewed_kl")
+        ),
+        "distill.method: online or on_policy with divergence: jsd or skewed_kl",
+    ),
+    "distill.max_new_tokens": Use(
+        lambda recipe: (
+            recipe.distill.method in ("sequence", "on_policy")
+            or recipe.distill.prompts is not None
+            or recipe.distill.student.path is not None
+        ),  # of another tokenizer: it is written to
+        "distill.method: sequence or on_policy, or distill.prompts",
+    ),
+    "quantize.search_tokens": _TARGETS,
+    "quantize.types": _TARGETS,
+    "quantize.calibration_rows": Use(
+        lambda recipe: recipe.quantize.imatrix or bool(recipe.quantize.target),
+        "quantize.imatrix: true or a quantize.target",
+    ),
+    "quantize.grid": _one_of("quantize", "decider", "grid"),
+    "quantize.autoround": _one_of("quantize", "decider", "autoround"),
+    "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
+}
+
+
+def _keys(section: str, names: str) -> frozenset[str]:
+    return frozenset(f"{section}.{name}" for name in names.split())
+
+
+_TRAINING = (
+    "learning_rate warmup_ratio weight_decay max_grad_norm epochs max_steps batch_size "
+    "gradient_accumulation eval_every save_every patience gradient_checkpointing"
+)
+#: Those that are read whatever else is set, so that no key is forgotten: a test walks all.
+ALWAYS = frozenset({"name", "seed"}).union(
+    _keys("model", "path compute_dtype device"),
+    _keys("data", "train validation test format template on_bad_row max_length limit"),
+    _keys("tune", f"method packing end_token {_TRAINING}"),
+    _keys("distill", f"method train teacher prompts student.path kernels baseline {_TRAINING}"),
+    _keys("merge", "base dtype measure_rows"),
+    _keys("quantize", "gguf onnx target method train imatrix"),
+    _keys("export", "check_rows adapter"),
+    _keys("bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens"),
+    _keys("report", "gates gates.measurement gates.models gates.min gates.max"),
+)
+
+
+def check_use(recipe: Recipe, sections: Sequence[str] | None = None) -> None:
+    """Refuse a key that is set and that nothing reads under the other settings.
+
+    Args:
+        recipe: as it was read, so that it knows which keys were set.
+        sections: those that are going to be read; all where it is ``None``.
+
+    Raises:
+        InputError: names the first such key, and what would read it.
+    """
+    for key in _set_keys(recipe, ""):
+        parts = key.split(".")
+        if sections is not None and parts[0] not in sections:
+            continue
+        use = next((USES[k] for k in _prefixes(parts) if k in USES), None)
+        if use is not None and not use.holds(recipe):
+            raise InputError(
+                f"this key is set and nothing would read it: it needs {use.when}",
+                where=key,
+                hint="leave it out, or set that",
+            )
+
+
+def walk_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every key that holds a value, sections of sections included."""
+    for name, field in model.model_fields.items():
+        inner = _section_of(field.annotation)
+        if inner is None or f"{prefix}{name}" in ("report.gates",):
+            yield f"{prefix}{name}"
+        if inner is not None:
+            yield from walk_keys(inner, f"{prefix}{name}.")
+
+
+def _set_keys(model: BaseModel, prefix: str) -> Iterator[str]:
+    for name in model.model_fields_set:
+        value, default = getattr(model, name), type(model).model_fields[name].get_default(
+            call_default_factory=True
+        )  # fmt: skip
+        if value == default:
+            continue
+        if isinstance(value, BaseModel):
+            yield from _set_keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _prefixes(parts: list[str]) -> Iterator[str]:
+    """The key itself, then the sections around it."""
+    return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

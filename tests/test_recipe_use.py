@@ -1,0 +1,128 @@
+"""No key of a recipe is set in vain: a table says what reads it, and the table is whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgetune.errors import InputError
+from edgetune.recipe import Recipe
+from edgetune.recipe_file import check_tree, dump_recipe
+from edgetune.recipe_use import ALWAYS, USES, check_use, walk_keys
+
+BASE: dict[str, Any] = {"model": {"path": "embedded:base"}, "data": {"train": "rows.jsonl"}}
+
+# Key, a value that is not its default, and settings under which nothing reads it.
+IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
+    ("model.revision", "v2", {}),
+    ("data.columns", {"prompt": "a", "completion": "b"}, {"data.format": "messages"}),
+    ("data.validation_fraction", 0.2, {"data.validation": "other.jsonl"}),
+    ("data.system", "Be brief.", {"data.format": "text"}),
+    ("tune.rank", 8, {"tune.method": "full"}),
+    ("tune.alpha", 8.0, {"tune.method": "full"}),
+    ("tune.dropout", 0.1, {"tune.method": "full"}),
+    ("tune.pack_length", 512, {"tune.packing": False}),
+    ("distill.rank", 8, {}),
+    ("distill.alpha", 8.0, {}),
+    ("distill.dropout", 0.1, {"distill.train": "full"}),
+    ("distill.student.config", "c.json", {"distill.student.path": "m"}),
+    ("distill.student.layers", 3, {"distill.student.path": "m"}),
+    ("distill.student.mlp", 64, {"distill.student.config": "c.json"}),
+    ("distill.student.heads", 4, {"distill.student.path": "m"}),
+    ("distill.student.hidden", 64, {"distill.student.config": "c.json"}),
+    ("distill.kl_weight", 0.5, {"distill.method": "sequence"}),
+    ("distill.kl_warmup", 0.1, {"distill.method": "on_policy"}),
+    ("distill.temperature", 2.0, {"distill.method": "sequence"}),
+    ("distill.targets", "top_k", {"distill.method": "online"}),
+    ("distill.samples", 32, {"distill.targets": "top_k"}),
+    ("distill.top_k", 50, {}),
+    ("distill.cache", "c", {"distill.method": "online"}),
+    ("distill.divergence", "jsd", {}),
+    ("distill.divergence_mix", 0.3, {"distill.method": "online"}),
+    ("distill.max_new_tokens", 32, {}),
+    ("quantize.search_tokens", 512, {}),
+    ("quantize.types", ["Q4_0"], {}),
+    ("quantize.calibration_rows", 9, {"quantize.imatrix": False}),
+    ("quantize.grid", {"scales": "learned"}, {"quantize.target": ["bits=5"]}),
+    ("quantize.autoround", {"iterations": 9}, {"quantize.target": ["bits=5"]}),
+    ("bench.kv_cache", ["f16", "q8_0"], {"quantize.gguf": []}),
+]
+
+
+def make(settings: dict[str, Any]) -> Recipe:
+    tree: dict[str, Any] = {name: dict(section) for name, section in BASE.items()}
+    for key, value in settings.items():
+        node = tree
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return check_tree(tree, "recipe")
+
+
+def test_every_key_is_in_the_table_or_always_read() -> None:
+    keys = set(walk_keys(Recipe))
+    conditional = {k for k in keys if any(k == u or k.startswith(f"{u}.") for u in USES)}
+    assert keys == conditional | (ALWAYS & keys), sorted(keys - conditional - ALWAYS)
+    assert keys >= ALWAYS, sorted(ALWAYS - keys)
+    assert not ALWAYS & set(USES)
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    assert {key for key, _, _ in IGNORED} == set(USES)
+
+
+@pytest.mark.parametrize(("key", "value", "settings"), IGNORED, ids=[key for key, _, _ in IGNORED])
+def test_a_key_that_nothing_reads_is_refused(
+    key: str, value: Any, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as error:  # some sections are refused as they are read
+        check_use(make({**settings, key: value}))
+    assert key.rpartition(".")[2] in str(error.value)
+    assert re.search("nothing would read it|that only method", str(error.value))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tune.method": "lora", "tune.rank": 8},
+        {"tune.method": "full", "tune.rank": 16},  # as it is by default
+        {"distill.train": "qlora", "distill.rank": 4},
+        {"distill.method": "online", "distill.divergence": "jsd", "distill.divergence_mix": 0.3},
+        {"distill.targets": "top_k", "distill.top_k": 9},
+        {"distill.prompts": "p.jsonl", "distill.max_new_tokens": 9},
+        {"distill.student.path": "m", "distill.max_new_tokens": 9},
+        {"quantize.target": ["kl=0.1"], "quantize.types": ["Q4_0"], "quantize.search_tokens": 99},
+        {"quantize.method": "autoround", "quantize.target": ["bits=5"],
+         "quantize.autoround": {"iterations": 3}},
+        {"quantize.train": True, "quantize.target": ["bits=5"], "quantize.grid": {"max_steps": 3}},
+        {"bench.kv_cache": ["q8_0"]},
+        {"quantize.gguf": [], "quantize.target": ["bits=5"], "bench.kv_cache": ["q8_0"]},
+        {"data.columns": {"prompt": "a", "completion": "b"}},
+        {"model.path": "someone/model", "model.revision": "v2"},
+    ],
+)  # fmt: skip
+def test_a_key_that_is_read_passes(settings: dict[str, Any]) -> None:
+    check_use(make(settings))
+
+
+def test_a_resolved_recipe_can_be_run_again() -> None:
+    for settings in ({"tune.method": "full"}, {"distill.method": "sequence", "quantize.gguf": []}):
+        text = dump_recipe(make({**settings, "bench.repeats": 3, "merge.dtype": "float32"}), {})
+        check_use(check_tree(yaml.safe_load(text), "resolved"))
+
+
+def test_other_sections_are_not_looked_at() -> None:
+    recipe = make({"tune.method": "full", "tune.rank": 8})
+    check_use(recipe, ("data", "merge"))
+    with pytest.raises(InputError):
+        check_use(recipe, ("data", "tune"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_our_own_recipes_set_nothing_in_vain(path: Path) -> None:
+    check_use(check_tree(yaml.safe_load(path.read_text()), str(path)))
