@@ -117,6 +117,14 @@ def make_folder(path: Path, where: str = "--out") -> None:
         raise explain_place(error, path, where) from error
 
 
+def is_place_fault(error: OSError) -> bool:
+    """Whether a fault is of the place: a full disk, no permission, a read-only file system.
+
+    Not one of a missing file: that a file is not there where edgetune looks is a bug of ours.
+    """
+    return error.errno in _PLACE and error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTDIR)
+
+
 def explain_place(error: Exception, path: Path | str, where: str = "--out") -> InputError:
     """Return what the system said of a path in words of what can be done about it."""
     number = getattr(error, "errno", None)
@@ -130,4 +138,4 @@ def explain_place(error: Exception, path: Path | str, where: str = "--out") -> I
     hint = "make room; the same command goes on" if number in (errno.ENOSPC, errno.EDQUOT) else (
         "name a folder that you can write in"
     )  # fmt: skip
-    return InputError(f"cannot write to {shown}: {why}", where=where, hint=hint)
+    return InputError(f"cannot read or write {shown}: {why}", where=where, hint=hint)

@@ -114,6 +114,14 @@ def main() -> None:
         _finish(error.exit_code, str(error), getattr(error, "result", {}))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        from edgetune.disk import explain_place, is_place_fault
+
+        if not is_place_fault(error):
+            raise
+        fault = explain_place(error, error.filename or "the disk", "the system")
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {fault}", err=True)
+        _finish(fault.exit_code, str(fault))
 
 
 def _expand_home(argument: str) -> str:

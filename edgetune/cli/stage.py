@@ -107,10 +107,11 @@ def open_model(options: dict[str, Any]) -> Artifact:
     from edgetune.models.checkpoint import check_model_folder
     from edgetune.models.source import resolve_model
 
+    given = Path(options["model"])
     folder = resolve_model(options["model"])
-    if (folder / ENTRY).exists():
-        artifact = _whole(load_artifact(folder))
-        options["model"] = str(folder / "model")
+    if (given / ENTRY).is_file() and folder != given:
+        artifact = _whole(load_artifact(given))
+        options["model"] = str(folder)
         return artifact
     check_model_folder(folder)
     return Artifact(folder.resolve(), "model", "merge", hash_source(folder), facts={"folder": "."})

@@ -30,19 +30,75 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 def resolve_model(path: str, revision: str | None = None) -> Path:
     """Return the folder of a model: a folder, ``embedded:NAME``, or a hub id.
 
-    Only a hub id that is named and is no folder here reaches for the network.
+    What `edgetune merge` made is taken as the model in it. Only a hub id that is named and is no
+    folder here reaches for the network.
 
     Raises:
-        InputError: nothing there, or no network.
+        InputError: nothing there, no network, or something else than a model; it says what.
     """
     if path.startswith("embedded:"):
         return _embedded(path)
     folder = Path(path)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not _HUB_ID.match(path):
+    try:
+        if folder.is_dir():
+            return _inside(folder)
+        if folder.is_file():
+            raise _explain_file(folder)
+    except (OSError, ValueError) as error:  # no permission, a name too long, a NUL
+        raise InputError(f"no such model folder: {error}", where=path[:200]) from error
+    if not _HUB_ID.match(path):
         raise InputError("no such model folder", where=path, hint="name a folder or a hub id")
     return _download(path, revision)
+
+
+def _inside(folder: Path) -> Path:
+    """Return a model's folder, or the one inside of what merge made; refuse what is neither."""
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / ENTRY).is_file():
+        artifact = load_artifact(folder)
+        if artifact.kind == "model":
+            return artifact.model_folder
+        takes = {
+            "adapter": "fold it in first: edgetune merge --adapter " + str(folder),
+            "student": "fold it in first: edgetune merge --adapter " + str(folder),
+            "files": "name its files to edgetune bench or verify; a --model has safetensors",
+        }
+        raise InputError(
+            f"this is what `edgetune {artifact.stage}` made ({artifact.kind}), not a model folder",
+            where=str(folder),
+            hint=takes.get(artifact.kind, "name the model that it was made of"),
+        )
+    if (folder / "adapter_config.json").is_file():
+        base = read_json(folder / "adapter_config.json", "").get("base_model_name_or_path")
+        raise InputError(
+            "this is a LoRA adapter, not a model",
+            where=str(folder),
+            hint=f"name its base as --model{f' ({base})' if base else ''}, and fold it in with "
+            f"edgetune merge --adapter {folder}",
+        )
+    if (folder / "genai_config.json").is_file() or any(folder.glob("**/*.onnx")):
+        raise InputError(
+            "this is an ONNX folder, not a model folder with safetensors",
+            where=str(folder),
+            hint="name the Hugging Face folder it was made from; bench and verify take it as it is",
+        )
+    ggufs = sorted(folder.glob("*.gguf"))
+    if ggufs:
+        raise _explain_file(ggufs[0])
+    return folder
+
+
+def _explain_file(path: Path) -> InputError:
+    """Return what a file is that was named as a model."""
+    what, hint = "this is a file, not a model folder", "name the folder with its config.json"
+    with path.open("rb") as file:
+        if file.read(4) == b"GGUF":
+            what = "this is a GGUF file; a --model is a Hugging Face folder with safetensors"
+            hint = "name the folder it was made from; bench, verify and --teacher take GGUF files"
+    if path.name.endswith((".safetensors", "config.json")) and path.parent != Path("."):
+        hint = f"name the folder it lies in: {path.parent}"
+    return InputError(what, where=str(path), hint=hint)
 
 
 def find_local(path: str, revision: str | None = None) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,30 @@ def test_a_dry_run_finds_what_would_fail_later(tmp_path: Path, recipe: Path) -> 
     tune = ("tune", *model, "--out", tmp_path / "tuned", "--max-length", "100000")
     refused(call(*tune, "--dry-run"), "data.max_length", "the model's context")
     refused(call(*tune), "data.max_length")
+
+
+def test_no_place_and_no_model_ends_in_a_traceback(tmp_path: Path, recipe: Path) -> None:
+    refused(call("run", recipe, "--out", "/proc/some/run"), "--out", "/proc/some/run")
+    rows = recipe.with_name("rows.jsonl")
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"GGUF")
+    tune = ("tune", "--data", rows, "--out", tmp_path / "out", "--model")
+    refused(call(*tune, gguf), "this is a GGUF file")
+    refused(call(*tune, "x" * 4000), "too long")
+    refused(
+        call(*tune, "embedded:base", "--method", "full", "--rank", "4"),
+        "tune.rank", "nothing would read it", "tune.method: qlora or lora",
+    )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_no_bug() -> None:
+    code = (
+        "import errno, sys\n"
+        "import edgetune.cli as cli\n"
+        "def full(*a, **k): raise OSError(errno.ENOSPC, 'No space left on device', '/data/x')\n"
+        "cli.cli.main = full\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    refused(done, "/data/x", "the disk is full", "the same command goes on")
