@@ -117,6 +117,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
         )
         for reason, count in one["refused"].items():
             click.echo(f"{'':<11} {count} refused: {reason}")
+        if one["keys_unused"]:
+            keys = ", ".join(f"{key} ({count:,} rows)" for key, count in one["keys_unused"].items())
+            click.echo(f"{'':<11} turn keys not used: {keys}")
         if one["cut_texts"]["texts"]:
             cut = one["cut_texts"]
             click.echo(f"{'':<11} {cut['texts']:,} long texts in {cut['pieces']:,} pieces")

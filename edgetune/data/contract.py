@@ -60,6 +60,7 @@ def write_contract(encoder: Encoder, rows: Sequence[Row], folder: Path) -> dict[
         "max_length": encoder.max_length,
         "embedding_rows": encoder.embedding_rows,
         "golden": make_golden(encoder, rows),
+        "golden_tools": _make_tool_golden(encoder, rows),
     }
     text = json.dumps(contract, indent=1, ensure_ascii=False)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
@@ -72,7 +73,7 @@ def make_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     A prompt that the template refuses (many refuse a system message) is left out.
     """
-    conversations = [row for row in rows if row.text is None][:GOLDEN_ROWS]
+    conversations = [row for row in rows if row.text is None and row.is_plain][:GOLDEN_ROWS]
     probes = [Row((*turns, Message("assistant", "-")), None, "golden") for turns in _PROBES]
     golden = []
     for row in (*conversations, *probes):
@@ -84,6 +85,37 @@ def make_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
         unknown = ids.count(-1 if (found := unknown_id(encoder)) is None else found)
         golden.append({"messages": turns, "text": text, "ids": ids, "unknown_tokens": unknown})
     return golden
+
+
+def _make_tool_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return example prompts whose turns hold more than contents, with all of their keys.
+
+    They are apart from the others, which every runtime renders and not all with tools.
+    """
+    golden = []
+    for row in [row for row in rows if not row.is_plain][:GOLDEN_ROWS]:
+        try:
+            text, ids = encoder.prompt_text(row), encoder.prompt(row)
+        except InputError:
+            continue
+        turns = [message.as_turn() for message in encoder.messages(row)[:-1]]
+        tools = json.loads(row.tools) if row.tools else None
+        golden.append({"messages": turns, "tools": tools, "text": text, "ids": ids})
+    return golden
+
+
+def _golden_row(golden: dict[str, Any], where: str) -> Row:
+    turns = [_golden_turn(turn) for turn in golden["messages"]]
+    tools = json.dumps(golden["tools"], ensure_ascii=False) if golden.get("tools") else ""
+    return Row((*turns, Message("assistant", "-")), None, where, tools)
+
+
+def _golden_turn(turn: dict[str, Any]) -> Message:
+    more = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    if turn["content"] is None:
+        more["content"] = None
+    packed = json.dumps(more, ensure_ascii=False) if more else ""
+    return Message(turn["role"], turn["content"] or "", packed)
 
 
 def read_contract(folder: Path) -> dict[str, Any]:
@@ -163,9 +195,8 @@ def load_encoder(folder: Path, max_length: int) -> Encoder:
         contract.get("clock") or clock_now(),
         contract.get("embedding_rows"),
     )
-    for golden in contract["golden"]:
-        turns = tuple(Message(turn["role"], turn["content"]) for turn in golden["messages"])
-        row = Row((*turns, Message("assistant", "-")), None, str(folder / NAME))
+    for golden in [*contract["golden"], *contract.get("golden_tools", ())]:
+        row = _golden_row(golden, str(folder / NAME))
         for what, found, recorded in (
             ("renders another text", encoder.prompt_text(row), golden["text"]),
             ("gives other ids", encoder.prompt(row), golden["ids"]),

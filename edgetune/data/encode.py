@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from edgetune.data.template import (
     adds_begin_token,
     clock_now,
     prints_time,
+    reads,
     render,
     render_many,
     set_plain_template,
     template_end_token,
+    turn_for,
 )
+from edgetune.data.whole_turns import Written, write_turns
 from edgetune.errors import InputError, nearest
 from edgetune.models.vocabulary import embedding_rows
 from edgetune.recipe import DataSection
@@ -129,16 +132,28 @@ class Encoder:
         with the last token before it, which gives its first token something to be predicted from:
         so each token but the text's first trains once.
         """
-        prompts = self._encode_prompts(rows)
-        answers = self._tokenize_many([row.answer for row in rows])
-        return [
-            prompt if isinstance(prompt, InputError) else self._join(row, prompt, answer)
-            for row, prompt, answer in zip(rows, prompts, answers, strict=True)
+        written = self._write_turns(rows)
+        prompts = self._encode_prompts(rows, written)
+        texts = [
+            one.answer if isinstance(one := written.get(number), Written) else row.answer
+            for number, row in enumerate(rows)
         ]
+        answers = self._tokenize_many(texts)
+        return [
+            prompt
+            if isinstance(prompt, InputError)
+            else self._join(row, prompt, self._end(answer, written.get(number)))
+            for number, (row, prompt, answer) in enumerate(zip(rows, prompts, answers, strict=True))
+        ]
+
+    def _end(self, answer: list[int], written: Written | InputError | None) -> list[int]:
+        """Put the end token behind an answer that does not hold an end of its own."""
+        ends = not isinstance(written, Written) or written.ends
+        return [*answer, self.end_id] if ends else answer
 
     def _join(self, row: Row, prompt: _Prompt, answer: list[int]) -> list[Encoded] | InputError:
         before, trained = prompt
-        ids, trained = [*before, *answer, self.end_id], [*trained, *([1] * (len(answer) + 1))]
+        ids, trained = [*before, *answer], [*trained, *([1] * len(answer))]
         if self.embedding_rows is not None and max(ids) >= self.embedding_rows:
             token = max(ids)
             return InputError(
@@ -168,8 +183,23 @@ class Encoder:
 
     def prompt_text(self, row: Row) -> str:
         """Return the rendered text of :meth:`prompt`, for a runtime to tokenize itself."""
-        turns = self.messages(row)[:-1]
-        return render(self.tokenizer, turns, row.where, open_answer=True, clock=self.clock)
+        return render(
+            self.tokenizer, self.messages(row)[:-1], row.where, open_answer=True,
+            clock=self.clock, tools=row.tools,
+        )  # fmt: skip
+
+    def answer_text(self, row: Row) -> str:
+        """Return the row's answer as :meth:`decode_answer` would give it: with its tool calls.
+
+        Raises:
+            InputError: the template refuses the row.
+        """
+        if self._is_plain(row):
+            return row.answer
+        written = self._write_turns([row])[0]
+        if isinstance(written, InputError):
+            raise written
+        return self.decode_answer(self._tokenize(written.answer))
 
     def messages(self, row: Row) -> tuple[Message, ...]:
         """Return the row's turns with the recipe's system message, where the row has none."""
@@ -181,6 +211,18 @@ class Encoder:
         """Return the text before the first stop id, without special tokens and outer space."""
         end = next((at for at, id in enumerate(ids) if id in self.stop_ids), len(ids))
         return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip()
+
+    def _is_plain(self, row: Row) -> bool:
+        """Whether the template reads nothing of a row but roles and contents."""
+        if row.is_plain:
+            return True
+        if any("tool_calls" in turn.more for turn in row.messages):
+            return False
+        source = str(self.tokenizer.chat_template)
+        keys = {"tools"} if row.tools else set()
+        for turn in row.messages:
+            keys |= turn_for(turn, source).keys() if turn.more else set()
+        return not any(reads(source, key) for key in keys - {"role", "content"})
 
     def _begin(self) -> list[int]:
         """What a plain text begins with."""
@@ -196,7 +238,29 @@ class Encoder:
         coded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
         return list(coded.input_ids)
 
-    def _encode_prompts(self, rows: Sequence[Row]) -> list[_Prompt | InputError]:
+    def _write_turns(self, rows: Sequence[Row]) -> dict[int, Written | InputError]:
+        """Return those rows, by number, whose turns hold more than contents."""
+        numbers = [number for number, row in enumerate(rows) if not self._is_plain(row)]
+        if not numbers:
+            return {}
+
+        def render_turns(
+            conversations: Sequence[Sequence[Message]], where: Sequence[str],
+            tools: Sequence[str], open_answer: bool,
+        ) -> list[str | InputError]:  # fmt: skip
+            return render_many(
+                self.tokenizer, conversations, where, open_answer=open_answer,
+                clock=self.clock, tools=tools,
+            )  # fmt: skip
+
+        some = [rows[number] for number in numbers]
+        end_text = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
+        turns = [self.messages(row) for row in some]
+        return dict(zip(numbers, write_turns(render_turns, some, turns, end_text), strict=True))
+
+    def _encode_prompts(
+        self, rows: Sequence[Row], written: Mapping[int, Written | InputError]
+    ) -> list[_Prompt | InputError]:
         """Tokenize all before each row's last answer whole, and mark the earlier answers in it.
 
         A token trains if it begins inside an answer or the end token behind it (it may reach
@@ -205,7 +269,14 @@ class Encoder:
         end_text = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
         found: dict[int, _Prompt | InputError] = {}
         plain, marked = [], []  # (row number, text), and those with answers in it also the spans
-        chats = [number for number, row in enumerate(rows) if row.text is None]
+        for number, one in written.items():
+            if isinstance(one, InputError):
+                found[number] = one
+            elif one.spans:
+                marked.append((number, one.context, one.spans))
+            else:
+                plain.append((number, one.context))
+        chats = [n for n, row in enumerate(rows) if row.text is None and n not in written]
         turns = [self.messages(rows[number])[:-1] for number in chats]
         texts = self._render_many(turns, [rows[number].where for number in chats])
         for number, some, text in zip(chats, turns, texts, strict=True):

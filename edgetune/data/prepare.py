@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
+from edgetune.data.template import unread_keys
 from edgetune.errors import InputError
 from edgetune.log import Log
 
@@ -22,8 +23,8 @@ class Prepared:
     """Rows that train, each with its tokens, and the split's ``facts``.
 
     ``facts`` holds ``rows``, ``tokens``, ``trained_tokens``, ``lengths`` (tokens of a row),
-    ``truncated``, ``dropped``, ``refused`` (reason to count), ``cut_texts``, ``unknown_tokens`` and
-    ``unknown_answers``.
+    ``truncated``, ``dropped``, ``refused`` (reason to count), ``keys_unused``,
+    ``cut_texts``, ``unknown_tokens`` and ``unknown_answers``.
     """
 
     rows: list[Row]
@@ -75,10 +76,21 @@ def encode_rows(
         **measure(encoder, [one for _, one in kept]),
         "dropped": len(empty),
         "refused": dict(refused.most_common(20)),
+        "keys_unused": _count_unread(encoder, [row for row, _ in kept]),
         "cut_texts": {"texts": len(cut), "pieces": sum(cut)},
     }
     _warn(facts, name, encoder, log)
     return Prepared([row for row, _ in kept], [one for _, one in kept], facts)
+
+
+def _count_unread(encoder: Encoder, rows: Sequence[Row]) -> dict[str, int]:
+    """Count the rows that have a key of turns, or tools, that the chat template does not read."""
+    source = str(encoder.tokenizer.chat_template)
+    keys: Counter[str] = Counter()
+    for row in rows:
+        if not row.is_plain:
+            keys.update(unread_keys(row, source))
+    return dict(keys)
 
 
 def usable_rows(
@@ -171,6 +183,9 @@ def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
         log.warn(f"{name}: {facts['dropped']} rows dropped, their prompts fill data.max_length")
     if refused := sum(facts["refused"].values()):
         log.warn(f"{name}: {refused} rows skipped that the template or the embedding refuses")
+    if facts["keys_unused"]:
+        said = ", ".join(f"{key} ({count:,} rows)" for key, count in facts["keys_unused"].items())
+        log.warn(f"{name}: turn keys not used, the chat template does not read them: {said}")
     if cut := facts["cut_texts"]["texts"]:
         log.say(
             f"{name}: {cut:,} texts longer than data.max_length {encoder.max_length} train in "

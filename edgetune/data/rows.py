@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from edgetune.data.turns import pack, parse_calls, read_tools, read_turn
 from edgetune.errors import InputError
 from edgetune.recipe import Columns
 
@@ -27,36 +29,54 @@ ROLES = {
 }
 
 # The keys each format reads; the first set is needed, the second is used when present.
+_MORE = frozenset({"system", "tools", "functions"})
 KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "messages": (frozenset({"messages"}), frozenset()),
-    "sharegpt": (frozenset({"conversations"}), frozenset({"system"})),
-    "prompt_completion": (frozenset({"prompt", "completion"}), frozenset({"system"})),
-    "instruction": (frozenset({"instruction", "output"}), frozenset({"input", "system"})),
+    "messages": (frozenset({"messages"}), _MORE),
+    "sharegpt": (frozenset({"conversations"}), _MORE),
+    "prompt_completion": (frozenset({"prompt", "completion"}), _MORE),
+    "instruction": (frozenset({"instruction", "output"}), _MORE | {"input", "history"}),
     "text": (frozenset({"text"}), frozenset()),
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``."""
+    """One turn.
+
+    Attributes:
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
+        content: what is said; empty where a turn is all tool calls.
+        more: the turn's further keys (``tool_calls``, ``reasoning_content``, ``name``, …) as a
+            JSON object, which is immutable; ``{"content": null}`` where the turn has none.
+        trains: whether an assistant's turn is trained, or only read.
+    """
 
     role: str
     content: str
+    more: str = ""
+    trains: bool = True
+
+    def as_turn(self) -> dict[str, Any]:
+        """Return the turn as chat templates take it."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        return {**turn, **json.loads(self.more)} if self.more else turn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One example: either a conversation that ends with an answer, or plain text.
 
     Attributes:
-        messages: the turns; empty for plain text. The last one is the assistant's.
+        messages: the turns; empty for plain text. The last one is the assistant's, and trains.
         text: the text of a row that trains on everything; ``None`` for a conversation.
         where: file and line (or item) the row came from.
+        tools: the tools that the model may call, as a JSON list of their schemas; often none.
     """
 
     messages: tuple[Message, ...]
     text: str | None
     where: str
+    tools: str = ""
 
     @property
     def answer(self) -> str:
@@ -67,6 +87,11 @@ class Row:
     def prompt(self) -> tuple[Message, ...]:
         """The turns before the answer."""
         return self.messages[:-1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether roles and contents are all there is: nothing for tools or of reasoning."""
+        return not self.tools and not any(message.more for message in self.messages)
 
 
 def detect_format(keys: Iterable[str]) -> str | None:
@@ -98,29 +123,34 @@ def make_row(
     elif format == "instruction":
         # The input is the material an instruction speaks of: it belongs below it.
         parts = (_text(value, "instruction", where), _optional(value, "input", where))
-        messages = [Message("user", "\n".join(part for part in parts if part))]
+        messages = _history(value, where)
+        messages.append(Message("user", "\n".join(part for part in parts if part)))
         messages.append(Message("assistant", _text(value, "output", where)))
     else:
         assert columns is not None, "the columns are found when files are loaded"
         messages = [Message("user", _text(value, columns.prompt, where))]
         messages.append(Message("assistant", _label(value, columns.completion, where)))
     system_key = columns.system if columns else "system"
-    system = _optional(value, system_key, where) if system_key and format != "messages" else ""
+    system = _optional(value, system_key, where) if system_key else ""
     if system and messages[0].role != "system":
         messages.insert(0, Message("system", system))
-    return Row(_checked(messages, where), None, where)
+    tools = read_tools(value, format, where) if columns is None else ""
+    return Row(_checked(messages, where), None, where, tools)
 
 
 def _checked(messages: list[Message], where: str) -> tuple[Message, ...]:
-    """End the conversation at its last answer; nothing after it could be trained."""
+    """End the conversation at its last trained answer; nothing after it could be trained."""
     answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
     if not answers:
         raise InputError("no assistant turn, so nothing to train on", where=where)
-    kept = messages[: answers[-1] + 1]
+    trained = [index for index in answers if messages[index].trains]
+    if not trained:
+        raise InputError("no assistant turn trains: all are marked as context", where=where)
+    kept = messages[: trained[-1] + 1]
     if not any(message.role == "user" for message in kept):
         raise InputError("the answer comes before any user turn", where=where)
-    trimmed = [Message(m.role, m.content.strip()) if m.role == "assistant" else m for m in kept]
-    if not trimmed[-1].content:
+    trimmed = [replace(m, content=m.content.strip()) if m.role == "assistant" else m for m in kept]
+    if not trimmed[-1].content and "tool_calls" not in trimmed[-1].more:
         raise InputError("the answer is empty", where=where)
     return tuple(trimmed)
 
@@ -131,14 +161,39 @@ def _messages(turns: list[Any], where: str) -> list[Message]:
         place = f"{where}, turn {number}"
         if not isinstance(turn, Mapping):
             raise InputError(f"a turn is an object, not {_kind(turn)}", where=place)
-        name = str(turn.get("role", turn.get("from", "")))
+        said = "role" if "role" in turn else "from"
+        name = str(turn.get(said, ""))
         if name not in ROLES:
             known = ", ".join(sorted(ROLES))
             raise InputError(f"unknown role '{name}'", where=place, hint=f"one of: {known}")
-        key = "content" if "content" in turn else "value"
-        messages.append(Message(ROLES[name], _content(turn, key, place)))
+        role = ROLES[name]
+        key = "value" if "value" in turn and "content" not in turn else "content"
+        more, trains = read_turn(turn, role, {said, key}, place)
+        if name == "function_call" and "tool_calls" not in more:
+            more["tool_calls"] = parse_calls(_text(turn, key, place), place)
+            content = ""
+        else:
+            content = _content(
+                turn, key, place, empty=role in ("system", "tool") or "tool_calls" in more
+            )
+        if turn.get(key) is None:
+            more["content"] = None
+        packed = pack(more, place) if more else ""
+        messages.append(Message(role, content, packed, trains))
     if not messages:
         raise InputError("the conversation has no turns", where=where)
+    return messages
+
+
+def _history(value: Mapping[str, Any], where: str) -> list[Message]:
+    """The earlier turns of an instruction: pairs of question and answer."""
+    messages = []
+    for pair in value.get("history") or ():
+        if not (isinstance(pair, list | tuple) and len(pair) == 2):
+            raise InputError("'history' is a list of [question, answer]", where=where)
+        turn = {"question": pair[0], "answer": pair[1]}
+        messages.append(Message("user", _text(turn, "question", where)))
+        messages.append(Message("assistant", _text(turn, "answer", where)))
     return messages
 
 
@@ -149,14 +204,19 @@ def _sided(value: Mapping[str, Any], key: str, role: str, where: str) -> list[Me
     return [Message(role, _text(value, key, where))]
 
 
-def _content(turn: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a turn, also when it is given in parts of type ``text``."""
+def _content(turn: Mapping[str, Any], key: str, where: str, empty: bool = False) -> str:
+    """The text of a turn, also when it is given in parts of type ``text``.
+
+    With ``empty`` there may be none: in system turns, results of tools, and beside tool calls.
+    """
     content = turn.get(key)
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, Mapping)]
         if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
             return "".join(text for text in texts if text)
         raise InputError("a part of the content is not text", where=where)
+    if empty and (content is None or content == ""):
+        return ""
     return _text(turn, key, where)
 
 
@@ -208,7 +268,7 @@ def fill_answer(value: dict[str, Any] | None, completion: str) -> dict[str, Any]
         turns = value.get(key)
         if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
             names = ("from", "value") if "from" in turns[-1] else ("role", "content")
-            if ROLES.get(str(turns[-1].get(names[0]))) == "user":
+            if ROLES.get(str(turns[-1].get(names[0]))) in ("user", "tool"):
                 return {**value, key: [*turns, {names[0]: "assistant", names[1]: "-"}]}
             return value
     column = "output" if "instruction" in value else completion

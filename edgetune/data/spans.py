@@ -40,7 +40,7 @@ def find_answers(
         end_text: the token that ends an answer.
         known: what was found around contents before, by roles; added to.
     """
-    if not any(message.role == "assistant" for message in messages):
+    if not any(message.role == "assistant" and message.trains for message in messages):
         return []
     around = _find_around(render, tuple(message.role for message in messages), known)
     contents = [message.content for message in messages]
@@ -50,7 +50,7 @@ def find_answers(
     return [
         (span[0], span[1] + len(end_text) * text.startswith(end_text, span[1]))
         for message, span in zip(messages, found, strict=True)
-        if span is not None and message.role == "assistant"
+        if span is not None and message.role == "assistant" and message.trains
     ]
 
 

@@ -53,7 +53,8 @@ def prompt_key(row: Row) -> str:
     """Return what two rows share when they ask the same: the prompt, or the whole text."""
     if row.text is not None:
         return " ".join(row.text.split())
-    return "\0".join(f"{m.role}\1{' '.join(m.content.split())}" for m in row.prompt)
+    turns = "\0".join(f"{m.role}\1{' '.join(m.content.split())}\1{m.more}" for m in row.prompt)
+    return f"{turns}\0{row.tools}"
 
 
 def leave_out(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:

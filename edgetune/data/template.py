@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from edgetune.data.rows import Message
+from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.runtimes.template import render_conversations
 
+REASONING = ("reasoning_content", "reasoning", "thinking")  # one thing under three names
+_ARGUMENTS_AS_TEXT = re.compile(r"arguments(\s*'\])?\s+is\s+(not\s+)?(string|mapping)")
 PROBE = "edgetune-probe"  # an answer that no template writes by itself
 
 
@@ -68,13 +72,16 @@ def render(
     *,
     open_answer: bool = False,
     clock: str | None = None,
+    tools: str = "",
 ) -> str:
     """Return the conversation's text; with ``open_answer``, up to where an answer begins.
 
     Raises:
         InputError: the template refuses these turns.
     """
-    found = render_many(tokenizer, [messages], [where], open_answer=open_answer, clock=clock)[0]
+    found = render_many(
+        tokenizer, [messages], [where], open_answer=open_answer, clock=clock, tools=[tools]
+    )[0]
     if isinstance(found, InputError):
         raise found
     return found
@@ -87,6 +94,7 @@ def render_many(
     *,
     open_answer: bool,
     clock: str | None = None,
+    tools: Sequence[str] | None = None,
 ) -> list[str | InputError]:
     """Return each conversation's text, or the error of one that the template refuses.
 
@@ -96,17 +104,85 @@ def render_many(
         where: what each conversation is called in its error.
         open_answer: end where an answer begins.
         clock: the time that the template prints; now, where there is none.
+        tools: for each conversation the JSON of the tools that may be called.
     """
+    source = str(tokenizer.chat_template)
+    special = tokenizer.special_tokens_map
     jobs = [
         {
-            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+            "messages": [turn_for(turn, source) for turn in turns],
             "add_generation_prompt": open_answer,
+            **({"tools": json.loads(tools[number])} if tools and tools[number] else {}),
         }
-        for turns in conversations
+        for number, turns in enumerate(conversations)
     ]
-    special = tokenizer.special_tokens_map
     found = render_conversations(tokenizer.chat_template, jobs, special, where, clock)
+    # Templates differ in what they make of no content: an error, or the word None. Of those that
+    # do either, an empty one is asked for.
+    empty = [number for number, job in enumerate(jobs) if _has_null(job["messages"])]
+    if empty:
+        filled = [
+            {**jobs[n], "messages": [{**t, "content": t["content"] or ""} for t in turns]}
+            for n, turns in ((n, jobs[n]["messages"]) for n in empty)
+        ]
+        others = render_conversations(
+            tokenizer.chat_template, filled, special, [where[n] for n in empty], clock
+        )
+        for number, other in zip(empty, others, strict=True):
+            text = found[number]
+            if isinstance(text, InputError) or (
+                isinstance(other, str) and text.count("None") > other.count("None")
+            ):
+                found[number] = other
     return [_explain(one) if isinstance(one, InputError) else one for one in found]
+
+
+def turn_for(message: Message, source: str) -> dict[str, Any]:
+    """Return a turn under the names that this template reads.
+
+    Reasoning goes by three names. Arguments of a call come as JSON or as its text; a template that
+    does not ask which of them takes an object (Hugging Face's convention), and would write the text
+    as a quoted one.
+    """
+    turn = message.as_turn()
+    if not message.more:
+        return turn
+    given = [name for name in REASONING if name in turn]
+    known = [name for name in REASONING if reads(source, name)]
+    if given and known and not set(given) & set(known):
+        turn[known[0]] = turn.pop(given[0])
+    if turn.get("tool_calls") and not _ARGUMENTS_AS_TEXT.search(source):
+        turn["tool_calls"] = [_with_arguments(call) for call in turn["tool_calls"]]
+    return turn
+
+
+def unread_keys(row: Row, source: str) -> list[str]:
+    """Return the further keys of a row's turns, and ``tools``, that its template does not name."""
+    keys = {key for m in row.messages if m.more for key in turn_for(m, source)}
+    keys |= {"tools"} if row.tools else set()
+    return sorted(key for key in keys - {"role", "content"} if not reads(source, key))
+
+
+@lru_cache(maxsize=4096)
+def reads(source: str, name: str) -> bool:
+    """Whether a template names a key."""
+    return re.search(rf"\b{re.escape(name)}\b", source) is not None
+
+
+def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    inner = call.get("function", call)
+    if not isinstance(inner, dict) or not isinstance(inner.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(inner["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    inner = {**inner, "arguments": arguments}
+    return {**call, "function": inner} if "function" in call else inner
+
+
+def _has_null(turns: Sequence[dict[str, Any]]) -> bool:
+    return any(turn["content"] is None for turn in turns)
 
 
 def _explain(error: InputError) -> InputError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgetune.data.encode import Encoded, Encoder
@@ -70,10 +71,9 @@ def with_answers(
 def as_rows(encoder: Encoder, rows: Sequence[Row], answers: Sequence[Sequence[int]]) -> list[Row]:
     """Return the rows with the answers as text, for a student of another tokenizer."""
     return [
-        Row(
-            (*row.messages[:-1], Message("assistant", encoder.decode_answer(answer))),
-            None,
-            row.where,
+        replace(
+            row,
+            messages=(*row.messages[:-1], Message("assistant", encoder.decode_answer(answer))),
         )
         for row, answer in zip(rows, answers, strict=True)
     ]

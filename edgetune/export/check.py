@@ -61,8 +61,10 @@ def make_reference(
 ) -> Reference:
     """Ask the merged model what the files will be asked."""
     tokenizer: Any = encoder.tokenizer
-    texts, left_out = _fit_probes(tokenizer, [row.text or row.answer for row in rows])
-    chats = [_make_chat(encoder, row, merged) for row in rows if row.text is None]
+    texts, left_out = _fit_probes(
+        tokenizer, [row.text or row.answer for row in rows if row.text or row.answer]
+    )
+    chats = [_make_chat(encoder, row, merged) for row in rows if row.text is None and row.is_plain]
     compared = []
     for row in rows:
         ids = encoder.encode(row).ids

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from edgetune.errors import InputError, reading
+from edgetune.models.chat_template import fold_templates
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.generation import mend_generation_config
 from edgetune.models.nf4 import (
@@ -47,6 +48,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     with reading("cannot load the tokenizer", str(folder)):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer.chat_template = fold_templates(tokenizer.chat_template, str(folder))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -16,6 +16,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from edgetune.errors import EdgetuneError, InputError, Unsupported, reading
+from edgetune.models.chat_template import fold_templates
 from edgetune.runtimes import GENAI_CONFIG, greedy
 from edgetune.runtimes.genai_folder import find_graph, read_decoder
 from edgetune.runtimes.template import render_template
@@ -59,6 +60,7 @@ class OnnxRuntime:
         }
         file = self.folder / "chat_template.jinja"
         source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+        source = fold_templates(source, str(self.folder))
         return render_template(source, messages, special, str(self.folder), clock=clock)
 
     def stop_ids(self) -> list[int]:

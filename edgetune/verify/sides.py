@@ -12,6 +12,7 @@ import numpy as np
 
 from edgetune.data.template import clock_now
 from edgetune.errors import EdgetuneError, InputError
+from edgetune.models.chat_template import fold_templates
 from edgetune.models.source import read_json
 from edgetune.runtimes import Runtime
 from edgetune.runtimes.gguf_header import open_gguf
@@ -156,7 +157,8 @@ def read_template(folder: Path) -> Any:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     path = folder / "tokenizer_config.json"
-    return read_json(path, "").get("chat_template") if path.is_file() else None
+    found = read_json(path, "").get("chat_template") if path.is_file() else None
+    return fold_templates(found, str(path))
 
 
 def attempt(action: Any, *arguments: Any) -> tuple[Any, str | None]:
