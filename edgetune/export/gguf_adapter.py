@@ -18,7 +18,7 @@ import torch
 from edgetune.errors import Unsupported, raise_machine_fault
 from edgetune.export.gguf import GgufHeader, make_converter, quiet_converter
 from edgetune.models.lineage import check_lineage, lineage_of
-from edgetune.models.merge import Adapter
+from edgetune.models.lora import Adapter
 
 _SAME = 1e-5  # of the largest entry: what two orders of summing in float32 may differ by
 
@@ -34,7 +34,7 @@ def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int
     """
     lineage = lineage_of(base)
     check_lineage(folder, lineage)
-    adapter = Adapter(folder)
+    adapter = Adapter(folder, base)
     refuse_more_than_factors(adapter)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     alpha = float(adapter.config["lora_alpha"])

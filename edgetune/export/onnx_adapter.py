@@ -20,7 +20,7 @@ from edgetune.export.gguf_adapter import refuse_more_than_factors
 from edgetune.export.onnx import build_graph, check_onnx_support
 from edgetune.export.onnx_folder import write_graph
 from edgetune.models.lineage import check_lineage, lineage_of
-from edgetune.models.merge import Adapter
+from edgetune.models.lora import Adapter
 from edgetune.runtimes.genai_folder import find_graph
 
 FILE = "adapter.onnx_adapter"
@@ -44,7 +44,7 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
         Unsupported: one of more than low-rank factors, or a model the builder cannot do.
     """
     check_lineage(folder, lineage_of(base))
-    adapter = Adapter(folder)
+    adapter = Adapter(folder, base)
     refuse_more_than_factors(adapter)
     faults = check_onnx_support(base)
     if faults:

@@ -18,10 +18,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from edgetune.errors import InputError, reading
+from edgetune.errors import InputError, Unsupported, reading
 from edgetune.models.chat_template import fold_templates
-from edgetune.models.checkpoint import check_model_folder
+from edgetune.models.checkpoint import Checkpoint, check_model_folder
 from edgetune.models.generation import mend_generation_config
+from edgetune.models.lora import Adapter
+from edgetune.models.lora_config import refuse_start_over_nf4
 from edgetune.models.nf4 import (
     fits_unpacked,
     keep_narrow_layers_portable,
@@ -30,6 +32,7 @@ from edgetune.models.nf4 import (
     unpack_uneven_layers,
 )
 from edgetune.models.ref import ModelRef
+from edgetune.models.skeleton import name_in_model
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -79,10 +82,7 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
     if model is None:
         model = load_base(ref.base, ref.nf4, dtype, device)
     if ref.adapter is not None:
-        from peft import PeftModel
-
-        check_adapter(ref.adapter, model)
-        model = PeftModel.from_pretrained(model, str(ref.adapter))
+        model = _put_adapter_on(model, ref)
         # Adapters are trained in float32 and must not be rounded on the way back in.
         for name, parameter in model.named_parameters():
             if "lora_" in name:
@@ -145,33 +145,55 @@ def _fits_unpacked(folder: Path) -> bool:
         return fits_unpacked(AutoModelForCausalLM.from_config(config))
 
 
-def check_adapter(adapter: Path, model: Any) -> None:
+def _put_adapter_on(model: Any, ref: ModelRef) -> Any:
+    """Return the PEFT model, its vocabulary as large as in the adapter's training.
+
+    Raises:
+        InputError: an adapter of another base, or one whose weights are not safetensors.
+        Unsupported: one that cannot be what was trained once it is loaded again.
+    """
+    from peft import PeftModel
+
+    assert ref.adapter is not None
+    adapter = Adapter(ref.adapter, ref.base)
+    if ref.nf4:
+        refuse_start_over_nf4(adapter.config, str(ref.adapter))
+    check_adapter(adapter, ref.base, model)
+    rows = adapter.rows(f"{adapter.skeleton.embedding}.weight")
+    if rows is not None and rows != model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    try:
+        loaded = PeftModel.from_pretrained(model, str(ref.adapter))
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"PEFT cannot load the adapter: {error}", where=str(ref.adapter)
+        ) from error
+    wrapped = {name for name, one in loaded.get_base_model().named_modules() if _is_lora(one)}
+    left_out = sorted(adapter.modules - wrapped)
+    if left_out:  # a tied head, under ensure_weight_tying, of a family whose names PEFT misses
+        raise Unsupported(
+            f"PEFT leaves the adapter of '{left_out[0]}' out when it loads it again, so what was "
+            "trained cannot be computed",
+            where=str(ref.adapter),
+            hint="name the layer in target_modules of adapter_config.json",
+        )
+    return loaded
+
+
+def _is_lora(module: Any) -> bool:
+    return hasattr(module, "lora_A") and hasattr(module, "base_layer")
+
+
+def check_adapter(adapter: Adapter, base: Path, model: Any) -> None:
     """Refuse an adapter whose tensors do not fit ``model``, naming the first that does not."""
-    from safetensors import safe_open
-
-    from edgetune.models.source import check_safetensors
-
-    weights = adapter / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise InputError("no adapter_model.safetensors in this adapter", where=str(adapter))
-    check_safetensors(weights)
+    checkpoint = Checkpoint(base)
+    names = name_in_model(checkpoint, adapter.skeleton)
+    adapter.check({names[name]: header.shape for name, header in checkpoint.headers.items()})
     modules = dict(model.named_modules())
-    with safe_open(weights, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - safe_open is no dict
-            target, _, rest = name.removeprefix("base_model.model.").partition(".lora_")
-            module = modules.get(target)
-            if rest and module is None:
-                raise InputError(
-                    f"the adapter tunes '{target}', which this base does not have",
-                    where=str(adapter),
-                    hint="use the base the adapter was trained on",
-                )
-            size = getattr(module, "in_features" if rest.startswith("A") else "out_features", None)
-            shape = file.get_slice(name).get_shape()
-            given = shape[1] if rest.startswith("A") else shape[0]
-            if rest and size is not None and given != size:
-                raise InputError(
-                    f"'{name}' has {given} channels where the base has {size}",
-                    where=str(adapter),
-                    hint="use the base the adapter was trained on",
-                )
+    absent = sorted(adapter.modules - set(modules))
+    if absent:
+        raise InputError(
+            f"the adapter tunes '{absent[0]}', which this base does not have",
+            where=str(adapter.folder),
+            hint="use the base the adapter was trained on",
+        )

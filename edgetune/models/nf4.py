@@ -102,10 +102,14 @@ def through_nf4(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def round_to_nf4(model: Any, dtype: torch.dtype) -> None:
     """Give the layers that NF4 would hold the values it gave them in a training in ``dtype``."""
+    from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
 
     kept = set(get_keys_to_not_convert(model))
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and name not in kept:
-            values = through_nf4(module.weight.data, dtype)
-            module.weight.data = values.to(module.weight.dtype)
+        if name in kept or not isinstance(module, torch.nn.Linear | Conv1D):
+            continue
+        turned = isinstance(module, Conv1D)  # GPT-2's is [in, out], and packed [out, in]
+        weight = module.weight.data.T if turned else module.weight.data
+        values = through_nf4(weight, dtype).to(weight.dtype)
+        module.weight.data = values.T.contiguous() if turned else values

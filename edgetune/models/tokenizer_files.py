@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONFIG = "tokenizer_config.json"
+FILES = (
+    "tokenizer.json", CONFIG, "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # transformers 5's name, and 4's
 
 
@@ -45,3 +50,11 @@ def suit_transformers_4(folder: Path, template: str | None = None) -> None:
     if template is not None:
         config["chat_template"] = template
     write_atomic(path, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Put the tokenizer of one folder in place of another's, none of whose files stays."""
+    for name in FILES:
+        (target / name).unlink(missing_ok=True)
+        if (source / name).is_file():
+            shutil.copy(source / name, target / name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes.genai_folder import find_graph
@@ -26,35 +25,10 @@ def plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
             continue
         for adapter, kept in ((None, base), (ref.adapter, merged)):
             folder = scratch / f"{name}-{'merged' if adapter else 'base'}"
-            if adapter is None and dtype:
-                kept.append(_dequantized(ref, folder))
-            else:
-                write_merged(ref.base, [adapter] if adapter else [], folder, "float32", dtype)
-                kept.append(folder)
+            write_merged(ref.base, [adapter] if adapter else [], folder, "float32", dtype)
+            kept.append(folder)
             _copy_contract(a, folder)
     return base, merged
-
-
-def _dequantized(ref: ModelRef, folder: Path) -> Path:
-    """Write the base with the weights that the adapter tunes as NF4 left them."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    from edgetune.models.merge import Adapter
-    from edgetune.models.nf4 import through_nf4
-
-    write_merged(ref.base, [], folder, "float32")
-    tuned = Adapter(ref.adapter).modules if ref.adapter else set()
-    for shard in Checkpoint(folder).files:
-        original = load_file(ref.base / shard.name)
-        tensors = {
-            name: through_nf4(original[name], getattr(torch, ref.nf4_dtype))
-            if name.removesuffix(".weight") in tuned
-            else value
-            for name, value in load_file(shard).items()
-        }
-        save_file(tensors, shard, metadata={"format": "pt"})
-    return folder
 
 
 def _copy_contract(a: Subject, folder: Path) -> None:

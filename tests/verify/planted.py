@@ -17,7 +17,8 @@ import numpy as np
 
 from edgetune.export.gguf import convert_gguf, write_gguf
 from edgetune.export.gguf_contract import header_of
-from edgetune.models.merge import Adapter, write_merged
+from edgetune.models.lora import Adapter
+from edgetune.models.merge import write_merged
 from edgetune.quantize.ggml import quantize_tensor, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.twins import make_adapter, make_twin
@@ -63,7 +64,7 @@ def _fold(chain: Chain, out: Path, times: Callable[[str, int], float]) -> Path:
     from safetensors.torch import load_file, save_file
 
     write_merged(chain.base, [], out, "float32")
-    lora = Adapter(chain.adapter)
+    lora = Adapter(chain.adapter, chain.base)
     names = sorted(lora.modules)
     for shard in out.glob("*.safetensors"):
         tensors = load_file(shard)
