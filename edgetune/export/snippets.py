@@ -139,7 +139,9 @@ def onnx_snippets(path: str, asked: Question) -> list[Snippet]:
         Snippet(
             "transformers.js in a browser", "js", _BROWSER.format(**js),
             "npm install @huggingface/transformers",
-            "The page's server has to serve this folder and `node_modules`.",
+            "The page's server has to serve this folder and `node_modules`. ONNX Runtime's build "
+            "that it takes by default lacks GatherBlockQuantized on the CPU, which looks up the "
+            "embedding of int8 and int4; the plain build, named here, has it.",
         ),
     ]  # fmt: skip
 
@@ -229,11 +231,13 @@ const generate = await pipeline("text-generation", "{path}");
 const [answer] = await generate({messages}, {{max_new_tokens: {answer}, do_sample: false}});
 console.log(answer.generated_text.at(-1).content);"""
 _BROWSER = """\
-import {{env, pipeline}} from "/node_modules/@huggingface/transformers/dist/transformers.web.js";
+import {{env, pipeline}} from "/node_modules/@huggingface/transformers/dist/transformers.min.js";
 
 env.allowRemoteModels = false;
 env.allowLocalModels = true;
 env.localModelPath = "/";
+const build = "/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded";
+env.backends.onnx.wasm.wasmPaths = {{mjs: `${{build}}.mjs`, wasm: `${{build}}.wasm`}};
 const generate = await pipeline("text-generation", "{path}", {{device: "wasm"}});
 const [answer] = await generate({messages}, {{max_new_tokens: {answer}, do_sample: false}});
 console.log(answer.generated_text.at(-1).content);"""

@@ -45,12 +45,12 @@ def read_snippets(out: Path) -> dict[str, tuple[str, str]]:
     return {client: (language, code) for client, language, code in found}
 
 
-def greedy_text(model: Path) -> str:
+def greedy_text(model: Path, tokens: int = 64) -> str:
     """What the merged model answers to the question of the snippets."""
     contract = read_contract(model)
     encoder = encoder_of(model, DataSection(train="-"))
     runtime = open_runtime(model, threads=1)
-    ((answer),) = runtime.generate([contract["golden"][0]["ids"]], 64, list(encoder.stop_ids))
+    ((answer),) = runtime.generate([contract["golden"][0]["ids"]], tokens, list(encoder.stop_ids))
     runtime.close()
     return str(encoder.tokenizer.decode(answer, skip_special_tokens=True))
 
