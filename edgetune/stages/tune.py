@@ -120,7 +120,7 @@ def _save(
     """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
     if section.method == "full":
         folder = out / "model"
-        model = load_base(best, False, "float32", "cpu") if best else model
+        model = type(model).from_pretrained(best) if best else model
         model.save_pretrained(str(folder))
         restore_generation_config(base, folder, log)
         save_tokenizer(tokenizer, folder)
