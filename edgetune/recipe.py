@@ -213,6 +213,17 @@ class DistillSection(Training):
         "auto", description="what computes the losses; auto: Triton on a GPU"
     )
     baseline: bool = Field(True, description="also train the same student without the teacher")
+    ship: Literal["best", "student", "baseline"] = Field(
+        "best",
+        description="what is merged; best: the student, or the baseline where that is better on "
+        "validation rows beyond the noise",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_a_baseline_that_is_none(self) -> DistillSection:
+        if self.ship == "baseline" and not self.baseline:
+            raise ValueError("ship: baseline needs baseline: true, or there is none to ship")
+        return self
 
 
 class MergeSection(Section):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from edgetune.artifact import SCRATCH
 from edgetune.data.encode import Encoded
 from edgetune.distill.teacher import Known, OpenTeacher
 from edgetune.log import Log
+from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.hardware import require_room
+from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.models.source import read_json, resolve_model
 from edgetune.models.student import choose_layers, cut_depth, describe_student, make_fresh
@@ -53,17 +58,43 @@ def _find_start(
             f"student: layers {', '.join(map(str, layers))} of {depth}; the others were missed "
             f"least (KL {removed[-1][1]:.2f} before training)"
         )
+    cut_from = "the tuned teacher, its adapter folded in" if known.target.adapter else "its model"
     if not (folder / "config.json").exists():
+        base = _fold_teacher(known.target, out / SCRATCH / "tuned", log)
         shallow = out / "scratch" / "shallow" if widths else folder
         if widths:
             check_widths(read_json(base / "config.json", ""), widths)
         cut_depth(base, layers, shallow)
         if widths:
             cut_width(shallow, layers, measure_importance(teacher.model, some), widths, folder)
+        if base != known.target.base:
+            shutil.rmtree(base)
     return folder, {
+        "cut_from": cut_from,
         "student_from": "width cut" if widths else "depth cut",
         "layers": layers,
         "of_layers": depth,
         "removed": [{"layer": layer, "kl_divergence": harm} for layer, harm in removed],
         "widths": {name: value for name, value in vars(widths).items() if value},
     }
+
+
+def _fold_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:
+    """Return a folder of the weights that teach: an adapter is folded into what it was trained on.
+
+    What a layer's absence costs is measured on the teacher, and the student begins as what was
+    measured: in the dtype of the base, 4-bit weights as they were computed with.
+    """
+    if teacher.adapter is None:
+        return teacher.base
+    checkpoint = Checkpoint(teacher.base)
+    require_room(folder.parent, 2 * checkpoint.bytes, "the student's start")
+    shutil.rmtree(folder, ignore_errors=True)
+    kinds = {header.dtype for header in checkpoint.headers.values()}
+    dtype = "float32" if "F32" in kinds else "float16" if kinds == {"F16"} else "bfloat16"
+    write_merged(
+        teacher.base, [teacher.adapter], folder, dtype, teacher.nf4_dtype if teacher.nf4 else None
+    )
+    over = "the NF4 weights it was trained on" if teacher.nf4 else "its base"
+    log.say(f"student: cut from the tuned teacher, whose adapter is folded into {over}")
+    return folder

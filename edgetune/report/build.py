@@ -48,7 +48,7 @@ def build_report(
         "schema": 1,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
-        "headline": find_headline(models),
+        "headline": find_headline(models, facts.get("distill", {}).get("shipped")),
         "definitions": _definitions(models, files),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
@@ -56,7 +56,7 @@ def build_report(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "lineage": _lineage(artifacts, run),
         "models": models,
-        "distillation": judge_distillation(models) if "distill" in facts else None,
+        "distillation": _judge(models, facts.get("distill")),
         "merge": facts.get("merge"),
         "searches": _searches(facts.get("quantize", {})),
         "chain": _chain(files),
@@ -241,3 +241,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def _judge(models: list[dict[str, Any]], distilled: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Compare student and baseline, unless what shipped is the baseline itself."""
+    if distilled is None or distilled.get("shipped") == "baseline":
+        return None
+    return judge_distillation(models)

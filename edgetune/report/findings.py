@@ -20,20 +20,27 @@ from edgetune.report.figures import (
     with_role,
 )
 
+_WITHOUT_TEACHER = (
+    "What ships is the student trained without the teacher: on validation rows it was better than "
+    "the distilled one, or the recipe asks for it."
+)
 KEPT = 0.97  # a file that keeps this share of the teacher's score is worth shipping
 
 
-def find_headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) -> dict[str, Any]:
     """Return ``text`` and, where a file was measured, which ``model`` it speaks of.
 
     The model is the smallest file that keeps 97 % of the reference's score; where none does, the
     one that keeps most. ``kept`` is the share of the score, ``ratio`` how much smaller the file is.
     The score is the task's exact match; where that tells no model from another or is not measured,
-    it is the agreement of top tokens, and the text says so.
+    it is the agreement of top tokens, and the text says so. ``shipped`` is ``baseline`` where the
+    student trained without the teacher was better, which the text says too.
     """
     against = reference(models)
     files = [model for model in models if model["role"] == "file"]
     silent = _find_silent_score(models, against)
+    notes = [silent, _WITHOUT_TEACHER] if shipped == "baseline" else [silent]
+    note = " ".join(part for part in notes if part)
     for name in ("exact_match", "top1_answer_tokens"):
         whole = value_of(against, name) if name == "exact_match" else 1.0
         scored = [(value_of(file, name), file) for file in files]
@@ -56,14 +63,14 @@ def find_headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
         smaller = f", {times(ratio)} smaller" if ratio >= 1 else ""
         text = f"{short_name(best)} {does} in {size(best['bytes'])}{smaller}."
         return {
-            "text": f"{text} {silent}".strip(),
+            "text": f"{text} {note}".strip(),
             "model": best["name"],
             "score": name,
             "kept": share,
             "ratio": ratio,
         }
     text = "No file was measured in this run." if not files else "No file could be compared."
-    return {"text": f"{text} {silent}".strip(), "model": None}
+    return {"text": f"{text} {note}".strip(), "model": None}
 
 
 def _find_silent_score(models: Sequence[dict[str, Any]], against: dict[str, Any] | None) -> str:

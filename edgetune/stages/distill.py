@@ -15,6 +15,7 @@ from edgetune.data.rows import Row
 from edgetune.distill.cache import Cache
 from edgetune.distill.lessons import load_prompts, make_lessons, written_lessons
 from edgetune.distill.losses import Answers, StudentLoss
+from edgetune.distill.ship import choose_shipped
 from edgetune.distill.start import start_student
 from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.log import Log
@@ -76,7 +77,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     if method not in ("online", "on_policy"):
         teacher.close()
         gc.collect()
-    validation = encode_rows(own, rows.validation, log, "validation", data.on_bad_row).encoded
+    judged = encode_rows(own, rows.validation, log, "validation", data.on_bad_row)
+    validation = judged.encoded
 
     # 4. The student, and the same student without the teacher: the same steps, its own answers.
     (out / "metrics.jsonl").unlink(missing_ok=True)
@@ -104,7 +106,16 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         facts[f"{role}_validation_loss"] = outcome.validation_loss
         facts["steps"] = outcome.steps
 
-    # 5. The contract goes with the student.
+    # 5. What ships: the student, unless the one without the teacher is better.
+    refs["distilled"], shipped = refs["student"], section.ship
+    if shipped == "best":
+        shipped = "student"
+        if section.baseline:
+            both = {role: ModelRef.from_json(refs[role], out) for role, *_ in roles}
+            shipped, facts["ship_figures"] = choose_shipped(both, own, judged, dtype, device, log)
+    refs["student"], facts["shipped"] = refs[shipped], shipped
+
+    # 6. The contract goes with the student.
     write_contract(own, rows.test, out / "contract")
     return {**facts, **refs, **lessons.facts, "method": method, "compute_dtype": dtype}
 
@@ -164,7 +175,7 @@ def _save(
         stamp_adapter(folder, start, {TRAINED_OVER: str(over)})
         return ModelRef(start, folder, section.train == "qlora", dtype)
     if best:
-        model = load_base(best, False, "float32", "cpu")
+        model = type(model).from_pretrained(best)
     model.save_pretrained(str(folder))
     restore_generation_config(start, folder)
     save_tokenizer(load_tokenizer(start), folder)

@@ -35,7 +35,7 @@ def test_students_of_every_training(
         "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
         train=train, student={"layers": 1}, samples=8, rank=2, **KNOBS,
     )  # fmt: skip
-    student = ModelRef.from_json(made.facts["student"], made.path)
+    student = ModelRef.from_json(made.facts["distilled"], made.path)
     baseline = ModelRef.from_json(made.facts["baseline"], made.path)
     assert len(load_model(student).get_decoder().layers) == 1
     assert not torch.equal(logits(student), logits(baseline)), "the teacher changed nothing"
@@ -66,7 +66,7 @@ def test_every_way_to_teach(
         "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
         student={"layers": 1}, samples=8, **WAYS[way], **KNOBS,
     )  # fmt: skip
-    refs = [ModelRef.from_json(made.facts[role], made.path) for role in ("student", "baseline")]
+    refs = [ModelRef.from_json(made.facts[role], made.path) for role in ("distilled", "baseline")]
     assert not torch.equal(*map(logits, refs)), "the teacher changed nothing"
     assert made.facts["steps"] == 4
 

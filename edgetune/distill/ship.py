@@ -1,0 +1,106 @@
+"""Which of two students ships: the one the teacher taught, or the one that did without.
+
+Both are asked the validation rows; test rows judge what was shipped, so they decide nothing. A
+difference counts when its 95 % interval, over the same rows, leaves out 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.prepare import Prepared
+from edgetune.data.rows import Row
+from edgetune.distill.teacher import TorchTeacher
+from edgetune.log import Log
+from edgetune.measure.statistics import Estimate, mean, ratio_of_sums
+from edgetune.models.load import load_model
+from edgetune.models.ref import ModelRef
+
+ASKED_ROWS = 64  # whose answers are generated
+SCORED_ROWS = 256  # whose loss is measured
+
+
+def choose_shipped(
+    students: Mapping[str, ModelRef], encoder: Encoder, validation: Prepared, dtype: str,
+    device: str, log: Log,
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
+    """Return ``student`` or ``baseline``, and the figures that decided.
+
+    The score is exact match, where it differs beyond its interval; where it is the same for both,
+    as for texts, the loss of the answers. In doubt the student ships.
+    """
+    answers: dict[str, list[float]] = {}
+    losses: dict[str, list[float]] = {}
+    asked = [row for row in validation.rows if row.text is None][:ASKED_ROWS]
+    scored = [row for row in validation.encoded if sum(row.trained[1:])][:SCORED_ROWS]
+    for role, ref in students.items():
+        model = load_model(ref, dtype, device)
+        answers[role] = _exact(model, encoder, asked)
+        losses[role] = _losses(model, scored)
+        del model
+    pairs = zip(answers["student"], answers["baseline"], strict=True)
+    found = {"exact_match": mean([a - b for a, b in pairs]) if asked else None}
+    counts = [sum(row.trained[1:]) for row in scored]
+    pairs = zip(losses["student"], losses["baseline"], strict=True)
+    found["loss"] = ratio_of_sums([a - b for a, b in pairs], counts) if scored else None
+    exact, loss = found["exact_match"], found["loss"]
+    silent = answers["student"] == answers["baseline"]
+    worse = (_below(exact) and not silent) or (silent and _above(loss))
+    figures = {
+        name: {"difference": one.value, "ci95": one.ci95, "n": one.n} if one else None
+        for name, one in found.items()
+    }
+    said = "; ".join(f"{name} {_text(one)}" for name, one in found.items() if one)
+    if worse:
+        log.warn(
+            "the student trained without the teacher is better on validation rows and ships in "
+            f"place of the distilled one (distilled minus baseline: {said})"
+        )
+    else:
+        log.say(f"the distilled student ships (minus baseline, on validation rows: {said})")
+    return "baseline" if worse else "student", figures
+
+
+def _exact(model: Any, encoder: Encoder, rows: Sequence[Row]) -> list[float]:
+    """Return 1 for each row that is answered word for word, greedily, else 0."""
+    if not rows:
+        return []
+    from edgetune.runtimes.pytorch import generate
+
+    wanted = encoder.tokenizer([row.answer for row in rows], add_special_tokens=False).input_ids
+    longest = max(map(len, wanted)) + 1
+    prompts = [encoder.prompt(row) for row in rows]
+    given = generate(model, prompts, longest, encoder.stop_ids)
+    return [
+        float(encoder.decode_answer(ids) == row.answer.strip())
+        for ids, row in zip(given, rows, strict=True)
+    ]
+
+
+def _losses(model: Any, rows: Sequence[Encoded]) -> list[float]:
+    """Return each row's cross-entropy, summed over its trained tokens, in nats."""
+    found = [0.0] * len(rows)
+    for index, logits_NV in TorchTeacher(model).score(rows):
+        row = rows[index]
+        pairs = zip(row.ids[1:], row.trained[1:], strict=True)
+        labels_N = torch.tensor([id for id, trained in pairs if trained], device=logits_NV.device)
+        loss = torch.nn.functional.cross_entropy(logits_NV, labels_N, reduction="sum")
+        found[index] = float(loss)
+    return found
+
+
+def _below(one: Estimate | None) -> bool:
+    return one is not None and one.ci95 is not None and one.ci95[1] < 0
+
+
+def _above(one: Estimate | None) -> bool:
+    return one is not None and one.ci95 is not None and one.ci95[0] > 0
+
+
+def _text(one: Estimate) -> str:
+    low, high = one.ci95 or (float("nan"), float("nan"))
+    return f"{one.value:+.3f} ({low:+.3f} to {high:+.3f}, {one.n} rows)"
