@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -87,6 +88,7 @@ class Progress:
         self._first = 0
         self._fields: dict[str, str] = {}
         self._tty = sys.stderr.isatty()
+        self._shown: tuple[int, dict[str, str]] = (-1, {})
         self._drawn = self._start if self._tty else self._start - 9.0  # in one second, then in ten
 
     def skip(self, steps: int) -> None:
@@ -104,14 +106,16 @@ class Progress:
             self._draw(now)
 
     def close(self) -> None:
-        """Draw the last state and end the line."""
-        self._draw(time.monotonic())
+        """Draw the last state, if it is not the last line already, and end the line."""
+        if self._tty or self._shown != (self.done, self._fields):
+            self._draw(time.monotonic())
         if self._tty and not self.log.quiet:
             sys.stderr.write("\n")
 
     def _draw(self, now: float) -> None:
         if self.log.quiet:
             return
+        self._shown = (self.done, dict(self._fields))
         elapsed = max(now - self._start, 1e-9)
         rate = (self.done - self._first) / elapsed
         left = (self.total - self.done) / rate if rate > 0 else 0.0
@@ -122,7 +126,9 @@ class Progress:
             f"{self.log.stage:<9} {self.title} {'━' * filled}{'╌' * (width - filled)} "
             f"{self.done}/{self.total}  {shown}  {clock(elapsed)} elapsed, {clock(left)} left"
         )
-        sys.stderr.write(f"\r\x1b[2K{line}" if self._tty else line + "\n")
+        if self._tty:  # a line that wraps would be redrawn below itself
+            line = "\r\x1b[2K" + line[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write(line if self._tty else line + "\n")
         sys.stderr.flush()
 
 
@@ -131,6 +137,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1, "token"`` → ``1 token``; ``2500, "token"`` → ``2,500 tokens``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def bytes_text(count: float) -> str:

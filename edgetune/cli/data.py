@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.errors import InputError
-from edgetune.log import Log
+from edgetune.log import Log, counted
 
 if TYPE_CHECKING:
     from edgetune.data.encode import Encoded, Encoder
@@ -53,7 +53,7 @@ def show(
         click.echo(json.dumps({**facts, "shown": shown}, ensure_ascii=False))
         return
     for row in shown:
-        click.echo(click.style(f"── {row['where']}  {row['length']} tokens", dim=True))
+        click.echo(click.style(f"── {row['where']}  {counted(row['length'], 'token')}", dim=True))
         click.echo("".join(_paint(part) for part in row["parts"]) + "\n")
     _print_facts(facts)
 
@@ -110,7 +110,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     for name, one in facts["tokens"].items():
         lengths = one["lengths"]
         click.echo(
-            f"{name:<11} {one['rows']:,} rows, {one['tokens']:,} tokens, "
+            f"{name:<11} {counted(one['rows'], 'row')}, {counted(one['tokens'], 'token')}, "
             f"{one['trained_tokens']:,} trained; a row has {lengths['min']} (min) "
             f"{lengths['p50']} (p50) {lengths['p95']} (p95) {lengths['max']} (max); "
             f"{one['truncated']} truncated, {one['dropped']} dropped"

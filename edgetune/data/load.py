@@ -16,7 +16,7 @@ from edgetune.data.rows import KEYS, Row, detect_format, fill_answer, make_row
 from edgetune.data.sources import Source, find_sources, open_source
 from edgetune.data.split import choose_rows, count_prompts, count_shared, split_validation
 from edgetune.errors import InputError
-from edgetune.log import Log
+from edgetune.log import Log, counted
 from edgetune.recipe import Columns, DataSection
 
 
@@ -137,7 +137,8 @@ def load_rows(
     loaded.columns_unused = [str(key) for key in keys if key not in used]
     log.say(_describe(source, split, shape.said, loaded))
     for reason, count in loaded.reasons.most_common():
-        log.warn(f"{split}: {count} bad rows skipped ({reason}), the first: {loaded.first[reason]}")
+        bad = counted(count, "bad row")
+        log.warn(f"{split}: {bad} skipped ({reason}), the first: {loaded.first[reason]}")
     return loaded
 
 
@@ -222,7 +223,7 @@ def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
 
 
 def _describe(source: Source, split: str, said: str, loaded: Loaded) -> str:
-    text = f"{split}: {len(loaded.rows):,} rows of {_short(source)}, {said}"
+    text = f"{split}: {counted(len(loaded.rows), 'row')} of {_short(source)}, {said}"
     if loaded.columns_unused:
         text += f"; columns not used: {', '.join(loaded.columns_unused)}"
     if source.unused:

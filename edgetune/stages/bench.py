@@ -12,7 +12,7 @@ from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
-from edgetune.log import Log
+from edgetune.log import Log, counted
 from edgetune.measure.compare import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
 from edgetune.models.load import load_tokenizer
@@ -39,8 +39,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
     workload = make_workload(encoder, rows, sections.bench, sections.seed)
     log.say(
-        f"{len(subjects)} models, each in a process of its own: {len(workload.prompts)} questions, "
-        f"{sum(sum(row.trained) for row in workload.scored)} scored tokens"
+        f"{counted(len(subjects), 'model')}, each in a process of its own: "
+        f"{counted(len(workload.prompts), 'question')}, "
+        f"{counted(sum(sum(row.trained) for row in workload.scored), 'scored token')}"
     )
 
     # 3. Each in turn; what an interrupted run measured is kept.

@@ -20,7 +20,7 @@ from edgetune.export.gguf import (
 from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
 from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
-from edgetune.log import Log
+from edgetune.log import Log, counted
 from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
@@ -172,13 +172,13 @@ def _say(plan: Plan, weighed: int, log: Log) -> None:
     """Say what was decided."""
     tokens = plan.calibration.get("tokens", 0)
     log.say(
-        f"{len(plan.gguf)} GGUF schemes, {len(plan.onnx)} ONNX precisions; importance of "
-        f"{weighed} weights from {tokens} tokens"
+        f"{counted(len(plan.gguf), 'GGUF scheme')}, {counted(len(plan.onnx), 'ONNX precision')}; "
+        f"importance of {counted(weighed, 'tensor')} from {counted(tokens, 'token')}"
     )
     for scheme in plan.gguf:
         count = sum(fallback["scheme"] == scheme for fallback in plan.fallbacks)
         if count:
-            log.warn(f"{scheme}: {count} tensors have rows that its types cannot hold")
+            log.warn(f"{scheme}: {counted(count, 'tensor')} with rows that its types cannot hold")
 
 
 def _make_trials(sections: Sections, asked: list[Target], texts: Texts, out: Path) -> Trials:

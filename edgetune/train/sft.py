@@ -15,7 +15,7 @@ from datasets.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from edgetune.data.encode import Encoded
-from edgetune.log import Log
+from edgetune.log import Log, counted
 from edgetune.models.head import head_only_at
 from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
@@ -115,7 +115,10 @@ def tune(
     steps = count_steps(section, sequences)
     trainer.args.max_steps = steps
     tokens = sum(len(row.ids) for row in train) / sequences
-    log.say(f"{len(train):,} rows in {sequences:,} sequences, {steps:,} steps")
+    log.say(
+        f"{counted(len(train), 'row')} in {counted(sequences, 'sequence')}, "
+        f"{counted(steps, 'step')}"
+    )
     outcome = run_trainer(
         trainer,
         steps,

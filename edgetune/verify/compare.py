@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgetune.data.rows import Row
+from edgetune.log import counted
 from edgetune.verify import probes
 from edgetune.verify.findings import Check
 from edgetune.verify.sides import Side, attempt
@@ -67,7 +68,7 @@ def check_tokenizer(a: Side, b: Side, texts: Sequence[str] = ()) -> Check:
         "examples": [_id_difference(a, b, *each) for each in different[:SHOWN]],
     }
     if not different:
-        return Check("tokenizer", True, f"{len(asked)} texts give the same ids", figures)
+        return Check("tokenizer", True, f"{counted(len(asked), 'text')} with the same ids", figures)
     first = figures["examples"][0]
     said = f"{len(different)} of {len(asked)} texts give other ids; {first['text']!r}: "
     return Check("tokenizer", False, said + f"{first['a']} against {first['b']}", figures)
@@ -207,7 +208,7 @@ def limits(a: Subject, b: Subject) -> tuple[float, float | None, str]:
 def _judge(
     found: Weights, limit: float, usual: float | None, name: str, figures: dict[str, Any]
 ) -> Check:
-    said = f"KL {found.kl_mean:.2e} over {found.positions:,} tokens, "
+    said = f"KL {found.kl_mean:.2e} over {counted(found.positions, 'token')}, "
     said += f"same top token at {found.top1:.2%}"
     if usual is None:
         # Rounding to 16 bits may turn near ties over; nothing may between equal weights.
