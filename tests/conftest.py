@@ -95,6 +95,20 @@ def assets() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def device() -> str:
+    """``cuda``, for tests marked gpu, which skip without one.
+
+    EDGETUNE_TEST_DEVICE=cpu runs them on the CPU instead, to try the tests themselves.
+    """
+    import torch
+
+    named = os.environ.get("EDGETUNE_TEST_DEVICE", "cuda")
+    if named == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return named
+
+
 @pytest.fixture
 def device_rows(tmp_path: Path) -> Path:
     """A small file of prompt/completion rows that a tiny model can learn."""

@@ -14,7 +14,7 @@ import torch
 from edgetune.artifact import Artifact, hash_source
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.adapters import fold_float32
 from edgetune.models.head import head_only_at
 from edgetune.models.lineage import fingerprint_adapter, lineage_of
@@ -159,7 +159,10 @@ def find_teacher(section: DistillSection, tuned: Artifact | None) -> Known:
 def open_teacher(target: ModelRef | Path, dtype: str, device: str) -> OpenTeacher:
     """Load a teacher: a model with or without an adapter in torch, a file in its runtime."""
     if isinstance(target, Path):
-        runtime = open_runtime(target, device=device)
+        try:
+            runtime = open_runtime(target, device=device)
+        except Unsupported:  # a build without CUDA: the CPU says the same, more slowly
+            runtime = open_runtime(target)
         return OpenTeacher(RuntimeTeacher(runtime), None, runtime, "file", device)
     model = fold_float32(load_model(target, dtype, device))
     return OpenTeacher(TorchTeacher(model), model, None, dtype, device)

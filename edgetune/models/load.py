@@ -98,20 +98,13 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     """
     check_model_folder(folder)
     torch_dtype = getattr(torch, dtype)
-    config = None
-    if nf4:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch_dtype,
-        )
+    config = nf4_config(torch_dtype) if nf4 else None
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch_dtype,
             quantization_config=config,
-            device_map={"": device} if nf4 else None,
+            device_map={"": _place(device)} if nf4 else None,
             trust_remote_code=False,
             use_safetensors=True,
             adapter_kwargs=_NO_ADAPTER,
@@ -136,6 +129,21 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     else:
         model = model.to(device)
     return model  # type: ignore[no-any-return]
+
+
+def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return what transformers needs to know of NF4 weights that are computed with in ``dtype``."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _place(device: str) -> str:
+    """Return the device by its number: transformers' trainer takes ``cuda`` for another one."""
+    return "cuda:0" if device == "cuda" else device
 
 
 def _fits_unpacked(folder: Path) -> bool:
