@@ -26,7 +26,7 @@ BEFORE, BEHIND = 24, 40  # characters quoted around the first difference
 USUAL_KL = {
     "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 3e-2, "Q5_K_S": 4e-2, "Q4_K_M": 0.1, "Q4_K_S": 0.12,
     "Q4_0": 0.2, "IQ4_NL": 0.15, "IQ4_XS": 0.15, "Q3_K_M": 0.4, "Q2_K": 1.0,
-    "int8": 5e-3, "int4": 0.3, "nf4": 0.5,
+    "int8": 5e-3, "int4": 0.3,
 }  # fmt: skip
 LOSSY_FACTOR = 4  # times the usual KL is taken for another model
 TOP1_LOSSLESS = 0.999
@@ -188,11 +188,9 @@ def check_weights(a: Side, b: Side, rows: Sequence[Judged], answers: Answers) ->
 def limits(a: Subject, b: Subject) -> tuple[float, float | None, str]:
     """Return the KL that fails the pair, the usual one of a lossy pair, and the deciding scheme.
 
-    NF4 on the first side is no loss: an adapter's training saw the values that it computes with.
+    NF4 below an adapter is no loss: its training saw the values that are computed with.
     """
-    schemes = ["float32" if a.scheme == "nf4" else a.scheme, b.scheme]
-    if a.scheme == b.scheme == "nf4":
-        schemes = ["float32", "float32"]
+    schemes = ["float32" if one.scheme == "nf4" else one.scheme for one in (a, b)]
     lossy = [one for one in schemes if one not in LOSSLESS_KL]
     if not lossy:
         worst = max(schemes, key=lambda one: LOSSLESS_KL[one])

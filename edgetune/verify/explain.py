@@ -66,8 +66,10 @@ def find_faults(
         crashed: the second model does not run, so that no check was asked.
     """
     broken = {check.name for check in checks if check.ok is False or crashed}
-    if a.format != "hf" and b.format == "hf":
-        a, b = b, a  # a folder can be converted, a file cannot be turned back
+    if b.format == "hf" and (a.format != "hf" or (b.adapted and not a.adapted)):
+        a, b = b, a  # what has to be converted or folded; a file cannot be turned back
+    if b.adapted:
+        return []  # two adapters, in no one's files as they are computed with
     exact = a.format == "hf" or a.lossless  # what a lossy file should hold cannot be known
     if not broken and (_size(a) > LOOK_BYTES or not exact):
         return []

@@ -50,8 +50,8 @@ def verify_pair(a: Subject, b: Subject, question: Question, log: Log) -> Compari
         if not told or max(told, key=lambda one: len(str(one.folder))) is not b:
             raise
         crash, checks = error, _unrunnable(error)
-    if a.unsure and judged:
-        a, checks[-1], said = ask_both_bases(a, b, checks[-1], judged)
+    if (a.unsure or b.unsure) and judged:
+        a, b, checks[-1], said = ask_both_bases(a, b, checks[-1], judged)
         notes.append(said)
     with tempfile.TemporaryDirectory(prefix="edgetune-verify-") as scratch:
         folder = Path(scratch)

@@ -63,9 +63,14 @@ class Subject:
         return self.target.base if isinstance(self.target, ModelRef) else self.target
 
     @property
+    def adapted(self) -> bool:
+        """Whether it is a base with an adapter beside it."""
+        return isinstance(self.target, ModelRef) and self.target.adapter is not None
+
+    @property
     def lossless(self) -> bool:
-        """Whether its weights keep what a 16- or 32-bit model holds."""
-        return self.scheme in LOSSLESS_KL
+        """Whether its weights are what was trained, as 16 or 32 bits hold it, or NF4 itself."""
+        return self.scheme == "nf4" or self.scheme in LOSSLESS_KL
 
     def open(self) -> Runtime:
         """Load it, on CPU: the verdict must not depend on a GPU being there."""
@@ -88,7 +93,7 @@ class Subject:
         assert isinstance(self.target, ModelRef)
         target = replace(self.target, nf4=base.nf4, nf4_dtype=base.dtype or self._stored)
         scheme = "nf4" if base.nf4 else self._stored
-        return replace(self, target=target, scheme=scheme, trained_over=base)
+        return replace(self, target=target, scheme=scheme, trained_over=base, unsure=False)
 
     @property
     def _stored(self) -> str:

@@ -1,8 +1,8 @@
 """An adapter that does not say on what it was trained: both bases are asked.
 
 Over NF4 weights and over the original ones an adapter is two models, and nothing in a foreign
-adapter's files tells which one was trained. So the second model may be either; which of them it is
-stands in the verdict, beside its KL to the other.
+adapter's files tells which one was trained. So the other model may be either; which of them it is
+stands in the verdict, beside its KL to both.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ ASSUMED = "assumed: nothing says it"
 
 def ask_both_bases(
     a: Subject, b: Subject, check: Check, rows: list[Judged]
-) -> tuple[Subject, Check, str]:
-    """Return the first model on the base that fits the second, its check, and what to say of it.
+) -> tuple[Subject, Subject, Check, str]:
+    """Return both models, the unsure one on the base that fits, its check, and what to say of it.
 
     Args:
-        a: base and adapter, over the original weights.
-        b: the model on trial.
-        check: of the weights, measured with ``a``.
+        a: the model that should be the other.
+        b: the model on trial; one of them is an adapter over the original weights, unsure of them.
+        check: of the weights, measured with these.
         rows: what they were judged on.
     """
-    original = a.over(TrainingBase(False, None, ASSUMED))
+    first = a.unsure
+    original = (a if first else b).over(TrainingBase(False, None, ASSUMED))
     tried: list[tuple[Subject, Check]] = [(original, check)]
     named = a.scheme if a.scheme in DTYPES else "float32"
     for dtype in dict.fromkeys((named, *DTYPES)):
         over = original.over(TrainingBase(True, dtype, ASSUMED))
-        with open_sides(over, b) as (first, second):
-            tried.append((over, check_weights(first, second, rows, Answers())))
+        pair = (over, b) if first else (a, over)
+        with open_sides(*pair) as sides:
+            tried.append((over, check_weights(*sides, rows, Answers())))
         if any(one.ok for _, one in tried):  # the bases differ by far more than the dtypes
             break
     subject, best = min(tried, key=lambda one: _kl(one[1]))
@@ -49,7 +51,8 @@ def ask_both_bases(
         f"{'NF4 is' if subject is not original else 'the original weights are'} assumed. Say which "
         "with BASE@nf4+ADAPTER or BASE@original+ADAPTER"
     )
-    return subject, replace(best, figures=figures), said
+    best = replace(best, figures=figures)
+    return (subject, b, best, said) if first else (a, subject, best, said)
 
 
 def _kl(check: Check) -> float:

@@ -3,8 +3,8 @@
 A difference between tensors says nothing by itself: a folder may be rounded otherwise, or this
 house may reckon the right weights wrongly. A KL says nothing of its cause. So
 
-- a KL above the limit fails, explained or not; but a lossy file that is as far away as our own file
-  of the same types, and in which no tensor is at fault, is what its scheme costs on this model;
+- a KL above the limit fails, explained or not; but a file that is as far away as our own copy in
+  the same types, and in which no tensor is at fault, shows what rounding to them costs this model;
 - a KL that two runtimes have of the same weights passes, and differences are notes;
 - in between, a tensor at fault fails the file if the KL is above that of our own copy.
 """
@@ -44,7 +44,7 @@ def weigh(
     noise = SAME_RUNTIME if a.format == b.format == "hf" else OTHER_RUNTIME
     if kl <= noise:  # whatever the top tokens: those of near ties
         return replace(check, ok=True), others, [_note(fault, kl) for fault in ours]
-    exact = LOSSLESS_KL.get(b.scheme, 1.0) <= LOSSLESS_KL["float32"]
+    exact = b.scheme == "nf4" or LOSSLESS_KL.get(b.scheme, 1.0) <= LOSSLESS_KL["float32"]
     if exact or not (ours or check.ok is False):
         return (_fail(check) if ours else check), [*others, *ours], []
     own = measure_own()
@@ -53,8 +53,8 @@ def weigh(
     check = replace(check, figures={**check.figures, "kl_own_copy": own})
     as_own = kl <= max(noise, OWN_FACTOR * own)
     if check.ok is False:
-        if as_own and not ours and not b.lossless:
-            said = f"{check.what}; our own file of these types has {own:.2e}"
+        if as_own and not ours:
+            said = f"{check.what}; a right copy in these types has {own:.2e}"
             return replace(check, ok=True, what=said), others, []
         return check, [*others, *ours], []
     if as_own:

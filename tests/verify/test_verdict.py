@@ -81,6 +81,8 @@ def test_what_nothing_says_is_measured_both_ways_and_told(chain: Chain, over_nf4
         assert "nothing says" in found.notes[0]
         figures = found.find("weights").figures
         assert abs(figures["kl_over_nf4"] - figures["kl_over_original"]) > 1e-3
+    turned = verify(str(over_nf4), trained)
+    assert turned.ok and turned.b["trained_over"] == "nf4:bfloat16", turned.to_json()
     assert names(verify(trained, str(chain.base)))[0] == "adapter_not_applied"
 
 
@@ -106,7 +108,7 @@ def test_other_tensors_that_compute_the_same_are_a_note(chain: Chain, tmp_path: 
 
 
 FAULT = Fault("weights", "tensor_differs", "it differs", "x", "convert it again")
-_HF, _GGUF = ("hf", "float32"), ("gguf", "Q4_K_M")
+_HF, _BF16, _GGUF = ("hf", "float32"), ("hf", "bfloat16"), ("gguf", "Q4_K_M")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,9 @@ _HF, _GGUF = ("hf", "float32"), ("gguf", "Q4_K_M")
         (_GGUF, 0.05, True, True, 0.01, False),
         (_GGUF, 0.05, True, True, None, False),
         (_GGUF, 0.9, False, False, 0.8, True),  # what the types cost on this model
+        (_BF16, 2e-3, False, False, 1.5e-3, True),
+        (_BF16, 2e-3, False, True, 1.5e-3, False),
+        (_BF16, 1e-4, True, True, 1e-6, False),
         (_GGUF, 0.9, False, True, 0.8, False),
         (_GGUF, 0.9, False, False, 0.1, False),
         (_GGUF, 0.9, False, False, None, False),
