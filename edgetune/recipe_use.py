@@ -135,7 +135,9 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys("model", "path compute_dtype device"),
     _keys("data", "train validation test format template on_bad_row max_length limit"),
     _keys("tune", f"method packing end_token {_TRAINING}"),
-    _keys("distill", f"method train teacher prompts student.path kernels baseline {_TRAINING}"),
+    _keys(
+        "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
+    ),
     _keys("merge", "base dtype measure_rows"),
     _keys("quantize", "gguf onnx target method train imatrix"),
     _keys("export", "check_rows adapter"),
