@@ -21,11 +21,12 @@ from edgetune.errors import GateFailed, InputError, Unsupported, nearest
 from edgetune.log import bytes_text
 from edgetune.measure.definitions import MEASUREMENTS, RENAMED
 from edgetune.models.checkpoint import check_model_folder
+from edgetune.models.method import propose_method, saved_by_nf4
 from edgetune.models.shape import Shape, read_shape
 from edgetune.models.source import is_hub_id, resolve_model
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.target import Target, parse_target
-from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training
+from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training, TuneSection
 from edgetune.recipe_use import check_use
 
 FIRST_ROWS = 100
@@ -62,6 +63,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         _check_length(recipe, shape, said)
     if "tune" in stages and recipe.tune is not None and recipe.tune.method != "full":
         _check_rank(recipe.tune, shape, "tune.rank", said)
+        _advise_method(recipe.tune, shape, said)
     if "distill" in stages and recipe.distill is not None:
         check_student(recipe.distill, shape, said)
     if "quantize" in stages:
@@ -180,6 +182,16 @@ def _check_rank(section: Training, shape: Shape | None, where: str, said: list[s
             f"({' x '.join(map(str, shape.tensors[narrow]))}): beyond {sides[narrow]} it adds "
             "weights there and nothing else"
         )
+
+
+def _advise_method(section: TuneSection, shape: Shape | None, said: list[str]) -> None:
+    """Say where 4-bit weights save next to nothing and cost accuracy all the same."""
+    if section.method != "qlora" or shape is None or propose_method(shape)[0] == "qlora":
+        return
+    said.append(
+        f"tune.method: qlora saves {bytes_text(saved_by_nf4(shape))} of this model and rounds its "
+        "weights to 4 bits; lora trains over the weights as they are, full trains them all"
+    )
 
 
 def check_student(section: DistillSection, base: Shape | None, said: list[str]) -> None:

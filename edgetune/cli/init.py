@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.errors import InputError
+from edgetune.errors import EdgetuneError, InputError
 from edgetune.naming import clean_name
 
 _RECIPE = """\
@@ -19,13 +19,14 @@ data:
   train: {data}          # JSONL, JSON, CSV, Parquet or text, also .gz; shapes are detected
   # validation: and test: are split off the train rows when absent
   max_length: 1024       # tokens a row may have
-tune:                    # QLoRA: the result is the teacher
+tune:                    # the result is the teacher
+  method: {method}{why}
   rank: 16
   learning_rate: 2.0e-4
   epochs: 1
 # distill:               # a smaller student; remove the # to train one
 #   student:
-#     layers: 8          # how many of the base's layers it keeps
+#     layers: {layers:<11}# how many of the base's layers it keeps{depth}
 merge: {{}}
 quantize:
   gguf: [F16, Q8_0, Q4_K_M]
@@ -48,6 +49,28 @@ def command(path: Path, model: str, data: str) -> None:
         raise InputError("this file exists and is not overwritten", where=str(path))
     name = clean_name(path.stem, "run")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_RECIPE.format(file=path, name=name, model=model, data=data), encoding="utf-8")
+    known = {"file": path, "name": name, "model": model, "data": data, **_propose(model)}
+    path.write_text(_RECIPE.format(**known), encoding="utf-8")
     click.echo(str(path))
     click.echo(f"next: edgetune run {path} --dry-run", err=True)
+
+
+def _propose(model: str) -> dict[str, object]:
+    """Return what the recipe proposes for a model: by its own sizes, where it lies here."""
+    from edgetune.models.source import is_hub_id, resolve_model
+
+    unknown = {"method": "qlora", "why": "", "layers": 8, "depth": ""}
+    if is_hub_id(model):
+        return unknown
+    from edgetune.models.method import propose_method
+    from edgetune.models.shape import read_shape
+
+    try:
+        shape = read_shape(resolve_model(model))
+    except EdgetuneError:  # what is wrong with it is said when it is opened
+        return unknown
+    method, why = propose_method(shape)
+    layers = max(1, (shape.layers or 2) // 2)
+    depth = f", {shape.layers} in all" if shape.layers else ""
+    return {"method": method, "why": " " * (15 - len(method)) + f"# {why}", "layers": layers,
+            "depth": depth}  # fmt: skip
