@@ -29,7 +29,7 @@ from edgetune.quantize.autoround_types import GGML_TYPES, Scheme, find_scheme, p
 from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.ggml import dequantize_tensor
-from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.judge import judge
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
 
@@ -43,7 +43,7 @@ def round_with_autoround(
     """Return each tensor's bytes as AutoRound decides them, in the model's row order, and facts.
 
     What is in no decoder layer (embedding, head), or has another type, keeps ggml's rounding. All
-    bytes are ggml's where AutoRound did not help on ``judged``.
+    bytes are ggml's where AutoRound did not help on ``judged`` by more than chance.
 
     Args:
         model: the merged folder.
@@ -73,15 +73,10 @@ def round_with_autoround(
     raw = plain | decide_codes(loaded, load_tokenizer(model), chosen, rows, section, seed)
     del loaded
     gc.collect()
-    meter = HarmMeter(load_model(ModelRef(model)), judged, sum(map(len, judged)))
-    before, after = (meter.measure(candidates.as_parameters(each, types)) for each in (plain, raw))
-    log.say(f"{name}: AutoRound, KL {before:.3g} → {after:.3g} on held-out rows")
-    facts = {
-        "method": "autoround", "tensors": len(chosen), "kl_rounded": before,
-        "kl_decided": after, "kept": after < before, "steps": section.iterations,
-        "positions": meter.positions,
-    }  # fmt: skip
-    return (raw if after < before else plain), facts
+    found = judge(load_model(ModelRef(model)), candidates, types, plain, raw, judged)
+    log.say(f"{name}: AutoRound, held-out: {found}")
+    facts = {"method": "autoround", "tensors": len(chosen), "steps": section.iterations}
+    return (raw if found.kept else plain), {**facts, **found.facts}
 
 
 class Chosen(NamedTuple):

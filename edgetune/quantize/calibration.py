@@ -51,6 +51,13 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
     rows = load_splits(sections.data, sections.seed, log.muted())
     judges = bool(section.target) and section.decider != "ggml"
     judged = rows.validation[:JUDGED_ROWS] if judges else []
+    if judges and section.decider in ("grid", "autoround") and len(judged) < 2:
+        raise InputError(
+            f"{len(judged)} validation rows, and whether method {section.decider} helped is an "
+            "interval over rows",
+            where="data.validation",
+            hint="two rows at least, better 64; or quantize.method: gptq",
+        )
     free = leave_out(rows.train, [*rows.test, *judged])
     if not free:
         raise InputError(

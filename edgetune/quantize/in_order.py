@@ -25,7 +25,7 @@ from edgetune.models.layers import find_layers
 from edgetune.models.passes import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import Feedback
-from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.judge import judge
 from edgetune.quantize.weights import Weight, put_weights
 
 
@@ -35,30 +35,24 @@ def round_file(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
     """Return each tensor's bytes, rows in the model's own order, and what this order changed.
 
-    The bytes are the candidates' where it did not help on ``judged``.
+    The bytes are the candidates' where it did not help on ``judged`` by more than chance.
 
     Args:
         model: in torch, float32.
         candidates: its matrices, and their bytes in every type.
         types: tensor name to type.
         rows: token ids to calibrate on.
-        judged: token ids to compare on, none of them in ``rows``; where there are none, ``rows``.
+        judged: token ids to compare on, none of them in ``rows``; where there are fewer than two,
+            ``rows``.
         name: of the file.
         log: where bars go.
     """
     alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
     in_order = alone | round_in_order(model, candidates, types, rows, log)
-    asked, what = (judged, "held-out") if judged else (rows, "calibration")
-    meter = HarmMeter(model, asked, sum(map(len, asked)))
-    before, after = (
-        meter.measure(candidates.as_parameters(each, types)) for each in (alone, in_order)
-    )
-    log.say(f"{name}: rounded in order, KL {before:.3g} → {after:.3g} on {what} rows")
-    facts = {
-        "method": "gptq", "kl_rounded": before, "kl_decided": after, "kept": after < before,
-        "positions": meter.positions,
-    }  # fmt: skip
-    return (in_order if after < before else alone), facts
+    asked, what = (judged, "held-out") if len(judged) > 1 else (rows, "calibration")
+    found = judge(model, candidates, types, alone, in_order, asked)
+    log.say(f"{name}: rounded in order, {what}: {found}")
+    return (in_order if found.kept else alone), {"method": "gptq", "judged_on": what, **found.facts}
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ whole, and exchanges from there, because harms do not simply add up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgetune.errors import InputError
+from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
 from edgetune.quantize.assign import Option, assign_types, convex_frontier
 from edgetune.quantize.candidates import Candidates
@@ -23,6 +24,7 @@ from edgetune.quantize.harm import HarmMeter
 ROUNDS = 3  # of measuring exchanges and assigning anew, at most
 MISLED = 1.1  # measured over estimated KL from which exchanges are measured
 BISECTIONS = 10  # of the budget, where a KL is the target
+SMALLER = 0.97  # of the bytes that hold a KL, tried once more with measured exchanges
 PROBES = 24  # pairs measured for the rank correlation
 
 
@@ -73,10 +75,20 @@ class Search:
         self.meter.keep()
         with self.log.progress("harm", len(self.candidates.weights)) as bar:
             for name, errors in self.candidates.errors.items():
-                anchor = next((one for one in self._anchors if one in errors), min(errors))
+                finite = [kind for kind, error in errors.items() if math.isfinite(error)]
+                anchor = next(
+                    (one for one in self._anchors if one in finite), min(finite or errors)
+                )
                 harm = self.measure_alone(name, anchor)
                 scale = harm / max(errors[anchor], 1e-30)
-                self.harms[name] = {kind: scale * error for kind, error in errors.items()}
+                # Values beyond a type's range (F16's) have no error that is a number.
+                self.harms[name] = {
+                    kind: scale * error for kind, error in errors.items() if math.isfinite(error)
+                }
+                if not (math.isfinite(harm) and self.harms[name]):
+                    raise EdgetuneError(
+                        f"its KL in {anchor} is no finite number", where=f"quantize.target: {name}"
+                    )
                 bar.update(1, now=name)
 
     def measure_alone(self, tensor: str, kind: str) -> float:
@@ -91,8 +103,8 @@ class Search:
         """
         pairs = [
             (tensor, kind)
-            for tensor, errors in self.candidates.errors.items()
-            for kind in errors
+            for tensor, harms in self.harms.items()
+            for kind in harms
             if kind not in self._anchors
         ]
         chosen = np.random.default_rng(seed).permutation(len(pairs))[:PROBES]
@@ -155,30 +167,38 @@ class Search:
     def least_for_kl(self, limit: float, start: Found | None = None) -> Found:
         """Return the smallest assignment found whose measured KL is at most ``limit`` nats.
 
-        Bisects the budget, a measurement a step; then refines that of the last budget that held.
+        That is the one of the smallest types, where it holds. Else bisects the budget, a
+        measurement a step; then refines that of the last budget that held.
 
         Raises:
-            InputError: the largest types do not get there; the message says how near.
+            InputError: nothing gets there; the message says how near the nearest came.
         """
         options = self.options()
         low = sum(min(one.bytes for one in several) for several in options.values())
         high = sum(max(one.bytes for one in several) for several in options.values())
-        best = self.measure(_types(assign_types(options, high)))
-        if best.kl_measured > limit:
+        smallest = self.measure(_types(assign_types(options, low)))
+        if smallest.kl_measured <= limit:
+            return smallest
+        rivals = [self.measure(_types(assign_types(options, high))), *([start] if start else [])]
+        holding = [one for one in rivals if one.kl_measured <= limit]
+        if not holding:
+            nearest = min([smallest, *rivals], key=lambda one: one.kl_measured)
             raise InputError(
-                f"the largest types still have a KL of {best.kl_measured:.3g}",
+                f"the lowest KL that these types reach is {nearest.kl_measured:.3g}",
                 where="quantize.target",
             )
-        if start is not None and start.kl_measured <= limit and start.bytes < best.bytes:
-            best, high = start, start.bytes
+        best = min(holding, key=lambda one: one.bytes)
+        high = best.bytes
         for _ in range(BISECTIONS):
             middle = (low + high) // 2
             tried = self.measure(_types(assign_types(options, middle)))
             if tried.kl_measured <= limit:
-                best, high = tried, middle
+                best, high = min(best, tried, key=lambda one: one.bytes), middle
             else:
                 low = middle
-        smaller = self.best_for_bytes(int(0.97 * best.bytes), start=best.types)
+        if int(SMALLER * best.bytes) <= low:
+            return best
+        smaller = self.best_for_bytes(int(SMALLER * best.bytes), start=best.types)
         return smaller if smaller.kl_measured <= limit else best
 
     def _exchanges(

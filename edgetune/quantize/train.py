@@ -16,7 +16,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.judge import judge
 from edgetune.quantize.lattice import Lattice
 from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection
@@ -30,7 +30,8 @@ def train_on_grid(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
     """Return each tensor's bytes after training, rows in the model's own order, and what changed.
 
-    The bytes are those it began with where training did not help on ``judged``.
+    The bytes are those it began with where training did not help on ``judged`` by more than
+    chance.
 
     Args:
         model: the merged folder.
@@ -71,13 +72,6 @@ def train_on_grid(
     trained = {**raw, **lattice.write()}
     del student, loss
     gc.collect()
-    meter = HarmMeter(teacher, judged, sum(map(len, judged)))
-    before, after = (
-        meter.measure(candidates.as_parameters(each, types)) for each in (raw, trained)
-    )
-    log.say(f"{name}: trained on its grid, KL {before:.3g} → {after:.3g} on held-out rows")
-    facts = {
-        "kl_rounded": before, "kl_decided": after, "kept": after < before,
-        "steps": outcome.steps, "positions": meter.positions,
-    }  # fmt: skip
-    return (trained if after < before else dict(raw)), facts
+    found = judge(teacher, candidates, types, raw, trained, judged)
+    log.say(f"{name}: trained on its grid, held-out: {found}")
+    return (trained if found.kept else dict(raw)), {"steps": outcome.steps, **found.facts}

@@ -14,11 +14,13 @@ from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, wr
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize import harm
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import name_for_gguf
 from edgetune.quantize.inputs import measure_inputs
+from edgetune.quantize.search import Search
 from edgetune.quantize.target import parse_target
 from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
@@ -73,6 +75,31 @@ def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: 
     assert meter.measure({}) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["model.layers.2.mlp.up_proj.weight", "model.embed_tokens.weight"])
+def test_a_large_vocabulary_cuts_no_positions(
+    name: str, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference is computed anew, from the head as it was, where it would not fit in memory."""
+    change = {name: model.get_parameter(name).detach() * 1.1}
+    kept = HarmMeter(model, SEQUENCES, 384)
+    monkeypatch.setattr(harm, "LOGIT_BYTES", 4 * model.config.vocab_size * 10)
+    monkeypatch.setattr(harm, "CHUNK_BYTES", 4 * model.config.vocab_size * 7)
+    anew = HarmMeter(model, SEQUENCES, 384)
+    assert anew.positions == kept.positions == 384 and anew.counts == [24] * 16
+    for first_layer in (0, 2) if "layers.2" in name else (0,):
+        for meter in (kept, anew):
+            meter.keep()
+        wanted = kept.measure(change, first_layer)
+        assert wanted > 1e-6 and anew.measure(change, first_layer) == pytest.approx(wanted, 1e-5)
+        assert anew.measure_rows(change) == pytest.approx(kept.measure_rows(change), rel=1e-4)
+
+
+def test_weights_that_overflow_are_infinitely_far(model: Any) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"
+    meter = HarmMeter(model, SEQUENCES, 48)
+    assert meter.measure({name: torch.full_like(model.get_parameter(name), torch.inf)}) == np.inf
+
+
 def test_finds_the_matrices_under_their_names(model: Any, folder: Path) -> None:
     source = open_gguf(folder / "F32.gguf")
     shapes = {name: tuple(t.shape) for name, t in source.tensors.items()}
@@ -111,5 +138,35 @@ def test_a_budget_nothing_meets_names_the_smallest(
         for target in ("bytes=20KB", "bits=0.5"):
             with pytest.raises(GateFailed, match=r"smallest file possible has .* than the target"):
                 run(model, folder, target)
-    with pytest.raises(GateFailed, match="largest types still have a KL"):
+    with pytest.raises(GateFailed, match=r"lowest KL that these types reach is \d"):
         run(model, folder, "kl=1e-30")
+
+
+def test_a_kl_that_every_mix_holds_gets_the_smallest_file(model: Any, folder: Path) -> None:
+    fits = run(model, folder, "kl=30", "kl=10", "kl=0.3")
+    least = {"Q2_K", "F32"}
+    for name in ("fit-kl30", "fit-kl10"):
+        assert set(fits.types[name].values()) == least
+    found = {row["name"]: row for row in fits.facts["fits"]}
+    assert found["fit-kl10"]["bytes"] == min(row["bytes"] for row in fits.facts["frontier"])
+    assert found["fit-kl0.3"]["kl_measured"] <= 0.3
+
+
+def test_a_type_whose_range_a_tensor_leaves_is_not_chosen(
+    model: Any, folder: Path, tmp_path: Path
+) -> None:
+    """F16 of a large weight is infinite, and harm that is no number compares as it likes."""
+    name = "model.layers.0.mlp.down_proj.weight"
+    weight = model.get_parameter(name)
+    before = weight.detach().clone()
+    weights = find_weights(model, "llama", 3, {"blk.0.ffn_down.weight": tuple(weight.shape)})
+    try:
+        weight.data[0, 0] = 1e6
+        candidates = Candidates(model, weights, tmp_path)
+        candidates.make(["F16", "Q8_0", "Q4_K"], QUIET)
+        search = Search(candidates, HarmMeter(model, SEQUENCES, 96), QUIET)
+        search.estimate()
+        best = search.best_for_bytes(10**9)
+    finally:
+        weight.data = before
+    assert best.types["blk.0.ffn_down.weight"] != "F16" and np.isfinite(best.kl_measured)
