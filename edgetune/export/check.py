@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,4 +135,21 @@ def make_gates(name: str, scheme: str, checks: dict[str, Any]) -> list[dict[str,
         limit, value = LOSSLESS_KL[scheme], checks["kl_all_tokens"]
         gate = f"{name} kl_all_tokens_to_merged"
         gates.append({"name": gate, "limit": limit, "value": value, "ok": value <= limit})
+    return gates
+
+
+def make_budget_gates(
+    files: Sequence[dict[str, Any]], budgets: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return the gate of each file that has a budget of bytes: what was written is counted again.
+
+    Args:
+        files: ``name`` and ``bytes`` of each.
+        budgets: of the plan.
+    """
+    gates = []
+    for file in files:
+        if (most := budgets.get(file["name"])) is not None:
+            holds, name = file["bytes"] <= most, f"{file['name']} bytes"
+            gates.append({"name": name, "limit": most, "value": file["bytes"], "ok": holds})
     return gates

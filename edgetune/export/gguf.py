@@ -220,33 +220,7 @@ def write_gguf(
     """
     weights, made = importance or {}, ready or {}
     with quiet_converter():
-        writer = GgufWriter(target, source.keys["general.architecture"])
-        number = file_type(scheme)
-        for key, value in source.keys.items():
-            if key not in _OWN_KEYS and (number is not None or key != "general.file_type"):
-                kind, inner = source.types[key]
-                sub_type = None if inner is None else gguf.GGUFValueType(inner)
-                writer.add_key_value(key, value, gguf.GGUFValueType(kind), sub_type=sub_type)
-        if number is not None:
-            writer.add_file_type(int(number))
-        for key, said in (keys or {}).items():
-            add = writer.add_string if isinstance(said, str) else writer.add_uint32
-            add(key, said)
-        for name, tensor in source.tensors.items():
-            if name not in types:
-                raise InputError("the plan has no type for this tensor", where=name)
-            type_ = gguf.GGMLQuantizationType[types[name]]
-            shape = gguf.quant_shape_to_byte_shape(tensor.shape, type_)
-            if name in made and made[name].shape != shape:
-                raise InputError(
-                    f"its trained bytes have shape {made[name].shape}, not {shape}", where=name
-                )
-            writer.add_tensor_info(
-                name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=type_
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+        writer = _start_quantized(source, target, scheme, types, made, keys or {})
         with ReadAhead(source, [name for name in source.tensors if name not in made]) as ahead:
             for name in source.tensors:
                 writer.write_tensor_data(
@@ -255,6 +229,63 @@ def write_gguf(
                     else quantize_tensor(ahead.read(name), types[name], weights.get(name), name)
                 )
         writer.close()
+
+
+def measure_header(
+    source: GgufFile, scratch: Path, scheme: str, keys: Mapping[str, int | str] | None = None
+) -> int:
+    """Return the bytes before the first tensor of what :func:`write_gguf` writes, padding included.
+
+    They do not depend on the tensors' types.
+
+    Args:
+        source: an F32 file, or a model that could be one.
+        scratch: file that is written and removed again.
+        scheme: name in the plan.
+        keys: further metadata.
+    """
+    with quiet_converter():
+        types = {name: tensor.type for name, tensor in source.tensors.items()}
+        writer = _start_quantized(source, scratch, scheme, types, {}, keys or {})
+        writer.close()
+    size = int(writer.ggml_pad(scratch.stat().st_size, writer.data_alignment))
+    scratch.unlink()
+    return size
+
+
+def _start_quantized(
+    source: GgufFile, target: Path, scheme: str, types: Mapping[str, str],
+    made: Mapping[str, np.ndarray], keys: Mapping[str, int | str],
+) -> GgufWriter:  # fmt: skip
+    """Write all of a file that stands before its tensors."""
+    writer = GgufWriter(target, source.keys["general.architecture"])
+    number = file_type(scheme)
+    for key, value in source.keys.items():
+        if key not in _OWN_KEYS and (number is not None or key != "general.file_type"):
+            kind, inner = source.types[key]
+            sub_type = None if inner is None else gguf.GGUFValueType(inner)
+            writer.add_key_value(key, value, gguf.GGUFValueType(kind), sub_type=sub_type)
+    if number is not None:
+        writer.add_file_type(int(number))
+    for key, said in keys.items():
+        add = writer.add_string if isinstance(said, str) else writer.add_uint32
+        add(key, said)
+    for name, tensor in source.tensors.items():
+        if name not in types:
+            raise InputError("the plan has no type for this tensor", where=name)
+        type_ = gguf.GGMLQuantizationType[types[name]]
+        shape = gguf.quant_shape_to_byte_shape(tensor.shape, type_)
+        if name in made and made[name].shape != shape:
+            raise InputError(
+                f"its trained bytes have shape {made[name].shape}, not {shape}", where=name
+            )
+        writer.add_tensor_info(
+            name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=type_
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return writer
 
 
 def find_architecture(folder: Path) -> tuple[str, int, bool] | None:

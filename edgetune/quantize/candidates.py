@@ -91,12 +91,13 @@ class Candidates:
                 return held
         raise Unsupported(f"no type holds rows of {columns} values", where=tensor)
 
-    def least(self, types: Sequence[str]) -> int:
-        """Return the bytes of all tensors in the smallest of ``types`` that each can have."""
-        return sum(
-            min(self.size(tensor, kind) for kind in self.possible(tensor, types))
-            for tensor in self.weights
-        )
+    def smallest(self, types: Sequence[str]) -> dict[str, str]:
+        """Return for each tensor the smallest of ``types`` that it can have."""
+        found = {}
+        for tensor in self.weights:
+            sizes = {kind: self.size(tensor, kind) for kind in self.possible(tensor, types)}
+            found[tensor] = min(sizes, key=sizes.__getitem__)
+        return found
 
     def load(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
         """Return the bytes [out, row_bytes] of a tensor in a type; ``plain``: without feedback."""

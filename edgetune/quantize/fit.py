@@ -11,39 +11,25 @@ import numpy as np
 
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
+from edgetune.quantize.budget import Frame, count_gguf, refuse_too_small, spend_bytes
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
 from edgetune.quantize.fit_device import Device, Measure, describe_taken
-from edgetune.quantize.ggml import row_bytes, stock_types
+from edgetune.quantize.ggml import stock_types
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.inputs import InputEnergy
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search import Found, Search
 from edgetune.quantize.target import MEASURED, Target
-from edgetune.quantize.types import GGUF, pad
+from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
 
 #: Schemes that stand beside the search's own points in the report, and that it must not lose to.
 STOCK = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
+#: (scheme, the type of each tensor) to the bytes before the first tensor of that file.
+CountHeader = Callable[[str, Mapping[str, str]], int]
 FIXED_LIKE = "Q8_0"  # the mix whose types the tensors get that are not searched
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The file around the searched tensors.
-
-    Attributes:
-        fixed: types of the tensors that are not searched.
-        overhead: bytes of them, of the header and of all padding.
-        weights: how many the model has, those of vectors included, a tied head counted once.
-        header: bytes of the overhead that are no tensor's: header, vocabulary, graph.
-    """
-
-    fixed: dict[str, str]
-    overhead: int
-    weights: int
-    header: int = 0
 
 
 @dataclass
@@ -52,11 +38,13 @@ class Fits:
 
     Attributes:
         types: file name to the type of every tensor.
+        budgets: file name to the most bytes that it may have, where bytes are the target.
         facts: ``{"fits", "stock", "frontier", "rank_correlation", "pairs", "positions"}``.
         candidates: what each tensor could have been; none where nothing was searched.
     """
 
     types: dict[str, dict[str, str]] = field(default_factory=dict)
+    budgets: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     candidates: Candidates | None = None
 
@@ -76,6 +64,7 @@ def fit_targets(
     log: Log,
     try_files: Callable[[Candidates], Measure] | None = None,
     feedback: bool = False,
+    count_header: CountHeader | None = None,
 ) -> Fits:
     """Search the types of a GGUF file for every target.
 
@@ -96,6 +85,7 @@ def fit_targets(
             time.
         feedback: columns make up for each other's rounding errors, in tensors whose rows the file
             has as they are or in another order.
+        count_header: tells the bytes of a file's header; absent, that of ``source`` is taken.
 
     Raises:
         GateFailed: a budget that nothing meets.
@@ -112,8 +102,15 @@ def fit_targets(
         moments = measure_moments(model, kept, sequences, log)
     candidates = Candidates(model, weights, scratch / "candidates", GGUF, moments)
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
-    frame = make_frame(source, stock[FIXED_LIKE], candidates, count_parameters(model))
-    refuse_too_small(targets, frame, candidates.least(types))
+    count = count_header or (lambda scheme, mix: first_offset(source))
+    likes = {target.like for target in targets if target.like} - set(stock)
+    mixes = stock | {like: stock_types(source.path, like, importance).types for like in likes}
+    sizes = {like: count(like, mix) + count_gguf(source, mix) for like, mix in mixes.items()}
+    fixed = {n: k for n, k in stock[FIXED_LIKE].items() if n not in candidates.weights}
+    header = count("", dict.fromkeys(candidates.weights, GGUF.names[-1]))
+    overhead = header + count_gguf(source, fixed)
+    frame = Frame(fixed, overhead, count_parameters(model), header, sizes)
+    refuse_too_small(targets, frame, candidates, types)
     candidates.make(types, log)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
     measure = try_files(candidates) if try_files else None
@@ -150,7 +147,6 @@ def search_targets(
         f"ranks as measured: {correlation:.3f} over {pairs} pairs"
     )
     known = _measure_stock(search, stock)
-    sizes = {scheme: search.candidates.bytes_of(mix) for scheme, mix in stock.items()}
     fits = Fits(candidates=search.candidates)
     device = Device(search, frame.fixed, measure, log) if measure else None
     rows = []
@@ -160,11 +156,14 @@ def search_targets(
             assert device is not None, "a target of memory or time, and nothing to run files with"
             found, taken = device.meet(target, known)
         else:
-            found = _meet(target, search, frame, known, sizes)
+            found = _meet(target, search, frame, known)
         fits.types[target.name] = {**frame.fixed, **found.types}
-        rows.append({**_describe(target.name, found, frame), **taken})
+        if target.kind == "bytes":
+            fits.budgets[target.name] = frame.budget_of(target)
+        size = frame.bytes_of(found.types, search.candidates)
+        rows.append({**_describe(target.name, found, frame), "bytes": size, **taken})
         log.say(
-            f"{target.name}: {bytes_text(found.bytes + frame.overhead)}, KL "
+            f"{target.name}: {bytes_text(size)}, KL "
             f"{found.kl_measured:.3g} on calibration text{describe_taken(taken)}"
         )
     fits.facts = {
@@ -183,42 +182,9 @@ def count_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_frame(
-    source: GgufFile, mix: Mapping[str, str], candidates: Candidates, weights: int
-) -> Frame:
-    """Return what the file holds besides the tensors of ``candidates``."""
-    fixed = {name: kind for name, kind in mix.items() if name not in candidates.weights}
-    overhead = header = min(tensor.offset for tensor in source.tensors.values())
-    for name, kind in fixed.items():
-        *rows, columns = source.tensors[name].shape
-        overhead += pad(int(np.prod(rows, dtype=np.int64)) * row_bytes(columns, kind))
-    return Frame(fixed, overhead, weights, header)
-
-
-def refuse_too_small(targets: Sequence[Target], frame: Frame, least: int) -> None:
-    """Refuse bytes that no file can have, before the work.
-
-    Args:
-        targets: what the files have to meet.
-        frame: the file around the candidates.
-        least: bytes of these in their smallest types.
-
-    Raises:
-        GateFailed: a budget that nothing meets.
-    """
-    for target in targets:
-        if target.kind in ("bytes", "bits") and target.like is None:
-            _refuse(target, least, _budget(target, frame, {}) - frame.overhead, frame)
-
-
-def _refuse(target: Target, least: int, budget: int, frame: Frame) -> None:
-    if least > budget:
-        raise GateFailed(
-            f"the smallest file possible has {bytes_text(least + frame.overhead)}, "
-            f"{bytes_text(least - budget)} more than the target",
-            where=f"quantize.target: {target.name}",
-            hint="a smaller student: distill.student.layers, mlp or hidden",
-        )
+def first_offset(source: GgufFile) -> int:
+    """Return where the tensors of a GGUF file begin."""
+    return min(tensor.offset for tensor in source.tensors.values())
 
 
 def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> dict[str, Found]:
@@ -231,10 +197,7 @@ def _measure_stock(search: Search, stock: Mapping[str, Mapping[str, str]]) -> di
     return found
 
 
-def _meet(
-    target: Target, search: Search, frame: Frame, known: Mapping[str, Found],
-    sizes: Mapping[str, int],
-) -> Found:  # fmt: skip
+def _meet(target: Target, search: Search, frame: Frame, known: Mapping[str, Found]) -> Found:
     if target.kind == "kl":
         assert target.value is not None
         near = [found for found in known.values() if found.kl_measured <= target.value]
@@ -243,30 +206,10 @@ def _meet(
             return search.least_for_kl(target.value, start and search.measure(start.types))
         except InputError as error:
             raise GateFailed(
-                f"kl={target.value:g} cannot be met: {error.what}", where="quantize.target"
-            ) from error
-    budget = _budget(target, frame, sizes) - frame.overhead
-    least = sum(min(one.bytes for one in several) for several in search.options().values())
-    _refuse(target, least, budget, frame)
-    fitting = [found for found in known.values() if found.bytes <= budget]
-    start = min(fitting, key=lambda found: found.kl_measured).types if fitting else None
-    return search.best_for_bytes(budget, start)
-
-
-def _budget(target: Target, frame: Frame, sizes: Mapping[str, int]) -> int:
-    """Return the bytes of the whole file; ``sizes``: of the tensors in each stock mix."""
-    if target.like is not None:
-        if target.like not in sizes:
-            raise InputError(
-                f"the bytes of {target.like} are not known here",
+                f"kl={target.value:g} cannot be met: {error.what}",
                 where=f"quantize.target: {target.name}",
-                hint=f"one of {', '.join(sizes)}, or a number of bytes",
-            )
-        return sizes[target.like] + frame.overhead
-    assert target.value is not None
-    if target.kind == "bits":
-        return int(target.value * frame.weights / 8) + frame.header
-    return int(target.value)
+            ) from error
+    return spend_bytes(target, search, frame, known)
 
 
 def _describe(name: str, found: Found, frame: Frame) -> dict[str, Any]:

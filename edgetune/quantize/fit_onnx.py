@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
+from edgetune.quantize.budget import Frame, refuse_too_small
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.fit import Fits, Frame, count_parameters, refuse_too_small, search_targets
+from edgetune.quantize.fit import Fits, count_parameters, search_targets
 from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search import Search
@@ -80,13 +82,23 @@ def fit_onnx_targets(
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}
     overhead, header = measure_overhead(widest, rows)
-    frame = Frame({}, overhead, count_parameters(model), header)
-    refuse_too_small(targets, frame, candidates.least(types))
-    candidates.make(types, log)
     stock = {
         "int8": dict.fromkeys(widest, "Q8_0"),
         "int4": {name: "Q8_0" if name in wide else "Q4_0" for name in widest},
     }
+
+    @lru_cache(maxsize=64)
+    def count_once(items: tuple[tuple[str, str], ...]) -> int:
+        blocks = {name: candidates.size(name, kind) for name, kind in items}
+        return measure_overhead(dict(items), blocks)[0] + sum(blocks.values())
+
+    def count(mix: Mapping[str, str]) -> int:  # graph and offsets are named by type
+        return count_once(tuple(sorted(mix.items())))
+
+    sizes = {target.like: count(stock[target.like]) for target in targets if target.like}
+    frame = Frame({}, overhead, count_parameters(model), header, sizes, count)
+    refuse_too_small(targets, frame, candidates, types)
+    candidates.make(types, log)
     search = Search(candidates, HarmMeter(model, sequences, tokens), log)
     measure = try_files(candidates) if try_files else None
     return search_targets(search, frame, stock, targets, seed, log, measure)

@@ -47,6 +47,7 @@ class Plan:
         fallbacks: ``{"scheme", "tensor", "wanted", "got", "why"}``.
         imatrix_sha256: hash of the importance matrix, or none.
         calibration: ``{"rows", "tokens", "sha256", "split"}``, or empty.
+        budgets: file, such as ``fit-2.5MB.gguf``, to the most bytes that it may have.
     """
 
     gguf: dict[str, dict[str, str]]
@@ -54,6 +55,7 @@ class Plan:
     fallbacks: list[dict[str, str]] = field(default_factory=list)
     imatrix_sha256: str | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    budgets: dict[str, int] = field(default_factory=dict)
 
 
 def plan_gguf(

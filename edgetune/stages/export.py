@@ -13,7 +13,13 @@ from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
-from edgetune.export.check import Reference, check_file, make_gates, make_reference
+from edgetune.export.check import (
+    Reference,
+    check_file,
+    make_budget_gates,
+    make_gates,
+    make_reference,
+)
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf_contract import header_of
 from edgetune.export.modelfile import find_manners, write_modelfile
@@ -81,6 +87,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
     golden = golden_of(model, encoder, rows)
     gates = _check_files(files, encoder, golden, reference, out, threads, log)
+    gates += make_budget_gates(files, plan.budgets)
 
     # 5. The adapter alone, over the base in each format.
     shipped = Shipped()

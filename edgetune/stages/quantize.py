@@ -15,8 +15,10 @@ from edgetune.export.gguf import (
     check_gguf_support,
     convert_gguf,
     find_architecture,
+    measure_header,
     open_model,
 )
+from edgetune.export.gguf_contract import header_of
 from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
 from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
@@ -33,7 +35,13 @@ from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.deciders import WITH_FEEDBACK, refuse_deciding, types_of
 from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.fit_onnx import fit_onnx_targets
-from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.ggml import PLAIN
+from edgetune.quantize.imatrix import (
+    describe_imatrix,
+    name_for_gguf,
+    read_imatrix,
+    write_imatrix,
+)
 from edgetune.quantize.inputs import InputEnergy, measure_inputs
 from edgetune.quantize.plan import (
     IMATRIX,
@@ -74,7 +82,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     StoredWeights(model).check_finite()
     refused = check_gguf_support(model)
     converts = (section.gguf or targets) and not refused
-    source = _convert(model, out, targets) if converts else None
+    header = header_of(model, sections.file_name)  # export's own: a budget counts it
+    source = _convert(model, out, targets, header) if converts else None
 
     # 2. The importance matrix, from rows the model was trained on and is not judged on.
     path, loaded = out / IMATRIX, None
@@ -101,6 +110,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
                 out / "scratch", sections.seed, log,
                 trials.run_by(partial(gguf_writer, source, importance, loaded), ".gguf"),
                 section.decider in WITH_FEEDBACK,
+                partial(_count_header, source, out, describe_imatrix(path) if importance else {}),
             )  # fmt: skip
             types |= fits.types
         if section.decider != "ggml" and fits.types:
@@ -129,7 +139,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             log.warn(f"no {target.name}.{target.format}: {why}")
 
     # 6. The plan.
-    plan = _make_plan(sections, types, fallbacks, onnx_fits, texts, path if importance else None)
+    budgets = {f"{name}.gguf": most for name, most in fits.budgets.items()}
+    budgets |= {f"{name}.onnx": most for name, most in onnx_fits.budgets.items()}
+    plan = _make_plan(
+        sections, types, fallbacks, onnx_fits, texts, path if importance else None, budgets
+    )
     write_plan(plan, out)
     _say(plan, len(importance), log)
     return {
@@ -150,7 +164,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
 def _make_plan(
     sections: Sections, types: dict[str, dict[str, str]], fallbacks: list[dict[str, str]],
-    onnx_fits: Fits, texts: Texts, imatrix: Path | None,
+    onnx_fits: Fits, texts: Texts, imatrix: Path | None, budgets: dict[str, int],
 ) -> Plan:  # fmt: skip
     calibration = {
         "split": "train",
@@ -165,6 +179,7 @@ def _make_plan(
         fallbacks=fallbacks,
         imatrix_sha256=hash_file(imatrix) if imatrix else None,
         calibration=calibration if imatrix else {},
+        budgets=budgets,
     )
 
 
@@ -196,9 +211,28 @@ def _copies(targets: list[Target]) -> int:
     return 14 if any(target.kind in MEASURED for target in targets) else 8
 
 
-def _convert(model: Path, out: Path, targets: list[Target]) -> GgufFile:
+def _count_header(
+    source: GgufFile,
+    out: Path,
+    keys: Mapping[str, int | str],
+    scheme: str,
+    types: Mapping[str, str],
+) -> int:
+    """Return the bytes before the first tensor of the file that export will write.
+
+    Args:
+        source: the model as an F32 file, with export's header.
+        out: the stage's folder.
+        keys: what files say of the importance matrix, if their tensors are weighed with it.
+        scheme: of the file.
+        types: of its tensors.
+    """
+    weighed = any(kind not in PLAIN for kind in types.values())
+    return measure_header(source, out / "scratch" / "header", scheme, keys if weighed else {})
+
+
+def _convert(model: Path, out: Path, targets: list[Target], header: GgufHeader) -> GgufFile:
     """Return the model as an F32 file in scratch; its tensors are written for a search only."""
-    header = GgufHeader("plan")
     if not targets:
         return open_model(model, out / "scratch" / "frame.gguf", header)
     source = out / "scratch" / "F32.gguf"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def make_recipe(rows: Path, **sections: dict[str, object]) -> Recipe:
 
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
-    sections = Sections(recipe, ("data", "quantize"))
+    sections = Sections(recipe, ("file_name", "data", "quantize"))
     facts = quantize.run(sections, {"merge": merged}, out, LOG)
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
@@ -197,6 +199,51 @@ def test_a_target_s_file_has_the_types_it_may_have(device_rows: Path, tmp_path: 
     assert set(made.onnx["fit-int4"]["types"].values()) <= {"Q8_0", "Q4_0", "S4_64"}
     files = export_files(recipe, merged, plan, tmp_path / "files")
     assert files["fit-Q4_K_M.gguf"]["bytes"] <= files["Q4_K_M.gguf"]["bytes"] + 64
+
+
+@pytest.mark.parametrize("kind", ["gguf", "onnx"])
+def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> None:
+    """A file has the bytes that were counted; one less than the smallest has is refused."""
+    model, number = make_model(tmp_path / "model", layers=1, hidden=64), itertools.count()
+    prefix = "onnx:" if kind == "onnx" else ""
+
+    def plan_for(*targets: str) -> tuple[Recipe, Artifact, Artifact]:
+        settings = {
+            "gguf": [], "onnx": [], "target": [prefix + one for one in targets], "method": "ggml",
+            "calibration_rows": 4, "search_tokens": 64,
+        }  # fmt: skip
+        recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 2})
+        folder = tmp_path / str(next(number))
+        folder.mkdir()
+        merged = merge(model, recipe, folder / "merge")
+        return recipe, merged, quantized(recipe, merged, folder / "plan")
+
+    with pytest.raises(GateFailed, match="smallest file possible has") as caught:
+        plan_for("bytes=1KB")
+    found = re.search(r"\(([\d,]+) bytes\)", caught.value.what)
+    assert found is not None
+    least = int(found[1].replace(",", ""))
+    with pytest.raises(GateFailed, match="1 B more than the target"):
+        plan_for(f"bytes={least - 1}")
+    some = least + 10_007
+    recipe, merged, plan = plan_for(f"bytes={least}", f"bytes={some}", "kl=0.5")
+    files = export_files(recipe, merged, plan, tmp_path / "files")
+    assert files[f"fit-{least}.{kind}"]["bytes"] == least
+    assert least <= files[f"fit-{some}.{kind}"]["bytes"] <= some
+    rows = plan.facts["search" if kind == "gguf" else "search_onnx"]["fits"]
+    for row in rows:
+        assert files[f"{row['name']}.{kind}"]["bytes"] == row["bytes"], row
+    assert read_plan(plan.path).budgets == {f"fit-{n}.{kind}": n for n in (least, some)}
+    if kind == "onnx":  # it has no name of its own inside
+        return
+    # The same plan under a name that makes the header longer: what was written is counted again.
+    longer = recipe.model_copy(update={"name": "n" * 150})
+    (tmp_path / "longer").mkdir()
+    sections = Sections(longer, ("file_name", "data", "quantize", "export"))
+    stages = {"merge": merged, "quantize": plan}
+    gates = export.run(sections, stages, tmp_path / "longer", LOG)["gates"]
+    (gate,) = (one for one in gates if one["name"] == f"fit-{least}.gguf bytes")
+    assert not gate["ok"] and gate["value"] > gate["limit"] == least
 
 
 def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:

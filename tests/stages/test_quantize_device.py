@@ -26,7 +26,7 @@ BENCH = {"prompt_tokens": 16, "new_tokens": 4, "repeats": 2, "threads": 1}
 
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
-    sections = Sections(recipe, ("data", "quantize", "requests"))
+    sections = Sections(recipe, ("file_name", "data", "quantize", "requests"))
     facts = quantize.run(sections, {"merge": merged}, out, LOG)
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
