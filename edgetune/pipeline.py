@@ -66,7 +66,7 @@ STAGES = (
         ("tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 2, ("model", "data", "bench"),
+        "bench", "measurements", 3, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip

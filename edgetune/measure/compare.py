@@ -153,7 +153,7 @@ def _measure(
         "unit": "",
         "n": match.n,
         "ci95": list(match.ci95 or ()),
-        "where": {k: v for k, v in measurements[0]["where"].items() if k != "prompt_tokens"},
+        "where": {k: v for k, v in measurements[0]["where"].items() if not k.endswith("_tokens")},
     }
     return [task, *measurements]
 

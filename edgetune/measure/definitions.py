@@ -63,7 +63,8 @@ MEASUREMENTS = {
     ),
     "prefill_tokens_per_s": Definition(
         "Prefill tok/s", "tokens/s",
-        "prompt tokens over the time to first token, the choice of that token included",
+        "prompt tokens over the time to first token: ids are read, and the first token of the "
+        "answer is chosen; text is not tokenized in that time",
     ),
     "tpot_ms_p50": Definition(
         "Per token", "ms", "median time from one token of an answer to the next"
@@ -74,6 +75,12 @@ MEASUREMENTS = {
         "tokens of an answer after its first over their time, at the depth of the prompt: after "
         "bench.prompt_tokens tokens (llama-bench's default depth is 0); the interval is Student's "
         "over the requests",
+    ),
+    "decode_tokens_per_s_depth_0": Definition(
+        "Decode tok/s, depth 0", "tokens/s",
+        "bench.new_tokens tokens that follow a prompt of one token, over their time, that token's "
+        "reading included: what llama-bench calls tg at its default depth of 0; the interval is "
+        "Student's over the requests",
     ),
     "load_s": Definition("Load", "s", "time to open the model in a fresh process"),
     "peak_rss_bytes": Definition(

@@ -68,6 +68,24 @@ def measure_latency(
     return Latency(len(prompt), first, gaps)
 
 
+def measure_decode_from_start(
+    runtime: Runtime, prompt: Sequence[int], new_tokens: int, repeats: int
+) -> Estimate:
+    """Return the tokens a second that follow a prompt of one token: depth 0, as llama-bench's tg.
+
+    Reading that token is a step of decoding like the others, so its time counts.
+
+    Args:
+        runtime: the model.
+        prompt: token ids; the first is asked.
+        new_tokens: tokens of each answer.
+        repeats: requests, after one that warms up.
+    """
+    found = measure_latency(runtime, prompt[:1], new_tokens, repeats)
+    requests = zip(found.first, found.gaps, strict=True)
+    return mean([new_tokens / (first + sum(gaps)) for first, gaps in requests])
+
+
 def measure_running(
     open_model: Callable[[], Runtime], prompt: Sequence[int], new_tokens: int, repeats: int
 ) -> tuple[Runtime, dict[str, tuple[Estimate, str]]]:

@@ -19,12 +19,13 @@ from typing import Any
 
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
-from edgetune.measure.latency import measure_running
+from edgetune.measure.latency import measure_decode_from_start, measure_running
 from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
 from edgetune.measure.statistics import Estimate
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime, find_opener
 
+DEPTH_0 = "decode_tokens_per_s_depth_0"
 TIMED = ("ttft_", "tpot_", "prefill_", "decode_")  # what depends on how long the prompt is
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -50,6 +51,10 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         given["latency_prompt"], job["new_tokens"], job["repeats"],
     )  # fmt: skip
     figures |= _peak_vram(job["device"])
+    from_start = measure_decode_from_start(
+        runtime, given["latency_prompt"], job["new_tokens"], job["repeats"]
+    )
+    figures[DEPTH_0] = (from_start, "tokens/s")
 
     # 2. Answers to the questions, and scores of what the answers should have been.
     answers = runtime.generate(given["prompts"], job["max_new_tokens"], given["stop_ids"])
@@ -60,7 +65,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
     for measurement in measurements:
         if measurement["name"].startswith(TIMED):
-            measurement["where"]["prompt_tokens"] = len(given["latency_prompt"])
+            asked = 1 if measurement["name"] == DEPTH_0 else len(given["latency_prompt"])
+            measurement["where"] |= {"prompt_tokens": asked, "new_tokens": job["new_tokens"]}
         if kv_cache is not None:
             measurement["where"]["kv_cache"] = kv_cache
     runtime.close()

@@ -14,7 +14,7 @@ import yaml
 
 from edgetune.models.licence import NOT_STATED
 from edgetune.report.figures import percent, significant, small
-from edgetune.report.tables import describe, model_rows
+from edgetune.report.tables import describe, model_rows, speed_settings
 
 _SIGNS = re.compile(r"([\\`*_\[\]|~$@])")
 _HUB_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # an identifier, as the hub lists them
@@ -130,6 +130,7 @@ def _scores(report: dict[str, Any]) -> str:
         f"answer tokens. Speeds and memory on "
         f"{plain(report['machine'].get('processor', 'this machine'))}."
     )
+    said = " ".join(part for part in (said, speed_settings(report["models"])) if part)
     parts = [said, _table(("Model", *(column.title for column in columns)), rows)]
     if judged := report.get("distillation"):
         low, high = (100 * end for end in judged["ci95"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetune.report.figures import percent, size, small
-from edgetune.report.tables import CACHE_TITLES, cache_rows, describe, model_rows
+from edgetune.report.tables import CACHE_TITLES, cache_rows, describe, model_rows, speed_settings
 
 
 def render_markdown(report: dict[str, Any]) -> str:
@@ -49,7 +49,8 @@ def _models(report: dict[str, Any]) -> str:
     for model, device, cells in found:
         texts = [f"{c.text} ({c.below})" if c.below else c.text for c in cells]
         rows.append((f"{model['name']} ({describe(model, device)})", *texts))
-    return _table(("Model", *(column.title for column in columns)), rows)
+    table = _table(("Model", *(column.title for column in columns)), rows)
+    return "\n\n".join(part for part in (table, speed_settings(report["models"])) if part)
 
 
 def _caches(report: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from edgetune.report.tables import (
     html_cell,
     html_table,
     model_rows,
+    speed_settings,
 )
 
 _SHAPES = {
@@ -56,7 +57,9 @@ def models(report: dict[str, Any]) -> str:
         chosen = "chosen" if model["name"] == report["headline"].get("model") else ""
         name = f"<b>{escape(model['name'])}</b><small>{escape(describe(model, device))}</small>"
         rows.append((chosen, [name, *(html_cell(cell) for cell in cells)]))
-    return html_table(("Model", *(column.title for column in columns)), rows)
+    settings = speed_settings(report["models"])
+    said = f"<p>{escape(settings)}</p>" if settings else ""
+    return html_table(("Model", *(column.title for column in columns)), rows) + said
 
 
 def caches(report: dict[str, Any]) -> str:

@@ -76,6 +76,7 @@ COLUMNS = (
     Column("First token", _latency("ttft_ms")),
     Column("Per token", _latency("tpot_ms")),
     Column(DECODE, _number("decode_tokens_per_s", rate)),
+    Column("Decode tok/s, depth\u00a00", _number("decode_tokens_per_s_depth_0", rate)),
     Column("Peak memory", _number("peak_rss_bytes", size)),
 )
 
@@ -98,6 +99,28 @@ def model_rows(
     ]
     depth = depth_of(models)
     return [_with_depth(COLUMNS[i], depth) for i in used], rows
+
+
+def speed_settings(models: Sequence[dict[str, Any]]) -> str:
+    """Return what the times were measured with, a sentence; nothing where that is not known."""
+    places = [
+        one["where"]
+        for model in models
+        for one in model.get("measurements", ())
+        if one["name"] == "decode_tokens_per_s" and "kv_cache" not in one["where"]
+    ]
+    values = [sorted({place.get(key, 0) for place in places}) for key in _SETTINGS]
+    if not places or any(0 in found for found in values):
+        return ""
+    prompt, new, threads = (" or ".join(map(str, found)) for found in values)
+    cache = " llama.cpp's KV cache is f16." if any(m["format"] == "gguf" for m in models) else ""
+    return (
+        f"Speed: prompts of {prompt} tokens, answers of {new}, CPU threads: {threads}. The first "
+        f"token's time and prefill include its choice and no tokenizing.{cache}"
+    )
+
+
+_SETTINGS = ("prompt_tokens", "new_tokens", "threads")
 
 
 def _with_depth(column: Column, depth: int | None) -> Column:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from edgetune.measure.latency import measure_latency, peak_rss_bytes
+from edgetune.measure.latency import (
+    measure_decode_from_start,
+    measure_latency,
+    peak_rss_bytes,
+)
 from edgetune.runtimes import open_runtime
 from tests.model_files import make_gguf, make_onnx
 
 LATENCY = {
     "ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50", "tpot_ms_p95",
-    "prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes",
+    "prefill_tokens_per_s", "decode_tokens_per_s", "decode_tokens_per_s_depth_0", "load_s",
+    "peak_rss_bytes",
 }  # fmt: skip
 
 
@@ -65,6 +71,9 @@ def test_a_file_is_measured_without_torch(
     assert all(m["value"] > 0 and m["n"] > 0 for m in found.values())
     assert 10e6 < found["peak_rss_bytes"]["value"] < 400e6  # torch alone takes more
     assert found["perplexity"]["where"]["threads"] == 1
+    asked = {name: m["where"].get("prompt_tokens") for name, m in found.items()}
+    assert (asked["decode_tokens_per_s"], asked["decode_tokens_per_s_depth_0"]) == (30, 1)
+    assert found["prefill_tokens_per_s"]["where"]["new_tokens"] == 4
     assert [len(answer) <= 5 for answer in result["answers"]] == [True, True]
 
 
@@ -95,6 +104,21 @@ def test_latency_counts_what_was_asked(tiny_model: Path) -> None:
     assert 15 / total <= figures["decode_tokens_per_s"].value * 1.0001  # mean of rates
     one = measure_latency(open_runtime(tiny_model, threads=1), [5], new_tokens=1, repeats=1)
     assert "tpot_ms_p50" not in one.estimates()  # one token has no gap
+
+
+def test_decoding_from_depth_0_counts_every_token() -> None:
+    class Slow:
+        asked: ClassVar[list[tuple[int, int]]] = []
+
+        def stream(self, prompt: list[int], max_new_tokens: int) -> Iterator[int]:
+            self.asked.append((len(prompt), max_new_tokens))
+            for token in range(max_new_tokens):
+                time.sleep(0.02 if token == 0 else 0.005)
+                yield token
+
+    found = measure_decode_from_start(Slow(), [7, 8, 9], new_tokens=4, repeats=2)  # type: ignore[arg-type]
+    assert Slow.asked == [(1, 4)] * 3
+    assert found.n == 2 and 20 < found.value <= 4 / 0.035
 
 
 def test_peak_rss_is_a_peak() -> None:

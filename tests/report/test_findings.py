@@ -7,7 +7,7 @@ import pytest
 from edgetune.recipe import Gate
 from edgetune.report.figures import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
-from edgetune.report.tables import model_rows
+from edgetune.report.tables import model_rows, speed_settings
 
 from .conftest import MODELS, make_model
 
@@ -157,8 +157,11 @@ def test_gates_know_the_names_of_before() -> None:
 def test_decoding_names_its_depth() -> None:
     deep = make_model(MODELS[5])
     for one in deep["measurements"]:
-        one["where"] = {**one["where"], "prompt_tokens": 96}
+        one["where"] = {**one["where"], "prompt_tokens": 96, "new_tokens": 24}
     titles = [column.title for column in model_rows([deep])[0]]
     assert "Decode tok/s, depth\u00a096" in titles
     other = make_model(MODELS[6])
     assert "Decode tok/s" in [column.title for column in model_rows([deep, other])[0]]
+    said = speed_settings([deep])
+    assert "prompts of 96 tokens, answers of 24, CPU threads: 2" in said and "cache is f16" in said
+    assert speed_settings([other]) == ""  # measured before settings were kept
