@@ -175,6 +175,7 @@ def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
         return call
     try:
         arguments = json.loads(inner["arguments"])
+        json.dumps(arguments, ensure_ascii=False).encode()  # half a character stays an escape
     except (ValueError, RecursionError):
         return call
     inner = {**inner, "arguments": arguments}

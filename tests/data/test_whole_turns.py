@@ -124,6 +124,12 @@ def test_arguments_that_come_as_text_are_objects(encoder: Encoder) -> None:
     assert '"arguments": {"city":"Oslo"}' in parts(with_template(encoder, asks), row)[1][0]
 
 
+def test_half_a_character_in_arguments_stays_as_it_is_written(encoder: Encoder) -> None:
+    turns = [ROUND[0], {"role": "assistant", "tool_calls": call('{"a": "\\ud83d"}')}]
+    row = make_row({"messages": turns}, "messages", "here")
+    assert "ud83d" in parts(with_template(encoder, TOOLS), row)[1][0]
+
+
 def test_other_ways_to_write_the_same_round(encoder: Encoder) -> None:
     encoder = with_template(encoder, TOOLS)
     wanted = encoder.encode(make_row({"messages": ROUND[:4], "tools": [SCHEMA]}, "messages", "x"))
