@@ -59,7 +59,7 @@ class Stage:
 STAGES = (
     Stage("tune", "adapter", 7, ("model", "data", "tune"), ()),
     Stage("distill", "student", 9, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 5, ("data", "merge"), ("tune", "distill")),
+    Stage("merge", "model", 6, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 4, ("file_name", "data", "quantize", "requests"), ("merge",)),
     Stage(
         "export", "files", 9, ("file_name", "data", "quantize", "export"),

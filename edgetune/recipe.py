@@ -236,6 +236,18 @@ class MergeSection(Section):
         "bfloat16", description="dtype of the merged weights on disk"
     )
     measure_rows: Count = Field(64, description="validation rows that decide between the bases")
+    trained_on: Literal["auto", "original", "nf4", "nf4:bfloat16", "nf4:float16", "nf4:float32"] = (
+        Field(
+            "auto",
+            description="what an adapter of another tool was trained over, where nothing beside it "
+            "says so: the base as it is, or its NF4 values (QLoRA), loaded in that dtype",
+        )
+    )
+    max_kl: Positive | None = Field(
+        None,
+        description="how far (nats) the merge may be from what was trained; absent: what rounding "
+        "to merge.dtype explains",
+    )
 
 
 class GridSection(Optimization):

@@ -138,7 +138,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),
-    _keys("merge", "base dtype measure_rows"),
+    _keys("merge", "base dtype measure_rows trained_on max_kl"),
     _keys("quantize", "gguf onnx target method train imatrix"),
     _keys("export", "check_rows adapter"),
     _keys("bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens"),

@@ -25,6 +25,11 @@ from edgetune.cli.stage import open_trained, run_stage
     type=click.Choice(["auto", "original", "dequantized"]),
     help="Base to fold into; auto measures both.",
 )
+@click.option(
+    "--trained-on",
+    type=click.Choice(["auto", "original", "nf4"]),
+    help="What a foreign adapter was trained over: the base as it is, or NF4 values (QLoRA).",
+)
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the model.")
 @recipe_options

@@ -94,11 +94,19 @@ def open_trained(
     facts = {
         "model": ModelRef(base.resolve(), top).to_json(path),
         "earlier": [str(folder) for folder in below],
+        "foreign": True,  # what they were trained over is still to be found out
         "compute_dtype": "float32",
-        "contract": str(base.resolve()),
+        "contract": str(_tokenizer_of(top) or base.resolve()),
     }
-    key = " ".join(hash_source(folder) for folder in folders)
+    key = " ".join(hash_source(folder) for folder in (base, *folders))
     return Artifact(path.resolve(), "adapter", "tune", key, facts=facts)
+
+
+def _tokenizer_of(adapter: Path) -> Path | None:
+    """Return an adapter's folder if the tokenizer of its training lies there."""
+    from edgetune.models.source import TOKENIZER_FILES
+
+    return adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else None
 
 
 def open_model(options: dict[str, Any]) -> Artifact:

@@ -42,7 +42,11 @@ def build_report(
     weights = count_weights(artifacts.get("merge"))
     export = facts.get("export", {})
     models = _read_models(artifacts.get("bench"), export.get("files", []), weights)
-    gates = [*export.get("gates", []), *check_gates(recipe.report.gates, models)]
+    gates = [
+        *facts.get("merge", {}).get("gates", []),
+        *export.get("gates", []),
+        *check_gates(recipe.report.gates, models),
+    ]
     files = export.get("files", [])
     return {
         "schema": 1,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from edgetune.data.contract import encoder_of, write_contract
 from edgetune.data.encode import Encoded
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
+from edgetune.errors import InputError
 from edgetune.log import Log
+from edgetune.measure.merge_gate import judge_merge
 from edgetune.measure.quality import compare_runtimes
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room
 from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
+from edgetune.models.stacked import rebuild_trained
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_runtime
@@ -27,7 +30,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     """Fold the adapter of the student (or of the teacher, if there is no student).
 
     An adapter over NF4 is folded into the original and into the dequantized base; both are scored
-    by KL against base + adapter on validation rows and the better one is kept.
+    by KL against base + adapter on validation rows and the better one is kept, if it is within
+    what rounding explains (:mod:`edgetune.measure.merge_gate`).
 
     Writes:
         ``model/``: weights, configuration, tokenizer, contract.
@@ -44,12 +48,16 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     checkpoint.say_beside(log)
     weights = checkpoint.bytes
     earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
-    require_room(out, (5 if earlier else 3) * weights, "merging over two bases")
-    if earlier:  # what the adapter was trained on: float32, so that nothing is rounded twice
-        below = out / "scratch" / "below"
-        shutil.rmtree(below, ignore_errors=True)
-        write_merged(trained.base, earlier, below, "float32")
-        trained = replace(trained, base=below)
+    require_room(out, (7 if earlier else 5) * weights, "merging over two bases")
+    scratch = out / "scratch"
+    if parent.facts.get("foreign"):
+        trained = rebuild_trained(trained, earlier, section.trained_on, section.dtype, scratch, log)
+    elif section.trained_on != "auto":
+        raise InputError(
+            f"merge.trained_on is {section.trained_on}, and the artifact says it itself",
+            where=str(parent.path),
+            hint="leave merge.trained_on out",
+        )
     encoder = encoder_of(parent.contract_folder, data)
     rows = load_splits(data, sections.seed, log.muted())
     judged = encode_rows(
@@ -60,7 +68,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     bases = ["original"]
     if trained.nf4 and section.base != "original":
         bases = ["dequantized"] if section.base == "dequantized" else ["original", "dequantized"]
-    folders = {base: out / "scratch" / base for base in bases}
+    folders = {base: scratch / base for base in bases}
     adapters = [trained.adapter] if trained.adapter else []
     folded: list[str] = []
     for base, folder in folders.items():
@@ -76,8 +84,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             f"trained, same top token at {candidate['top1_agreement']:.2%}"
         )
 
-    # 4. The closer one ships, with the contract beside it.
-    chosen = min(candidates, key=lambda candidate: candidate["kl_divergence"])["base"]
+    # 4. The closer one ships, if it is what was trained, with the contract beside it.
+    best = min(candidates, key=_distance)
+    chosen = best["base"]
+    nf4_dtype = trained.nf4_dtype if chosen == "dequantized" else None
+    gate = judge_merge(
+        trained, best, folders[chosen], section.dtype, nf4_dtype, section.max_kl, judged, scratch
+    )
     model = out / "model"
     shutil.rmtree(model, ignore_errors=True)
     folders[chosen].rename(model)
@@ -85,12 +98,20 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     name_stop_ids(model, contract["stop_ids"])
     return {
         "candidates": candidates,
+        "gates": [gate],
+        "trained_on": f"nf4:{trained.nf4_dtype}" if trained.nf4 else "original",
         "chosen": chosen,
         "folded": len(folded),
         "dtype": section.dtype,
         "from": parent.stage,
         "adapters": len(earlier) + len(adapters),
     }
+
+
+def _distance(candidate: dict[str, Any]) -> float:
+    """Return a candidate's KL; weights that overflow are infinitely far."""
+    value = float(candidate["kl_divergence"])
+    return value if value == value else math.inf
 
 
 def _measure(

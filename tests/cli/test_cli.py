@@ -252,7 +252,10 @@ def test_merge_of_one_adapter_on_another(
     dpo, twice = make_adapter(once, tmp_path / "dpo", seed=2), tmp_path / "twice"
     stamp_adapter(dpo, once)
     write_merged(once, [dpo], twice, "float32")
-    common = ("merge", "--model", tiny_model, "--data", device_rows, "--set", "merge.dtype=float32")
+    common = (
+        "merge", "--model", tiny_model, "--data", device_rows, "--set", "merge.dtype=float32",
+        "--trained-on", "original",
+    )  # fmt: skip
     out = ("--out", tmp_path / "out", "--json")
     done = call(*common, "--adapter", sft, "--adapter", dpo, *out)
     assert done.returncode == 0, done.stderr

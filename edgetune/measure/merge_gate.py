@@ -1,0 +1,90 @@
+"""How far merged weights may be from what was trained."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetune.data.encode import Encoded
+from edgetune.errors import GateFailed
+from edgetune.measure.quality import compare_runtimes
+from edgetune.models.hardware import count_threads
+from edgetune.models.merge import write_merged
+from edgetune.models.ref import ModelRef
+from edgetune.runtimes import open_runtime
+
+#: Mean KL in nats that float32 arithmetic in another order explains. Right merges of five families
+#: are at 1e-12 to 1e-7, folded over another base than was trained on at 4e-3 to 0.4.
+FLOAT32_LIMIT = 1e-5
+
+
+def judge_merge(
+    trained: ModelRef,
+    candidate: dict[str, Any],
+    folder: Path,
+    dtype: str,
+    nf4_dtype: str | None,
+    limit: float | None,
+    rows: Sequence[Encoded],
+    scratch: Path,
+) -> dict[str, Any]:
+    """Return the gate that the chosen merge passes: name, value, limit.
+
+    Weights of 16 bits are held to what their rounding explains, which is measured: the same fold in
+    float32 against itself rounded. Distances add up, and KL is a distance's square near zero:
+    sqrt(limit) = sqrt(FLOAT32_LIMIT) + sqrt(KL of the rounding).
+
+    Args:
+        trained: what was trained.
+        candidate: its figures: ``base``, ``kl_divergence``.
+        folder: the merged weights.
+        dtype: they are stored in.
+        nf4_dtype: of the NF4 base they were folded over, if they were.
+        limit: the user's own, or none.
+        rows: that are compared on.
+        scratch: folder for the float32 fold; it is removed again.
+
+    Raises:
+        GateFailed: the merge is another model than was trained.
+    """
+    value = float(candidate["kl_divergence"])
+    if limit is None:
+        limit = FLOAT32_LIMIT
+        if dtype != "float32" and not value <= limit:
+            rounding = _measure_rounding(trained, folder, nf4_dtype, rows, scratch)
+            limit = (math.sqrt(FLOAT32_LIMIT) + math.sqrt(rounding)) ** 2
+    ok = value <= limit  # false for NaN too
+    gate = {"name": "merge_kl_divergence", "value": value, "limit": limit, "ok": ok}
+    if not ok:
+        over = f"over the {candidate['base']} base"
+        original = trained.nf4 and candidate["base"] == "original"
+        raise GateFailed(
+            f"merged {over}, it is KL {value:.2e} from what was trained; the limit is {limit:.2e}",
+            where=str(trained.adapter or trained.base),
+            hint="it was trained over NF4 weights: merge.base: auto folds it over those"
+            if original
+            else "use the base the adapter was trained on; if it was QLoRA, --trained-on nf4",
+            result={"gate": gate},
+        )
+    return gate
+
+
+def _measure_rounding(
+    trained: ModelRef, folder: Path, nf4_dtype: str | None, rows: Sequence[Encoded], scratch: Path
+) -> float:
+    """Return the KL between the fold in float32 and the same in ``folder``'s dtype; 0 for NaN."""
+    exact = scratch / "float32"
+    shutil.rmtree(exact, ignore_errors=True)
+    adapters = [trained.adapter] if trained.adapter else []
+    write_merged(trained.base, adapters, exact, "float32", nf4_dtype)
+    whole, rounded = (open_runtime(one, threads=count_threads()) for one in (exact, folder))
+    try:
+        found = float(compare_runtimes(whole, rounded, rows)["kl_divergence"])
+    finally:
+        whole.close()
+        rounded.close()
+        shutil.rmtree(exact, ignore_errors=True)
+    return found if math.isfinite(found) else 0.0
