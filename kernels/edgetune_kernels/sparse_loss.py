@@ -64,7 +64,9 @@ def _sparse_loss_kernel(
         if HAS_TAIL:
             tail = tl.load(tail_ptr + row)
             # What is left for other tokens is their sum: 1 − Σ kept is rounding where it is small.
-            # So the kept ones are out of the row while it is summed.
+            # So the kept ones are out of the row while it is summed, once every warp has read
+            # its logits.
+            tl.debug_barrier()
             tl.store(logits_ptr + ids, tl.full(ids.shape, -float("inf"), tl.float32), mask=kept)
             tl.debug_barrier()
             left = 0.0
