@@ -38,6 +38,8 @@ CACHE = Path(os.environ.get("EDGETUNE_CLIENTS") or Path.home() / ".cache/edgetun
 LOSSLESS = ("F32", "F16", "fp32")
 SECONDS = 900.0  # for all the answers of one client to one file
 _SERVER = "fastapi uvicorn starlette-context sse-starlette pydantic-settings"
+#: Threads wait for each other in a loop: minutes for an answer on a busy machine.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 Job = dict[str, Any]
 
 
@@ -58,7 +60,7 @@ class Client:
     missing: Callable[[], str | None]
 
 
-def run_json(command: Sequence[object], env: dict[str, str] | None = None) -> list[str]:
+def run_json(command: Sequence[object]) -> list[str]:
     """Run a client's program and return the JSON list on its last line.
 
     Raises:
@@ -67,7 +69,7 @@ def run_json(command: Sequence[object], env: dict[str, str] | None = None) -> li
     try:
         done = subprocess.run(
             [*map(str, command)], capture_output=True, text=True, timeout=SECONDS, check=False,
-            env={**os.environ, "PYTHONPATH": "", **(env or {})},
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": ""},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"no answer in {SECONDS:.0f} s") from error
@@ -277,6 +279,10 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
             )
             print(json.dumps(row), file=sys.stderr, flush=True)
             rows.append(row)
+            if not args.quick and "skipped" not in row:
+                said = {"cores": os.cpu_count(), "machine": platform.machine()}
+                with RESULTS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({**row, **said}) + "\n")
     return rows
 
 
@@ -302,10 +308,6 @@ def main() -> None:
     if not args.no_install:
         install()
     rows = measure(args)
-    if not args.quick:
-        said = {"cores": os.cpu_count(), "machine": platform.machine()}
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({**row, **said}) + "\n" for row in rows)
     asked = [row for row in rows if "skipped" not in row]
     if args.json:
         failed = [row for row in rows if not row["ok"]]
