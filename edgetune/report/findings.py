@@ -33,7 +33,8 @@ def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) 
     The model is the smallest file that keeps 97 % of the reference's score; where none does, the
     one that keeps most. ``kept`` is the share of the score, ``ratio`` how much smaller the file is.
     The score is the task's exact match; where that tells no model from another or is not measured,
-    it is the agreement of top tokens, and the text says so. ``shipped`` is ``baseline`` where the
+    it is the agreement of top tokens, and the text says so; such remarks are its end, and ``note``
+    alone. ``shipped`` is ``baseline`` where the
     student trained without the teacher was better, which the text says too.
     """
     against = reference(models)
@@ -64,13 +65,14 @@ def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) 
         text = f"{short_name(best)} {does} in {size(best['bytes'])}{smaller}."
         return {
             "text": f"{text} {note}".strip(),
+            "note": note,
             "model": best["name"],
             "score": name,
             "kept": share,
             "ratio": ratio,
         }
     text = "No file was measured in this run." if not files else "No file could be compared."
-    return {"text": f"{text} {note}".strip(), "model": None}
+    return {"text": f"{text} {note}".strip(), "note": note, "model": None}
 
 
 def _find_silent_score(models: Sequence[dict[str, Any]], against: dict[str, Any] | None) -> str:

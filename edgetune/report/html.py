@@ -94,12 +94,14 @@ def render_html(report: dict[str, Any]) -> str:
 
 def _header(report: dict[str, Any]) -> str:
     verdict = "pass" if report["verdict"] == "pass" else "fail"
+    headline = report["headline"]
+    note = headline.get("note", "")
     created = str(report.get("created", "")).replace("T", " ").removesuffix("+00:00")
     return (
         f'<header><p class="eyebrow"><span>edgetune report</span><b>{escape(report["name"])}</b>'
         f"<span>{escape(created)} UTC</span>"
         f'<span class="badge {verdict}">{verdict}</span></p>'
-        f"<h1>{escape(report['headline']['text'])}</h1>"
+        f"<h1>{escape(headline['text'].removesuffix(note).strip())}</h1>"
         f'<p class="lede">{escape(_lede(report))}</p>{_key_figures(report)}</header>'
     )
 
@@ -107,7 +109,8 @@ def _header(report: dict[str, Any]) -> str:
 def _lede(report: dict[str, Any]) -> str:
     """The headline's figures with what they stand on."""
     best, against = _chosen(report), reference(report["models"])
-    said = []
+    note = report["headline"].get("note", "")
+    said = [note] if note else []
     found = measured(best, "exact_match") if best else None
     if best and found and against:
         bounds = f" ({interval(found)})" if interval(found) else ""

@@ -145,7 +145,7 @@ def test_a_score_that_is_the_same_for_all_decides_nothing(value: float) -> None:
     assert found["score"] == "top1_answer_tokens"
     assert "agrees with the teacher on" in found["text"]
     assert f"Exact match is {percent(value)} for every model and says nothing" in found["text"]
-    assert "KL divergence and perplexity" in found["text"]
+    assert "KL divergence and perplexity" in found["note"]
 
 
 def test_gates_know_the_names_of_before() -> None:
