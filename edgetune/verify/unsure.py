@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgetune.errors import Unsupported
 from edgetune.models.training_base import DTYPES, TrainingBase
 from edgetune.verify.compare import check_weights
 from edgetune.verify.findings import Check
@@ -37,8 +38,12 @@ def ask_both_bases(
     for dtype in dict.fromkeys((named, *DTYPES)):
         over = original.over(TrainingBase(True, dtype, ASSUMED))
         pair = (over, b) if first else (a, over)
-        with open_sides(*pair) as sides:
-            tried.append((over, check_weights(*sides, rows, Answers())))
+        try:
+            with open_sides(*pair) as sides:
+                tried.append((over, check_weights(*sides, rows, Answers())))
+        except Unsupported as error:  # PiSSA and its kind change the base: no one trains that
+            said = f"trained over the original weights: over NF4 {error.what}"
+            return (original, b, check, said) if first else (a, original, check, said)
         if any(one.ok for _, one in tried):  # the bases differ by far more than the dtypes
             break
     subject, best = min(tried, key=lambda one: _kl(one[1]))

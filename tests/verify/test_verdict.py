@@ -20,6 +20,7 @@ from edgetune.verify.subject import Subject, find_subject
 from edgetune.verify.verdict import weigh
 from tests.verify.planted import Chain, make_chain
 from tests.verify.test_planted import verify
+from tests.verify.test_random_merges import save_adapter_and_merge
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +231,13 @@ def test_evidence_shows_the_difference(chain: Chain, tmp_path: Path) -> None:
     for example in found.find("tokenizer").figures["examples"]:
         assert example["a"] != example["b"]
         assert "z" in example["text"]
+
+
+def test_an_adapter_that_cannot_be_of_nf4_is_of_the_original(chain: Chain, tmp_path: Path) -> None:
+    """PiSSA changes the base before it could be put into 4 bits."""
+    config = {"r": 4, "init_lora_weights": "pissa", "target_modules": ["o_proj", "up_proj"]}
+    save_adapter_and_merge(chain.base, config, 3, tmp_path)
+    found = verify(f"{chain.base}+{tmp_path / 'adapter'}", str(tmp_path / "merged"))
+    assert found.ok, found.to_json()
+    assert found.a["trained_over"] == "original"
+    assert "over the original weights" in found.notes[0]
