@@ -83,4 +83,4 @@ def test_a_hundred_random_adapters(bases: dict[tuple[str, bool], Path], tmp_path
     for seed in range(100):
         found[try_seed(seed, bases, tmp_path / "one").partition(":")[0]] += 1
         shutil.rmtree(tmp_path / "one", ignore_errors=True)
-    assert found["merged"] >= 75 and found["refused"] <= 20, found
+    assert found["merged"] >= 75 and found["refused"] <= 24, found
