@@ -46,6 +46,11 @@ def make_recipe(rows: Path, **sections: dict[str, object]) -> Recipe:
     return Recipe.model_validate(base | sections)
 
 
+def judging(rows: Path) -> dict[str, object]:
+    """Rows of which enough are for validation: an interval over them decides what is kept."""
+    return {"train": str(rows), "validation_fraction": 0.35}
+
+
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize"))
@@ -108,7 +113,9 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
         "calibration_rows": 32, "search_tokens": 256,
         "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01},
     }  # fmt: skip
-    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    recipe = make_recipe(
+        device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
+    )
     model = make_model(tmp_path / "model", layers=2, hidden=256)
     merged = merge(model, recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
@@ -136,7 +143,9 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
         "calibration_rows": 34, "search_tokens": 128,
         "autoround": {"iterations": 60, "batch_size": 4},
     }  # fmt: skip
-    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    recipe = make_recipe(
+        device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
+    )
     merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
@@ -267,7 +276,9 @@ def test_an_onnx_folder_holds_what_was_trained(
         "calibration_rows": 32, "search_tokens": 256,
         "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01, "scales": scales},
     }  # fmt: skip
-    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    recipe = make_recipe(
+        device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
+    )
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
@@ -301,7 +312,9 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
         "calibration_rows": 34, "search_tokens": 128,
         "autoround": {"iterations": 60, "batch_size": 4},
     }  # fmt: skip
-    recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
+    recipe = make_recipe(
+        device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
+    )
     merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
