@@ -64,7 +64,7 @@ def test_auto_is_the_gpu_and_the_merge_is_what_was_tuned(
 def test_every_way_to_teach(
     way: str, device: str, tuned: Artifact, tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
-    section = {"student": {"layers": 1}, "samples": 8, **WAYS.get(way, {}), **KNOBS}
+    section = {"student": {"layers": 1}, **WAYS.get(way, {"samples": 8}), **KNOBS}
     made = run("distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned}, device,
                **section)  # fmt: skip
     assert made.facts["steps"] == 4

@@ -64,7 +64,7 @@ def test_every_way_to_teach(
 ) -> None:
     made = run(
         "distill", tiny_model, device_rows, tmp_path / "d", {"tune": tuned},
-        student={"layers": 1}, samples=8, **WAYS[way], **KNOBS,
+        student={"layers": 1}, **WAYS[way], **KNOBS,
     )  # fmt: skip
     refs = [ModelRef.from_json(made.facts[role], made.path) for role in ("distilled", "baseline")]
     assert not torch.equal(*map(logits, refs)), "the teacher changed nothing"
