@@ -1,10 +1,11 @@
-"""Names of files and folders, from those of models and recipes."""
+"""Names of models: what a path or a hub id says, and what files made of it are called."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 # Folders that say what lies in them and not which model: of merges, exports and the hub's cache.
 _SAYS_NOTHING = re.compile(
     r"(model|models|merged|hf|checkpoint|snapshots|out|output|outputs)|merge-[0-9a-f]{8}"
@@ -31,3 +32,8 @@ def name_model(path: str, otherwise: str = "model") -> str:
         if part not in ("/", ".", "..") and not _SAYS_NOTHING.fullmatch(part):
             return clean_name(part, otherwise)
     return otherwise
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether ``path`` would be looked up on the model hub."""
+    return not path.startswith("embedded:") and not Path(path).exists() and bool(HUB_ID.match(path))

@@ -23,8 +23,9 @@ from edgetune.measure.definitions import MEASUREMENTS, RENAMED
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.method import propose_method, saved_by_nf4
 from edgetune.models.shape import Shape, read_shape
-from edgetune.models.source import is_hub_id, resolve_model
+from edgetune.models.source import resolve_model
 from edgetune.models.vocabulary import check_vocabulary
+from edgetune.naming import is_hub_id
 from edgetune.quantize.target import Target, parse_target
 from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training, TuneSection
 from edgetune.recipe_use import check_use

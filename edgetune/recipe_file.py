@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from edgetune.errors import InputError, nearest
 from edgetune.recipe import Recipe
-from edgetune.recipe_values import Loader, expand, read_setting, section_of
+from edgetune.recipe_use import find_unread
+from edgetune.recipe_values import Loader, expand, find_merged, read_setting, section_of
 
 
 def load_recipe(
@@ -46,7 +47,16 @@ def load_recipe(
         key = key.strip()
         _put(tree, key, read_setting(key, value), "--set")
         origins[key] = "--set"
-    return check_tree(tree, str(path or "the flags")), origins
+    recipe = check_tree(tree, str(path or "the flags"))
+    # What several sections share is written once; each takes of it what it reads.
+    shared = find_merged(path.read_text(encoding="utf-8")) if path else set()
+    unread = [k for k in find_unread(recipe) if k in shared and origins.get(k) == str(path)]
+    if unread:
+        for key in unread:
+            _drop(tree, key)
+            origins.pop(key)
+        recipe = check_tree(tree, str(path))
+    return recipe, origins
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -168,6 +178,13 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     if not last:
         raise InputError(f"'{key}' is not a recipe key", where=origin)
     node[last] = value
+
+
+def _drop(tree: dict[str, Any], key: str) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree[part]
+    del tree[last]
 
 
 def _refuse_unknown(tree: Mapping[Any, Any], model: type[BaseModel], where: str, at: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from edgetune.errors import InputError
-from edgetune.models.source import is_hub_id
+from edgetune.naming import is_hub_id
 from edgetune.recipe import Recipe
 
 
@@ -156,17 +156,25 @@ def check_use(recipe: Recipe, sections: Sequence[str] | None = None) -> None:
     Raises:
         InputError: names the first such key, and what would read it.
     """
-    for key in _set_keys(recipe, ""):
-        parts = key.split(".")
-        if sections is not None and parts[0] not in sections:
-            continue
-        use = next((USES[k] for k in _prefixes(parts) if k in USES), None)
-        if use is not None and not use.holds(recipe):
+    for key, use in _unread(recipe):
+        if sections is None or key.partition(".")[0] in sections:
             raise InputError(
                 f"this key is set and nothing would read it: it needs {use.when}",
                 where=key,
                 hint="leave it out, or set that",
             )
+
+
+def find_unread(recipe: Recipe) -> list[str]:
+    """Return the dotted names of the keys that :func:`check_use` would refuse."""
+    return [key for key, _ in _unread(recipe)]
+
+
+def _unread(recipe: Recipe) -> Iterator[tuple[str, Use]]:
+    for key in _set_keys(recipe, ""):
+        use = next((USES[k] for k in _prefixes(key.split(".")) if k in USES), None)
+        if use is not None and not use.holds(recipe):
+            yield key, use
 
 
 def walk_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

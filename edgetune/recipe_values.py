@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -37,6 +38,40 @@ class Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return node
+
+
+def find_merged(text: str) -> set[str]:
+    """Return the dotted names of the keys that YAML's merge key (``<<``) brings into a recipe."""
+    found: set[str] = set()
+
+    def walk(node: yaml.Node, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        written = {str(key.value) for key, _ in node.value}
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                found.update(f"{prefix}{name}" for name in _names(sources) - written)
+            else:
+                walk(value, f"{prefix}{key.value}.")
+
+    root = yaml.compose(text, Loader)
+    if root is not None:
+        walk(root, "")
+    return found
+
+
+def _names(mappings: Sequence[yaml.Node]) -> set[str]:
+    """The keys of mappings, of those merged into them too."""
+    found: set[str] = set()
+    for mapping in mappings:
+        for key, value in mapping.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                inner = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                found |= _names(inner)
+            else:
+                found.add(str(key.value))
+    return found
 
 
 def read_setting(key: str, written: str) -> Any:

@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent / "edgetune"
 FLOORS = {
     "errors": 0, "log": 0, "recipe": 0, "recipe_file": 0, "artifact": 0,
-    "recipe_values": 0, "rundir": 0, "disk": 0, "lock": 0, "libraries": 0,
+    "recipe_use": 0, "recipe_values": 0, "rundir": 0, "disk": 0, "lock": 0, "libraries": 0,
     "embedded": 0, "naming": 0,
     "ops": 1,
     "data": 2, "models": 2, "train": 2, "distill": 2, "quantize": 2, "export": 2, "runtimes": 2,
     "measure": 2, "verify": 2,
     "stages": 3,
-    "report": 4, "pipeline": 4, "preflight": 4, "recipe_use": 4,
+    "report": 4, "pipeline": 4, "preflight": 4,
     "cli": 5,
 }  # fmt: skip
 OWNERS = {

@@ -11,6 +11,7 @@ import yaml
 from edgetune.errors import InputError
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe_file import dump_recipe, load_recipe
+from edgetune.recipe_use import check_use
 
 MINIMAL = "model: {path: m}\ndata: {train: t}\ntune: {learning_rate: 1e-5}\n"
 
@@ -177,9 +178,30 @@ def test_every_key_is_read_somewhere() -> None:
 def test_merge_keys(tmp_path: Path, text: str, rank: int, learning_rate: float) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("model: {path: m}\n" + text)
-    distill = load_recipe(path)[0].distill
+    distill = load_recipe(path, ["distill.train=lora"])[0].distill
     assert distill is not None
     assert (distill.rank, distill.learning_rate) == (rank, learning_rate)
+
+
+@pytest.mark.parametrize("shared", ["<<: *t", "<<: [{patience: 3}, *t]", "<<: {<<: *t}"])
+def test_a_section_takes_of_a_merge_key_what_it_reads(tmp_path: Path, shared: str) -> None:
+    path = tmp_path / "r.yaml"
+    text = "model: {path: m}\ntune: &t {learning_rate: 1e-4, rank: 8}\ndistill: {%s}\n"
+    path.write_text(text % shared)
+    recipe, origins = load_recipe(path)
+    check_use(recipe)
+    assert recipe.tune is not None and recipe.distill is not None
+    assert (recipe.tune.rank, recipe.distill.learning_rate) == (8, 1e-4)
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(dump_recipe(recipe, origins))
+    check_use(load_recipe(resolved)[0])
+    # What is written in the section itself, or on the command line, is meant for it.
+    path.write_text(text % f"{shared}, rank: 4")
+    with pytest.raises(InputError, match="nothing would read it"):
+        check_use(load_recipe(path)[0])
+    path.write_text(text % shared)
+    with pytest.raises(InputError, match="nothing would read it"):
+        check_use(load_recipe(path, ["distill.rank=4"])[0])
 
 
 @pytest.mark.parametrize(

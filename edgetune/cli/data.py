@@ -118,14 +118,16 @@ def _print_facts(facts: dict[str, Any]) -> None:
         for reason, count in one["refused"].items():
             click.echo(f"{'':<11} {count} refused: {reason}")
         if one["keys_unused"]:
-            keys = ", ".join(f"{key} ({count:,} rows)" for key, count in one["keys_unused"].items())
+            unused = one["keys_unused"].items()
+            keys = ", ".join(f"{key} ({counted(count, 'row')})" for key, count in unused)
             click.echo(f"{'':<11} turn keys not used: {keys}")
         if one["cut_texts"]["texts"]:
             cut = one["cut_texts"]
-            click.echo(f"{'':<11} {cut['texts']:,} long texts in {cut['pieces']:,} pieces")
+            texts = counted(cut["texts"], "long text")
+            click.echo(f"{'':<11} {texts} in {counted(cut['pieces'], 'piece')}")
         click.echo(f"{'':<11} {facts['sources'][name]}")
-    skipped = sum(facts["skipped"].values())
-    click.echo(f"bad rows    {skipped} skipped")
+    refused = sum(sum(one["refused"].values()) for one in facts["tokens"].values())
+    click.echo(f"bad rows    {sum(facts['skipped'].values()) + refused} skipped")
     for name, reasons in facts["skipped_reasons"].items():
         for reason, count in reasons.items():
             click.echo(f"{'':<11} {count} of {name}: {reason}")

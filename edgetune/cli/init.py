@@ -57,7 +57,8 @@ def command(path: Path, model: str, data: str) -> None:
 
 def _propose(model: str) -> dict[str, object]:
     """Return what the recipe proposes for a model: by its own sizes, where it lies here."""
-    from edgetune.models.source import is_hub_id, resolve_model
+    from edgetune.models.source import resolve_model
+    from edgetune.naming import is_hub_id
 
     unknown = {"method": "qlora", "why": "", "layers": 8, "depth": ""}
     if is_hub_id(model):

@@ -12,7 +12,7 @@ from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.data.template import unread_keys
 from edgetune.errors import InputError
-from edgetune.log import Log
+from edgetune.log import Log, counted
 
 OnBadRow = Literal["error", "skip"]
 BATCH_ROWS = 512  # rendered and tokenized together
@@ -180,11 +180,14 @@ def _needed(encoder: Encoder, row: Row) -> int:
 def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
     rows = facts["rows"]
     if facts["dropped"]:
-        log.warn(f"{name}: {facts['dropped']} rows dropped, their prompts fill data.max_length")
+        dropped = counted(facts["dropped"], "row")
+        log.warn(f"{name}: {dropped} dropped, prompts that fill data.max_length")
     if refused := sum(facts["refused"].values()):
-        log.warn(f"{name}: {refused} rows skipped that the template or the embedding refuses")
+        rows_refused = counted(refused, "row")
+        log.warn(f"{name}: {rows_refused} skipped, refused by the template or the embedding")
     if facts["keys_unused"]:
-        said = ", ".join(f"{key} ({count:,} rows)" for key, count in facts["keys_unused"].items())
+        unused = facts["keys_unused"].items()
+        said = ", ".join(f"{key} ({counted(count, 'row')})" for key, count in unused)
         log.warn(f"{name}: turn keys not used, the chat template does not read them: {said}")
     if cut := facts["cut_texts"]["texts"]:
         log.say(

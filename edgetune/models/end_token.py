@@ -19,6 +19,7 @@ REACHABLE = 1.0
 #: everywhere, and a token never trained by a small part of what the others do.
 USUAL_SHARE = 0.5
 USUAL_TOKENS = 32  # of which the usual lead is measured
+USUAL_QUANTILE = 0.9  # half of a trained head's tokens lead nowhere: rare and untrained ones
 CHUNK_ROWS = 8192  # of the head that are float32 at a time
 MEAN_ROWS = 8192  # evenly taken, of which a large head's mean is
 
@@ -168,4 +169,4 @@ class _Leads:
     def _usual(self) -> float:
         size = len(self._model.get_output_embeddings().weight)
         some = range(0, size, max(1, size // USUAL_TOKENS))
-        return float(reach(self._model, some).clamp(min=0).median())
+        return float(reach(self._model, some).clamp(min=0).quantile(USUAL_QUANTILE))

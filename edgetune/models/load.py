@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 # bitsandbytes says that the package `kernels` is missing; nothing here needs it.
 warnings.filterwarnings("ignore", message=".*kernels.*")
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# PEFT warns that a tied layer with an adapter merges wrong; here it only runs, and merge unties it.
+warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
 #: transformers applies an adapter that lies beside the weights; in this subfolder it finds none.
 _NO_ADAPTER = {"subfolder": "no adapter"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from edgetune import embedded
 from edgetune.artifact import ENTRY, load_artifact
 from edgetune.errors import InputError
 from edgetune.models.ref import ModelRef
+from edgetune.naming import HUB_ID, is_hub_id
 
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _MAX_HEADER = 50_000_000  # bytes; a header takes about 150 a tensor
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
@@ -46,7 +45,7 @@ def resolve_model(path: str, revision: str | None = None) -> Path:
             raise _explain_file(folder)
     except (OSError, ValueError) as error:  # no permission, a name too long, a NUL
         raise InputError(f"no such model folder: {error}", where=path[:200]) from error
-    if not _HUB_ID.match(path):
+    if not HUB_ID.match(path):
         raise InputError("no such model folder", where=path, hint="name a folder or a hub id")
     return _download(path, revision)
 
@@ -138,13 +137,6 @@ def resolve_adapter(folder: Path) -> Path:
             hint="a PEFT folder holds adapter_config.json and adapter_model.safetensors",
         )
     return found
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether ``path`` would be looked up on the model hub."""
-    return (
-        not path.startswith("embedded:") and not Path(path).exists() and bool(_HUB_ID.match(path))
-    )
 
 
 def check_safetensors(file: Path) -> None:

@@ -42,7 +42,7 @@ def ask_both_bases(
             with open_sides(*pair) as sides:
                 tried.append((over, check_weights(*sides, rows, Answers())))
         except Unsupported as error:  # PiSSA and its kind change the base: no one trains that
-            said = f"trained over the original weights: over NF4 {error.what}"
+            said = f"trained over the original weights, since it cannot be of NF4: {error.what}"
             return (original, b, check, said) if first else (a, original, check, said)
         if any(one.ok for _, one in tried):  # the bases differ by far more than the dtypes
             break
