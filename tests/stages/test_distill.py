@@ -85,7 +85,7 @@ def test_online_and_cached_agree(
             "distill", tiny_model, device_rows, tmp_path / name, {"tune": tuned},
             student={"layers": 1}, kl_weight=1.0, **section, **KNOBS,
         )  # fmt: skip
-        found[name] = logits(ModelRef.from_json(made.facts["student"], made.path))
+        found[name] = logits(ModelRef.from_json(made.facts["distilled"], made.path))
         if made.facts["baseline"]:
             found["baseline"] = logits(ModelRef.from_json(made.facts["baseline"], made.path))
     far = (found["online"] - found["baseline"]).norm()
@@ -127,10 +127,10 @@ def test_rows_without_answers(
 def test_teachers_that_were_not_tuned_here(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
-    section = {"samples": 8, "baseline": False, **KNOBS}
+    section = {"baseline": False, **KNOBS}
     merged = run(
         "distill", tiny_model, device_rows, tmp_path / "a", {},
-        teacher=str(tiny_model), student={"layers": 1}, **section,
+        teacher=str(tiny_model), student={"layers": 1}, samples=8, **section,
     )  # fmt: skip
     assert merged.facts["student_from"] == "depth cut"
     file = make_gguf(tiny_model)

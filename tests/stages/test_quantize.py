@@ -308,7 +308,7 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     from edgetune.verify.tensors import OnnxTensors
 
     settings = {
-        "gguf": [], "onnx": [], "target": ["onnx:bits=4"], "method": "autoround",
+        "gguf": [], "onnx": [], "target": ["onnx:bits=7"], "method": "autoround",
         "calibration_rows": 34, "search_tokens": 128,
         "autoround": {"iterations": 60, "batch_size": 4},
     }  # fmt: skip
@@ -319,11 +319,11 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
     assert (found["method"], found["format"]) == ("autoround", "onnx") and found["kept"], found
-    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-4bpw.onnx"]
+    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-7bpw.onnx"]
     graph = find_graph(tmp_path / "files" / file["path"])
     mine = OnnxTensors(graph.parent, graph.name)
-    types = read_plan(plan.path).onnx["fit-4bpw"]["types"]
-    wanted = read_trained(plan.path, "fit-4bpw.onnx")
+    types = read_plan(plan.path).onnx["fit-7bpw"]["types"]
+    wanted = read_trained(plan.path, "fit-7bpw.onnx")
     assert set(wanted) == set(types)
     for name, raw in wanted.items():
         if "lm_head" not in name:
