@@ -2,7 +2,9 @@
 
     python bench/encode.py --json
 
-Needs the assets' tokenizers (EDGETUNE_ASSETS, or ../shared/assets): Qwen 2.5's, as users have it.
+Needs the assets (EDGETUNE_ASSETS, or ../shared/assets): Qwen 2.5's tokenizer, as users have it, and
+the words of TinyStories, as they stand there: half of the time is the tokenizer's own, which keeps
+the words it has seen, so that words drawn at random would take half as long again.
 Prints, for rows of about 300 tokens with one answer and with ten turns, the CPU milliseconds a row
 (this process and the one that renders), the minutes of a million such rows, and the bytes that an
 encoded row holds a token; and the seconds from the start of `edgetune tune` on 4,000 rows to its
@@ -64,15 +66,20 @@ def make_tokenizer(folder: Path) -> Path:
 
 
 def write_rows(path: Path, count: int, turns: int, words: list[str]) -> None:
-    """Write rows of ``turns`` turns, about 300 tokens each in all."""
+    """Write rows of ``turns`` turns of running text, about 300 tokens each in all."""
     chance = random.Random(turns)
-    each = 260 // turns
+    each = 230 // turns
+
+    def cut() -> str:
+        at = chance.randrange(len(words) - each)
+        return " ".join(words[at : at + each])
+
     with path.open("w", encoding="utf-8") as file:
         for _ in range(count):
             messages = [
                 {
                     "role": "assistant" if turn % 2 else "user",
-                    "content": " ".join(chance.choices(words, k=each)),
+                    "content": cut(),
                 }
                 for turn in range(turns)
             ]
@@ -170,9 +177,8 @@ def main() -> None:
     row: dict[str, Any] = {"commit": commit, "note": args.note}
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_tokenizer(Path(scratch) / "model")
-        vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        pieces = [piece[1:] for piece in vocabulary["model"]["vocab"] if piece.startswith("Ġ")]
-        words = [piece for piece in pieces if piece.isascii() and piece.isalpha()][:20_000]
+        stories = ASSETS / "data" / "tinystories" / "tinystories_val_sample.txt"
+        words = stories.read_text(encoding="utf-8").split()
         for name, turns in (("one_answer", 2), ("ten_turns", 10)):
             path = Path(scratch) / f"{name}.jsonl"
             write_rows(path, count, turns, words)
