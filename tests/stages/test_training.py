@@ -43,9 +43,10 @@ def logits(ref: ModelRef) -> torch.Tensor:
 def test_what_is_merged_is_what_was_tuned(
     method: str, tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
+    adapter = {} if method == "full" else {"rank": 4}
     tuned = run(
         "tune", tiny_model, device_rows, tmp_path / "t", {},
-        method=method, packing=False, patience=2, rank=4, **KNOBS,
+        method=method, packing=False, patience=2, **adapter, **KNOBS,
     )  # fmt: skip
     assert tuned.facts["steps"] == 4 and tuned.facts["end_token"] == "<|im_end|>"
     curve = [json.loads(line) for line in (tuned.path / "metrics.jsonl").read_text().splitlines()]
@@ -68,10 +69,10 @@ def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path
     rows = tmp_path / "rows.jsonl"
     long = "light kitchen " * 400
     rows.write_text("".join(f'{{"prompt": "{long}{n}", "completion": "yes"}}\n' for n in range(30)))
-    tree = {
-        "model": {"path": str(tiny_model)},
-        "data": {"train": str(rows), "max_length": 4096},
-        "tune": {},
-    }
-    with pytest.raises(InputError, match="512 positions"):
-        run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
+    # A length that is asked for is refused before any work, the default one where rows reach it.
+    for length, fault in (({"max_length": 4096}, "context of 512"), ({}, "512 positions")):
+        tree = {
+            "model": {"path": str(tiny_model)}, "data": {"train": str(rows), **length}, "tune": {},
+        }  # fmt: skip
+        with pytest.raises(InputError, match=fault):
+            run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
