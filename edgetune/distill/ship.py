@@ -71,13 +71,14 @@ def _exact(model: Any, encoder: Encoder, rows: Sequence[Row]) -> list[float]:
         return []
     from edgetune.runtimes.pytorch import generate
 
-    wanted = encoder.tokenizer([row.answer for row in rows], add_special_tokens=False).input_ids
-    longest = max(map(len, wanted)) + 1
+    answers = [encoder.answer_text(row) for row in rows]  # with a tool call's text, as bench asks
+    coded = encoder.tokenizer(answers, add_special_tokens=False).input_ids
+    longest = max(map(len, coded)) + 1
     prompts = [encoder.prompt(row) for row in rows]
     given = generate(model, prompts, longest, encoder.stop_ids)
     return [
-        float(encoder.decode_answer(ids) == row.answer.strip())
-        for ids, row in zip(given, rows, strict=True)
+        float(encoder.decode_answer(ids) == answer.strip())
+        for ids, answer in zip(given, answers, strict=True)
     ]
 
 
