@@ -32,7 +32,7 @@ from edgetune.models.source import resolve_model
 from edgetune.naming import is_hub_id
 from edgetune.preflight import REPORT, check_run
 from edgetune.quantize.deciders import refuse_deciding
-from edgetune.quantize.target import parse_target
+from edgetune.quantize.search.budget import parse_target
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe_file import dump_recipe
 from edgetune.rundir import RunDir

@@ -26,7 +26,7 @@ from edgetune.models.shape import Shape, read_shape
 from edgetune.models.source import resolve_model
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
-from edgetune.quantize.target import Target, parse_target
+from edgetune.quantize.search.budget import Target, parse_target
 from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training, TuneSection
 from edgetune.recipe_use import check_use
 

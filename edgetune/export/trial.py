@@ -20,9 +20,9 @@ from edgetune.export.onnx import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.blocks import quantize_blocks
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.plan import settings_of
 from edgetune.quantize.row_order import order_like
+from edgetune.quantize.search.device import Measure
 from edgetune.recipe import Requests
 from edgetune.runtimes.gguf_header import GgufFile
 

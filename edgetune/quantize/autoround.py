@@ -29,7 +29,7 @@ from edgetune.quantize.autoround_types import GGML_TYPES, Scheme, find_scheme, p
 from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.ggml import dequantize_tensor
-from edgetune.quantize.judge import judge
+from edgetune.quantize.held_out import judge
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgetune.errors import InputError, nearest
-from edgetune.quantize.target import Target
+from edgetune.quantize.search.budget import Target
 
 #: Deciders whose files are rounded with feedback, trained or not.
 WITH_FEEDBACK = ("gptq", "grid")

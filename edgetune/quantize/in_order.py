@@ -25,7 +25,7 @@ from edgetune.models.layers import find_layers
 from edgetune.models.passes import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import Feedback
-from edgetune.quantize.judge import judge
+from edgetune.quantize.held_out import judge
 from edgetune.quantize.weights import Weight, put_weights
 
 

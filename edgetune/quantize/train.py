@@ -16,7 +16,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.judge import judge
+from edgetune.quantize.held_out import judge
 from edgetune.quantize.lattice import Lattice
 from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection

@@ -33,8 +33,6 @@ from edgetune.models.streamed import load_for_passes
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.calibration import Texts, choose_texts
 from edgetune.quantize.deciders import WITH_FEEDBACK, refuse_deciding, types_of
-from edgetune.quantize.fit import Fits, fit_targets
-from edgetune.quantize.fit_onnx import fit_onnx_targets
 from edgetune.quantize.ggml import PLAIN
 from edgetune.quantize.imatrix import (
     describe_imatrix,
@@ -54,7 +52,9 @@ from edgetune.quantize.plan import (
     write_trained,
 )
 from edgetune.quantize.row_order import order_rows
-from edgetune.quantize.target import MEASURED, Target, parse_target
+from edgetune.quantize.search.budget import MEASURED, Target, parse_target
+from edgetune.quantize.search.onnx import fit_onnx_targets
+from edgetune.quantize.search.problem import Fits, fit_targets
 from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile, open_gguf
 

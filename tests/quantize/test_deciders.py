@@ -6,7 +6,7 @@ import pytest
 
 from edgetune.errors import InputError
 from edgetune.quantize.deciders import refuse_deciding, types_of
-from edgetune.quantize.target import parse_target
+from edgetune.quantize.search.budget import parse_target
 from edgetune.quantize.types import GGUF, ONNX
 
 TARGETS = [parse_target("bits=5"), parse_target("onnx:bits=5")]

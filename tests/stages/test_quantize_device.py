@@ -14,8 +14,8 @@ import pytest
 from edgetune.artifact import Artifact, load_artifact
 from edgetune.errors import GateFailed
 from edgetune.measure.footprint import measure_file
-from edgetune.quantize.fit_device import ROOM
 from edgetune.quantize.plan import read_plan
+from edgetune.quantize.search.device import ROOM
 from edgetune.recipe import Recipe, Requests, Sections
 from edgetune.stages import quantize
 from tests.conftest import make_model, write_device_rows

@@ -21,9 +21,9 @@ import numpy as np
 from edgetune.errors import GateFailed
 from edgetune.log import Log, bytes_text
 from edgetune.measure.footprint import Footprint
-from edgetune.quantize.assign import Option, assign_types
-from edgetune.quantize.search import Found, Prices, Search
-from edgetune.quantize.target import MEASURED, Target
+from edgetune.quantize.search.budget import MEASURED, Target
+from edgetune.quantize.search.knapsack import Option, assign_types
+from edgetune.quantize.search.sensitivity import Found, Prices, Search
 
 #: (types of every tensor of some files, how often) to what each file took, a run each.
 Measure = Callable[[Sequence[Mapping[str, str]], int], list[list[Footprint]]]
@@ -116,7 +116,7 @@ class Device:
         """Return the least harmful mix found whose file meets a target, and what it takes.
 
         Args:
-            target: one of :data:`~edgetune.quantize.target.MEASURED`.
+            target: one of :data:`~edgetune.quantize.search.budget.MEASURED`.
             known: mixes that were measured for harm.
 
         Raises:

@@ -10,8 +10,8 @@ from edgetune.errors import GateFailed, InputError
 from edgetune.log import bytes_text
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.ggml import row_bytes
-from edgetune.quantize.search import Found, Search
-from edgetune.quantize.target import Target
+from edgetune.quantize.search.budget import Target
+from edgetune.quantize.search.sensitivity import Found, Search
 from edgetune.quantize.types import pad
 from edgetune.runtimes.gguf_header import GgufFile
 

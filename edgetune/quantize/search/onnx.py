@@ -11,14 +11,14 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
-from edgetune.quantize.budget import Frame, refuse_too_small
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.fit import Fits, count_parameters, search_targets
-from edgetune.quantize.fit_device import Measure
 from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.search import Search
-from edgetune.quantize.target import Target
+from edgetune.quantize.search.budget import Target
+from edgetune.quantize.search.device import Measure
+from edgetune.quantize.search.problem import Fits, count_parameters, search_targets
+from edgetune.quantize.search.sensitivity import Search
+from edgetune.quantize.search.skeleton import Frame, refuse_too_small
 from edgetune.quantize.types import ONNX
 from edgetune.quantize.weights import match_weights
 

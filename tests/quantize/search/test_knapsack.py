@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.quantize.assign import Option, assign_types, total_bytes
+from edgetune.quantize.search.knapsack import Option, assign_types, total_bytes
 
 
 def some_options(seed: int, tensors: int = 5) -> dict[str, list[Option]]:

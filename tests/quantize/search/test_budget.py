@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.quantize.target import Target, parse_target
+from edgetune.quantize.search.budget import Target, parse_target
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetune.quantize.judge import compare_rows
+from edgetune.quantize.held_out import compare_rows
 
 COUNTS = [20, 35, 8, 51, 12, 40, 27, 33]
 

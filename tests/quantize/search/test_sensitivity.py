@@ -16,12 +16,12 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize import harm
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.fit import Fits, fit_targets
 from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.imatrix import name_for_gguf
 from edgetune.quantize.inputs import measure_inputs
-from edgetune.quantize.search import Search
-from edgetune.quantize.target import parse_target
+from edgetune.quantize.search.budget import parse_target
+from edgetune.quantize.search.problem import Fits, fit_targets
+from edgetune.quantize.search.sensitivity import Search
 from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import open_gguf

@@ -16,9 +16,9 @@ from edgetune.measure.footprint import Footprint
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.fit import Fits, fit_targets
-from edgetune.quantize.fit_device import ROOM, Measure
-from edgetune.quantize.target import parse_target
+from edgetune.quantize.search.budget import parse_target
+from edgetune.quantize.search.device import ROOM, Measure
+from edgetune.quantize.search.problem import Fits, fit_targets
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 

@@ -1,0 +1,1 @@
+"""Search the type of every tensor of a file under a budget."""
