@@ -1,7 +1,7 @@
 """What edgetune carries with it: a small base model and a task to tune it on.
 
 `base` is a Llama-style model of 9.7 million parameters with its tokenizer, `devices` holds
-spoken-style device commands with their JSON calls. Both were made by `edgetune.embedded.make`.
+spoken-style device commands with their JSON calls. Both were made by `tools.embedded`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _ROOT = Path(__file__).parent
-_NOT_DATA = {"make", "__pycache__", "__init__.py"}
+_NOT_DATA = {"__pycache__", "__init__.py"}
 
 
 def locate(name: str) -> Path:

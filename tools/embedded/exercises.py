@@ -6,8 +6,8 @@ import json
 import random
 from collections.abc import Callable
 
-from edgetune.embedded.make import lexicon as lx
-from edgetune.embedded.make import noise, prose, records, spoken
+from tools.embedded import lexicon as lx
+from tools.embedded import noise, prose, records, spoken
 
 Exercise = Callable[[random.Random], tuple[str, str]]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import random
 
-from edgetune.embedded.make import exercises, spoken
-from edgetune.embedded.make import lexicon as lx
+from tools.embedded import exercises, spoken
+from tools.embedded import lexicon as lx
 
 
 def _draw_item(rng: random.Random, kind: float) -> str:

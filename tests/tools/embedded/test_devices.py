@@ -6,8 +6,8 @@ import re
 import pytest
 
 from edgetune.embedded import locate
-from edgetune.embedded.make import grammar, slots, spoken
-from edgetune.embedded.make.grammar import INTENTS
+from tools.embedded import grammar, slots, spoken
+from tools.embedded.grammar import INTENTS
 
 SPLITS = ("train", "validation", "test")
 
@@ -106,6 +106,6 @@ def test_numbers_are_spelt():
 
 def test_locate_names_what_there_is():
     assert locate("base").is_dir()
-    for wrong in ("devices/nothing.jsonl", "../errors.py", "make", "__init__.py"):
+    for wrong in ("devices/nothing.jsonl", "../errors.py", "__init__.py"):
         with pytest.raises(FileNotFoundError, match=r"devices/train\.jsonl"):
             locate(wrong)

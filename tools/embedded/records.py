@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import random
 
-from edgetune.embedded.make import household, noise, prose, spoken
-from edgetune.embedded.make import lexicon as lx
+from tools.embedded import household, noise, prose, spoken
+from tools.embedded import lexicon as lx
 
 # kind: (keys in order, sentences). A key's letters name the slot drawn for it in `_draw_slot`.
 _SCHEMAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

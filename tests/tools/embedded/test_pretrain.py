@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from edgetune.embedded import locate
-from edgetune.embedded.make import copying, pretrain
+from tools.embedded import copying, pretrain
 
 
 def test_answers_run_from_the_newline_to_their_end():

@@ -1,7 +1,7 @@
 """Pretrain the embedded model on the CPU.
 
-    python -m edgetune.embedded.make.pretrain --out DIR --tokens 3000000 --compile
-    python -m edgetune.embedded.make.pretrain --out LATER --start DIR/model --compile
+    python -m tools.embedded.pretrain --out DIR --tokens 3000000 --compile
+    python -m tools.embedded.pretrain --out LATER --start DIR/model --compile
 
 The token stream is written once as uint16 ids to DIR/tokens.bin, so that making text never slows
 the training. DIR/checkpoint.pt is written every few minutes and picked up again when the command
@@ -26,7 +26,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from edgetune.embedded.make import copying, corpus, tokenizer
+from tools.embedded import copying, corpus, tokenizer
 
 LOGGER = logging.getLogger(__name__)
 SEED = 20261

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from edgetune.embedded.make import exercises, records
+from tools.embedded import exercises, records
 
 _SYSTEMS = (
     "be brief.",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 
-from edgetune.embedded.make import lexicon as lx
-from edgetune.embedded.make import spoken
+from tools.embedded import lexicon as lx
+from tools.embedded import spoken
 
 _OPENINGS = (
     "{day} was a {weather} day in {city}.",

@@ -2,8 +2,8 @@
 
 from itertools import islice
 
-from edgetune.embedded.make import corpus
-from edgetune.embedded.make.grammar import INTENTS
+from tools.embedded import corpus
+from tools.embedded.grammar import INTENTS
 
 DOCUMENTS = list(islice(corpus.stream_documents(5), 3000))
 

@@ -1,6 +1,6 @@
 """How far a table gets on the device rows without any model: the bar that a model must clear.
 
-python -m edgetune.embedded.make.lookup
+python -m tools.embedded.lookup
 """
 
 from __future__ import annotations

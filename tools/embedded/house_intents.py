@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetune.embedded.make.intents import Intent, make_intent
+from tools.embedded.intents import Intent, make_intent
 
 HOUSE: dict[str, Intent] = {
     "light.level": make_intent("room level", 1.1, """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from edgetune.embedded.make import dialogues, drills, prose
+from tools.embedded import dialogues, drills, prose
 
 #: (share of the documents, writer); the dialogues are short, so they get most of the documents.
 _MIX = (

@@ -1,6 +1,6 @@
 """Generate the device-command rows: spoken-style commands, each with its one JSON call.
 
-    python -m edgetune.embedded.make.grammar --out edgetune/embedded/devices
+    python -m tools.embedded.grammar --out edgetune/embedded/devices
 
 The same seed gives the same bytes. Training and validation rows draw from the same templates and
 values; of the test rows half are said with templates of their own, and most open slots hold a
@@ -15,10 +15,10 @@ import random
 import re
 from pathlib import Path
 
-from edgetune.embedded.make import noise
-from edgetune.embedded.make.daily_intents import DAILY
-from edgetune.embedded.make.house_intents import HOUSE
-from edgetune.embedded.make.slots import DRAWS, Slots
+from tools.embedded import noise
+from tools.embedded.daily_intents import DAILY
+from tools.embedded.house_intents import HOUSE
+from tools.embedded.slots import DRAWS, Slots
 
 SEED = 4096
 INTENTS = HOUSE | DAILY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetune.embedded.make.intents import Intent, make_intent
+from tools.embedded.intents import Intent, make_intent
 
 DAILY: dict[str, Intent] = {
     "alarm.set": make_intent("day time", 1.2, """

@@ -1,6 +1,6 @@
 """Score a model folder on the device test rows: greedy decoding, exact match of the whole answer.
 
-python -m edgetune.embedded.make.score edgetune/embedded/base --shots 4
+python -m tools.embedded.score edgetune/embedded/base --shots 4
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edgetune.embedded.make.lookup import read_rows
+from tools.embedded.lookup import read_rows
 
 SEED = 11
 

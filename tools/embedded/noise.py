@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from edgetune.embedded.make import lexicon
+from tools.embedded import lexicon
 
 _BEFORE = ("please note,", "hey", "okay", "so", "now", "you know", "and", "can you believe it,")
 _AFTER = ("please", "thanks", "thank you", "for me", "you know", "i think")

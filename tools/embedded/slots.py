@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from edgetune.embedded.make import lexicon as lx
-from edgetune.embedded.make import spoken
+from tools.embedded import lexicon as lx
+from tools.embedded import spoken
 
 #: What a draw returns: the words for each template field, and the values for the answer keys.
 Drawn = tuple[dict[str, str], dict[str, object]]

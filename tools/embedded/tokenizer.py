@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from edgetune.embedded.make import corpus, lexicon
+from tools.embedded import corpus, lexicon
 
 VOCAB_SIZE = 4096
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
