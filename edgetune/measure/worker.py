@@ -2,7 +2,7 @@
 
 Latency and peak memory come first, before the quality part grows the process. Only the runtime of
 the model is imported, so that peak memory is what running the model takes. The job's keys are those
-that :func:`edgetune.measure.compare.measure_subjects` writes; the result lies in ``job["result"]``.
+that :func:`edgetune.measure.run.measure_subjects` writes; the result lies in ``job["result"]``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from edgetune.models.licence import NOT_STATED
-from edgetune.report.figures import percent, significant, small
+from edgetune.report.format import percent, significant, small
 from edgetune.report.tables import describe, model_rows, speed_settings
 
 _SIGNS = re.compile(r"([\\`*_\[\]|~$@])")

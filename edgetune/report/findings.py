@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import Gate
-from edgetune.report.figures import (
+from edgetune.report.format import (
     measured,
     percent,
     reference,

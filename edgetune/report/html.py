@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from edgetune.report import sections
-from edgetune.report.figures import (
+from edgetune.report.format import (
     depth_of,
     interval,
     measured,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgetune.report.figures import percent, size, small
+from edgetune.report.format import percent, size, small
 from edgetune.report.tables import CACHE_TITLES, cache_rows, describe, model_rows, speed_settings
 
 

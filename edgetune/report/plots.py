@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgetune.report.axes import fit_axis
-from edgetune.report.figures import (
+from edgetune.report.format import (
     measured,
     milliseconds,
     percent,

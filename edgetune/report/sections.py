@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from edgetune.report.figures import percent, size, small, tick
+from edgetune.report.format import percent, size, small, tick
 from edgetune.report.plots import curve_plots, distillation_plot, quality_plots, search_plot
 from edgetune.report.tables import (
     CACHE_TITLES,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from edgetune.report.figures import (
+from edgetune.report.format import (
     NONE,
     depth_of,
     devices_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from edgetune.report.figures import (
+from edgetune.report.format import (
     NONE,
     depth_of,
     measured,

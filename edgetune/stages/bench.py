@@ -13,7 +13,7 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
 from edgetune.log import Log, counted
-from edgetune.measure.compare import measure_subjects
+from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
 from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef

@@ -12,7 +12,7 @@ import pytest
 from edgetune.errors import InputError
 from edgetune.recipe import ReportSection
 from edgetune.report.build import write_report
-from edgetune.report.figures import size, value_of
+from edgetune.report.format import size, value_of
 from edgetune.report.terminal import print_summary
 
 from .conftest import SampleRun

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgetune.recipe import Gate
-from edgetune.report.figures import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.report.format import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.tables import model_rows, speed_settings
 
 from .conftest import MODELS, make_model

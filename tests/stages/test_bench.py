@@ -15,7 +15,7 @@ from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
-from edgetune.measure import compare
+from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
 from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
@@ -91,7 +91,7 @@ def test_bench(
     assert models["tiny-fp32"]["bytes"] == 5  # as export said
 
     # A second call finds every result in scratch and starts no process.
-    monkeypatch.setattr(compare, "_run_worker", None)
+    monkeypatch.setattr(measure_run, "_run_worker", None)
     assert run(sections, inputs, out, Log(quiet=True)) == facts
 
 
@@ -113,7 +113,7 @@ def test_answers_are_judged(tiny_model: Path, device_rows: Path, tmp_path: Path)
     subject = make_subject(ModelRef(tiny_model), "teacher", "teacher")
     assert subject.scheme == "F32"
     quiet = Log(quiet=True)
-    (entry,) = compare.measure_subjects([subject], workload, sections.bench, tmp_path, quiet)
+    (entry,) = measure_run.measure_subjects([subject], workload, sections.bench, tmp_path, quiet)
     match = entry["measurements"][0]
     assert (match["name"], match["value"], match["n"]) == ("exact_match", 0.5, 6)
 
@@ -128,7 +128,9 @@ def test_text_rows_are_scored_and_not_asked(tiny_model: Path, tmp_path: Path) ->
     assert workload.prompts == [] and len(workload.scored) == 5
     subject = make_subject(make_gguf(tiny_model), "file")
     quiet = Log(quiet=True)
-    (entry,) = compare.measure_subjects([subject], workload, sections.bench, tmp_path / "s", quiet)
+    (entry,) = measure_run.measure_subjects(
+        [subject], workload, sections.bench, tmp_path / "s", quiet
+    )
     assert "exact_match" not in by_name(entry) and "perplexity" in by_name(entry)
 
 
@@ -144,11 +146,11 @@ def test_a_model_that_cannot_run_is_named(
     subject = make_subject(broken, "file")
     assert subject.scheme == "Q4_0"
     with pytest.raises(InputError, match=r"broken-Q4_0.gguf.*cannot be measured.*broken GGUF"):
-        compare.measure_subjects(
+        measure_run.measure_subjects(
             [subject], workload, sections.bench, tmp_path / "s", Log(quiet=True)
         )
     with pytest.raises(InputError, match="two models are called"):
-        compare.measure_subjects(
+        measure_run.measure_subjects(
             [subject, subject], workload, sections.bench, tmp_path / "s", Log(quiet=True)
         )
 
@@ -161,7 +163,7 @@ def test_a_worker_that_dies_is_quoted(tiny_model: Path, device_rows: Path, tmp_p
     workload.prompts[0] = [10**6]  # no such token: torch raises something of its own
     subject = make_subject(tiny_model, "teacher", "the teacher")
     with pytest.raises(EdgetuneError, match=r"'the teacher' ended with exit code 1") as error:
-        compare.measure_subjects([subject], workload, sections.bench, tmp_path, Log(quiet=True))
+        measure_run.measure_subjects([subject], workload, sections.bench, tmp_path, Log(quiet=True))
     assert "IndexError" in str(error.value)
 
 
@@ -177,7 +179,9 @@ def test_files_are_measured_with_other_caches(
     file = make_gguf(model)
     subjects = [make_subject(model, "teacher", "teacher"), make_subject(file, "file")]
     quiet = Log(quiet=True)
-    teacher, entry = compare.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
+    teacher, entry = measure_run.measure_subjects(
+        subjects, workload, section, tmp_path / "s", quiet
+    )
     assert not any("kv_cache" in m["where"] for m in teacher["measurements"])
     marked = [(m["where"].get("kv_cache"), m["name"]) for m in entry["measurements"]]
     for kv_cache in ("q8_0", "q4_0"):
@@ -193,10 +197,10 @@ def test_files_are_measured_with_other_caches(
     assert values[None] < 1e-8 < values["q8_0"] < values["q4_0"]
 
     # Measured once: a second call starts no process. By default nothing is added.
-    monkeypatch.setattr(compare, "_run_worker", None)
-    again = compare.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
+    monkeypatch.setattr(measure_run, "_run_worker", None)
+    again = measure_run.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
     assert again == [teacher, entry]
-    usual = compare.measure_subjects(subjects, workload, sections.bench, tmp_path / "s", quiet)
+    usual = measure_run.measure_subjects(subjects, workload, sections.bench, tmp_path / "s", quiet)
     assert usual[1]["measurements"] == [
         m for m in entry["measurements"] if "kv_cache" not in m["where"]
     ]
@@ -205,5 +209,5 @@ def test_files_are_measured_with_other_caches(
 def test_a_cache_that_cannot_be_is_passed_over(tiny_model: Path, tmp_path: Path) -> None:
     section = BenchSection(kv_cache=("q8_0",))
     log = Log(tmp_path / "log.jsonl", quiet=True)
-    assert compare._find_caches(make_subject(make_gguf(tiny_model), "file"), section, log) == []
+    assert measure_run._find_caches(make_subject(make_gguf(tiny_model), "file"), section, log) == []
     assert "has no q8_0 cache: a head of 16 values" in (tmp_path / "log.jsonl").read_text()
