@@ -1,6 +1,6 @@
 # make demo   install into .venv, run the quickstart, say where the report is
 # make test   install into .venv, run the tests
-# make check  lint, formatting, types
+# make check  lint, formatting, types, import contracts
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
