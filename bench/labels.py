@@ -33,7 +33,7 @@ from edgetune.measure.statistics import t95  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.source import resolve_data  # noqa: E402
 from edgetune.pipeline import execute  # noqa: E402
-from edgetune.recipe_file import load_recipe  # noqa: E402
+from edgetune.recipe.load import load_recipe  # noqa: E402
 from edgetune.rundir import RunDir  # noqa: E402
 from edgetune.runtimes import open_runtime  # noqa: E402
 

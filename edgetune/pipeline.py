@@ -34,7 +34,7 @@ from edgetune.preflight import REPORT, check_run
 from edgetune.quantize.deciders import refuse_deciding
 from edgetune.quantize.search.budget import parse_target
 from edgetune.recipe import Recipe, Sections
-from edgetune.recipe_file import dump_recipe
+from edgetune.recipe.load import dump_recipe
 from edgetune.rundir import RunDir
 
 

@@ -28,7 +28,7 @@ from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
 from edgetune.quantize.search.budget import Target, parse_target
 from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training, TuneSection
-from edgetune.recipe_use import check_use
+from edgetune.recipe.checks import check_use
 
 FIRST_ROWS = 100
 REPORT = "report"

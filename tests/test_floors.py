@@ -13,8 +13,7 @@ PACKAGE = ROOT / "edgetune"
 HEAVY = {"torch", "transformers", "peft", "trl", "datasets", "onnxruntime", "llama_cpp"}
 # Rooms that every command loads, so they import no heavy library at module level.
 LIGHT = ["adopt", "api", "artifact", "cli", "disk", "embedded", "errors", "libraries", "lock",
-         "log", "naming", "recipe", "recipe_file", "recipe_use", "recipe_values", "rundir",
-         "__init__"]  # fmt: skip
+         "log", "naming", "recipe", "rundir", "__init__"]  # fmt: skip
 
 
 def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Print rows as tokens see them, the trained part coloured; lengths; what was dropped."""
-    from edgetune.recipe_file import load_recipe
+    from edgetune.recipe.load import load_recipe
 
     if recipe is None and (data is None or model is None):
         raise InputError(

@@ -12,7 +12,7 @@ import click
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.recipe import Recipe
-from edgetune.recipe_file import dump_recipe, load_recipe
+from edgetune.recipe.load import dump_recipe, load_recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 

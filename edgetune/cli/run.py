@@ -12,7 +12,7 @@ from edgetune.disk import check_place
 from edgetune.errors import GateFailed
 from edgetune.lock import hold
 from edgetune.log import Log
-from edgetune.recipe_file import load_recipe
+from edgetune.recipe.load import load_recipe
 from edgetune.rundir import RunDir
 
 

@@ -93,7 +93,7 @@ def _bisect(
 def _steps_of(folder: Path, log: Log) -> list[Step]:
     """Return the links of the artifacts that a run's own recipe leads to."""
     from edgetune import pipeline
-    from edgetune.recipe_file import load_recipe
+    from edgetune.recipe.load import load_recipe
     from edgetune.rundir import RunDir
     from edgetune.verify.chain import find_steps, newest_generation
 

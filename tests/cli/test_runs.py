@@ -11,7 +11,7 @@ import pytest
 
 from edgetune.artifact import commit_part, open_part
 from edgetune.lock import hold
-from edgetune.recipe_file import dump_recipe, load_recipe
+from edgetune.recipe.load import dump_recipe, load_recipe
 from edgetune.rundir import RunDir
 from tests.cli.test_cli import call, refused
 

@@ -18,7 +18,7 @@ from edgetune.cli.verify import _steps_of
 from edgetune.log import Log
 from edgetune.pipeline import plan_run
 from edgetune.recipe import Recipe
-from edgetune.recipe_file import dump_recipe
+from edgetune.recipe.load import dump_recipe
 from edgetune.rundir import RunDir
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.verify.planted import Chain, make_chain, rewrite

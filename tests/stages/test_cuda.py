@@ -14,7 +14,7 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.pipeline import run_alone
-from edgetune.recipe_file import check_tree
+from edgetune.recipe.load import check_tree
 from tests.conftest import write_device_rows
 from tests.model_files import make_gguf
 from tests.stages.test_distill import WAYS

@@ -15,7 +15,7 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.pipeline import run_alone
-from edgetune.recipe_file import check_tree
+from edgetune.recipe.load import check_tree
 
 QUIET = Log(quiet=True)
 KNOBS = {"max_steps": 4, "batch_size": 8, "eval_every": 2, "save_every": 2, "learning_rate": 5e-3}

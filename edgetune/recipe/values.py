@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from edgetune.errors import InputError
-from edgetune.recipe import Recipe
+from edgetune.recipe.schema import Recipe
 
 # A second dollar sign keeps what follows as it is written.
 _VARIABLE = re.compile(r"\$(\$?)\{(?:(\w+)(?::-([^${}]*))?\})?")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
-from edgetune.recipe import Recipe
+from edgetune.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import yaml
 
 from edgetune.errors import InputError
 from edgetune.recipe import Recipe, Sections
-from edgetune.recipe_file import dump_recipe, load_recipe
-from edgetune.recipe_use import check_use
+from edgetune.recipe.checks import check_use
+from edgetune.recipe.load import dump_recipe, load_recipe
 
 MINIMAL = "model: {path: m}\ndata: {train: t}\ntune: {learning_rate: 1e-5}\n"
 

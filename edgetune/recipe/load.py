@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgetune.errors import InputError, nearest
-from edgetune.recipe import Recipe
-from edgetune.recipe_use import find_unread
-from edgetune.recipe_values import Loader, expand, find_merged, read_setting, section_of
+from edgetune.recipe.checks import find_unread
+from edgetune.recipe.schema import Recipe
+from edgetune.recipe.values import Loader, expand, find_merged, read_setting, section_of
 
 
 def load_recipe(

@@ -1,0 +1,56 @@
+"""The recipe: its sections, and how it is read, checked and written."""
+
+from edgetune.recipe.quantization import (
+    GGUF_SCHEMES,
+    ONNX_SCHEMES,
+    AutoRoundSection,
+    GridSection,
+    QuantizeSection,
+)
+from edgetune.recipe.schema import (
+    BenchSection,
+    Columns,
+    DataSection,
+    ExportSection,
+    Gate,
+    MergeSection,
+    ModelSection,
+    Recipe,
+    ReportSection,
+    Requests,
+)
+from edgetune.recipe.section import Section, expand_home
+from edgetune.recipe.sections import Sections
+from edgetune.recipe.training import (
+    DistillSection,
+    Optimization,
+    Student,
+    Training,
+    TuneSection,
+)
+
+__all__ = [
+    "GGUF_SCHEMES",
+    "ONNX_SCHEMES",
+    "AutoRoundSection",
+    "BenchSection",
+    "Columns",
+    "DataSection",
+    "DistillSection",
+    "ExportSection",
+    "Gate",
+    "GridSection",
+    "MergeSection",
+    "ModelSection",
+    "Optimization",
+    "QuantizeSection",
+    "Recipe",
+    "ReportSection",
+    "Requests",
+    "Section",
+    "Sections",
+    "Student",
+    "Training",
+    "TuneSection",
+    "expand_home",
+]

@@ -1,0 +1,112 @@
+"""The section ``quantize``: which files, in which types, by which method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edgetune.recipe.section import Count, Positive, Section
+from edgetune.recipe.training import Optimization
+
+GGUF_SCHEMES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
+ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
+
+Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M"]
+Onnx = Literal["fp32", "fp16", "int8", "int4"]
+
+
+class GridSection(Optimization):
+    """Train the weights on the grid that their types have."""
+
+    learning_rate: Positive = Field(
+        0.015,
+        description="peak of the cosine schedule, in steps of a weight's own grid; another code is "
+        "a quarter to three quarters of a step away",
+    )
+    max_steps: Count = Field(300, description="optimizer steps")
+    batch_size: Count = Field(16, description="sequences a forward pass")
+    scales: Literal["kept", "learned"] = Field(
+        "kept",
+        description="kept: blocks have the scales that the weights were rounded with; learned: the "
+        "factors of scales, and of offsets, are trained beside the weights",
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="none: weights are counted in steps of their grids here, and not from 0"
+    )
+
+    @field_validator("weight_decay")
+    @classmethod
+    def _refuse_decay(cls, value: float) -> float:
+        if value:
+            # It would pull to code 0, which stands for a block's lowest value, not for 0.
+            raise ValueError("training on a grid has no weight decay; its teacher holds it")
+        return value
+
+
+class AutoRoundSection(Section):
+    """AutoRound's signed gradient descent on the rounding of each decoder layer."""
+
+    iterations: Count = Field(200, description="steps a decoder layer")
+    batch_size: Count = Field(8, description="calibration rows a step")
+
+
+class QuantizeSection(Section):
+    """Decide the type of every tensor."""
+
+    gguf: tuple[Gguf, ...] = Field(
+        ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"), description="GGUF schemes"
+    )
+    onnx: tuple[Onnx, ...] = Field(("fp32", "int8", "int4"), description="ONNX precisions")
+    target: tuple[str, ...] = Field(
+        (),
+        description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
+        "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
+        "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
+    )
+    method: Literal["gptq", "ggml", "autoround", "grid"] = Field(
+        "gptq",
+        description="who decides the codes of the targets' files: gptq rounds each matrix and "
+        "each of its columns so that it makes up for those before it; ggml rounds each weight by "
+        "itself; autoround is AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on "
+        "the grid of their types",
+    )
+    train: bool = Field(False, description="true: the same as method: grid")
+    types: tuple[str, ...] = Field(
+        (),
+        description="what the matrices of a target's file may become, such as those your device is "
+        "fast in: [Q4_0, Q8_0]; absent: all that the method decides",
+    )
+    grid: GridSection = Field(default_factory=GridSection)
+    autoround: AutoRoundSection = Field(default_factory=AutoRoundSection)
+    search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
+    imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
+    calibration_rows: Count = Field(
+        256,
+        description="train rows that importance and harm are measured on, chosen by the seed; none "
+        "whose prompt a row has that judges",
+    )
+
+    @property
+    def decider(self) -> Literal["gptq", "ggml", "autoround", "grid"]:
+        """Who decides the codes: ``method``, or what ``train`` says."""
+        return "grid" if self.train else self.method
+
+    @model_validator(mode="after")
+    def _refuse_two_deciders(self) -> QuantizeSection:
+        if self.train and self.method in ("ggml", "autoround"):
+            raise ValueError(
+                f"train: true and method: {self.method} both decide the codes; leave out one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_settings_of_another_decider(self) -> QuantizeSection:
+        given = {"grid": self.grid, "autoround": self.autoround}
+        for decider, section in given.items():
+            if self.decider != decider and section != type(section)():
+                raise ValueError(
+                    f"{decider} has settings that only method: {decider} reads, and the method is "
+                    f"{self.decider}; set method: {decider} or leave them out"
+                )
+        return self

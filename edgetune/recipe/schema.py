@@ -1,0 +1,188 @@
+"""The recipe: everything a run is told, as frozen pydantic models, one section a stage.
+
+A recipe is YAML. ``${NAME:-default}`` in a value is replaced from the environment, ``~`` at the
+beginning of a path by the home folder. Relative paths
+mean what they mean in a shell: relative to the directory the command is run in. A key that no
+section knows is refused with the nearest one that exists; every value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgetune.naming import name_model
+from edgetune.recipe.quantization import QuantizeSection
+from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
+from edgetune.recipe.training import DistillSection, TuneSection
+
+KvCache = Literal["f16", "q8_0", "q4_0"]
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    path: PathText = Field(
+        description="model folder, `embedded:base`, or a hub id such as Qwen/Qwen3-0.6B"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="dtype of activations; auto: bfloat16 where the machine has it, else float32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
+
+
+class Columns(Section):
+    """Names of the columns that hold a row's parts, for files of no known shape."""
+
+    prompt: str
+    completion: str
+    system: str | None = None
+
+
+class DataSection(Section):
+    """Rows to train, validate and test on."""
+
+    train: PathText | tuple[PathText, ...] = Field(
+        description="file, folder of files, pattern (data/*.jsonl), list of these, or a Hugging "
+        "Face dataset saved to disk"
+    )
+    validation: PathText | tuple[PathText, ...] | None = Field(
+        None, description="absent: train's own validation split, or split from train with the seed"
+    )
+    test: PathText | tuple[PathText, ...] | None = Field(
+        None, description="rows that judge; absent: train's own test split, or the validation rows"
+    )
+    format: Literal[
+        "auto",
+        "messages",
+        "prompt_completion",
+        "instruction",
+        "sharegpt",
+        "classification",
+        "text",
+        "columns",
+    ] = Field("auto", description="shape of a row; auto detects it and says so")
+    columns: Columns | None = Field(None, description="column names; needed by format: columns")
+    template: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="auto: the tokenizer's chat template, or a plain one when it has none"
+    )
+    system: str | None = Field(None, description="system message put before rows without one")
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what a malformed row does")
+    max_length: Count = Field(
+        1024,
+        description="tokens a row may have; longer answers are cut, longer texts train in pieces",
+    )
+    validation_fraction: Fraction = Field(0.05, description="share split off when none is given")
+    limit: Count | None = Field(None, description="use only so many train rows")
+
+
+class MergeSection(Section):
+    """Fold the adapter into 16-bit weights."""
+
+    base: Literal["auto", "original", "dequantized"] = Field(
+        "auto", description="auto: whichever is closer to what was trained, by measured KL"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "bfloat16", description="dtype of the merged weights on disk"
+    )
+    measure_rows: Count = Field(64, description="validation rows that decide between the bases")
+    trained_on: Literal["auto", "original", "nf4", "nf4:bfloat16", "nf4:float16", "nf4:float32"] = (
+        Field(
+            "auto",
+            description="what an adapter of another tool was trained over, where nothing beside it "
+            "says so: the base as it is, or its NF4 values (QLoRA), loaded in that dtype",
+        )
+    )
+    max_kl: Positive | None = Field(
+        None,
+        description="how far (nats) the merge may be from what was trained; absent: what rounding "
+        "to merge.dtype explains",
+    )
+
+
+class ExportSection(Section):
+    """Write the files and check each against the merged model."""
+
+    check_rows: Count = Field(32, description="rows each file is compared on with the merged model")
+    adapter: bool = Field(
+        False,
+        description="also write the LoRA adapter alone: for llama.cpp over the base's GGUF file, "
+        "and for ONNX Runtime with a graph of the base that takes it",
+    )
+
+
+class Requests(Section):
+    """The requests by which latency and memory are measured."""
+
+    prompt_tokens: Count = Field(128, description="prompt length of the latency measurement")
+    new_tokens: Count = Field(32, description="tokens decoded by the latency measurement")
+    repeats: Count = Field(5, description="latency requests, after one that warms up")
+    threads: Count | None = Field(None, description="absent: the machine's cores")
+
+
+class BenchSection(Requests):
+    """Measure every model and file in the runtime that will run it."""
+
+    task_rows: Count = Field(300, description="test rows answered by greedy decoding")
+    kl_rows: Count = Field(64, description="test rows whose distributions are compared")
+    max_new_tokens: Count = Field(64, description="longest answer")
+    kv_cache: tuple[KvCache, ...] = Field(
+        ("f16",),
+        description="llama.cpp's KV cache types; GGUF files are measured again with each but f16",
+    )
+
+
+class Gate(Section):
+    """A limit on a measurement; crossing it makes the verdict fail and the exit code 3."""
+
+    measurement: str = Field(description="name of a measurement, such as exact_match")
+    models: str = Field("*", description="shell pattern over the report's model names")
+    min: float | None = None
+    max: float | None = None
+
+
+class ReportSection(Section):
+    """The report and what must hold in it."""
+
+    gates: tuple[Gate, ...] = Field((), description="limits on measurements")
+
+
+class Recipe(Section):
+    """A whole run. A stage whose section is absent (or null) is left out."""
+
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under runs/"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")
+    model: ModelSection
+    data: DataSection | None = None
+    tune: TuneSection | None = None
+    distill: DistillSection | None = None
+    merge: MergeSection | None = None
+    quantize: QuantizeSection | None = None
+    export: ExportSection | None = None
+    bench: BenchSection | None = None
+    report: ReportSection = Field(default_factory=ReportSection)
+
+    @property
+    def file_name(self) -> str:
+        """What exported files are called: the recipe's name, else the model's."""
+        if self.name != Recipe.model_fields["name"].default:
+            return self.name
+        made = "-student" if self.distill else "-tuned" if self.tune else ""
+        return name_model(self.model.path) + made
+
+    @property
+    def requests(self) -> Requests | None:
+        """What the targets ``ram=`` and ``tpot=`` are measured by: bench's own requests.
+
+        None where no target is, so that bench's settings are no part of other plans' keys.
+        """
+        targets = self.quantize.target if self.quantize else ()
+        if not any("ram=" in target or "tpot=" in target for target in targets):
+            return None
+        bench = self.bench or BenchSection()
+        return Requests.model_validate(bench.model_dump(include=set(Requests.model_fields)))

@@ -1,0 +1,131 @@
+"""The sections of what trains: ``tune`` and ``distill``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
+
+
+class Optimization(Section):
+    """Knobs that every kind of training has."""
+
+    learning_rate: Positive = Field(2e-4, description="peak of the cosine schedule")
+    warmup_ratio: Fraction = Field(0.05, description="share of the steps that warm up linearly")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
+    max_grad_norm: Positive = Field(1.0, description="gradient clipping")
+    epochs: Positive = Field(1.0, description="passes over the train rows")
+    max_steps: Count | None = Field(None, description="optimizer steps; overrides epochs")
+    batch_size: Count = Field(8, description="sequences a forward pass")
+    gradient_accumulation: Count = Field(1, description="forward passes an optimizer step")
+    eval_every: Count = Field(100, description="optimizer steps between validations")
+    save_every: Count = Field(100, description="optimizer steps between checkpoints")
+    patience: Count | None = Field(
+        None, description="stop after so many validations without a better loss"
+    )
+    gradient_checkpointing: bool = Field(False, description="trade time for activation memory")
+
+
+class Training(Optimization):
+    """Those of trainings that may add an adapter."""
+
+    rank: Count = Field(16, description="LoRA rank")
+    alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
+    dropout: Fraction = Field(0.0, description="LoRA dropout")
+
+
+class TuneSection(Training):
+    """Fine-tune the base: the result is the teacher."""
+
+    method: Literal["qlora", "lora", "full"] = Field(
+        "qlora",
+        description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",
+    )
+    packing: bool = Field(True, description="fill sequences of data.max_length with several rows")
+    pack_length: Count | None = Field(
+        None, description="tokens a packed sequence; absent: max_length"
+    )
+    end_token: str | None = Field(
+        None, description="token that ends an answer; absent: the tokenizer's, if it can be learned"
+    )
+
+
+class Student(Section):
+    """Where the student's weights start."""
+
+    path: PathText | None = Field(None, description="another model; of the same tokenizer, at best")
+    config: PathText | None = Field(
+        None, description="config.json of a fresh model with random weights, for train: full"
+    )
+    layers: Count | None = Field(
+        None, description="depth cut of the teacher: how many layers to keep"
+    )
+    mlp: Count | None = Field(None, description="width cut: MLP channels a layer keeps")
+    heads: Count | None = Field(None, description="width cut: query heads a layer keeps")
+    hidden: Count | None = Field(None, description="width cut: residual channels to keep")
+
+
+class DistillSection(Training):
+    """Train a smaller student on what the teacher says."""
+
+    method: Literal["cached", "online", "on_policy", "sequence"] = Field(
+        "cached",
+        description="cached: the teacher's distribution, kept once; online: the teacher stays in "
+        "memory; on_policy: it grades what the student writes; sequence: it writes the answers",
+    )
+    train: Literal["full", "lora", "qlora"] = Field(
+        "full", description="how the student is trained"
+    )
+    teacher: PathText | None = Field(
+        None, description="a model folder or GGUF file that teaches in place of the tuned model"
+    )
+    prompts: PathText | None = Field(
+        None,
+        description="file of rows whose answers the teacher writes; the student learns them too",
+    )
+    learning_rate: Positive = Field(1e-3, description="peak of the cosine schedule")
+    student: Student = Field(default_factory=Student)
+    kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="weight of the teacher's part; cross-entropy to the answer has the rest"
+    )
+    kl_warmup: Fraction = Field(
+        0.0, description="share of the steps over which kl_weight grows from 0"
+    )
+    temperature: Positive = Field(1.0, description="of both softmaxes in the teacher's part")
+    targets: Literal["sample", "top_k"] = Field(
+        "sample",
+        description="what the cache keeps: an unbiased sample, or the largest and the rest",
+    )
+    samples: Annotated[int, Field(ge=1, le=255)] = Field(
+        64, description="draws from the teacher's distribution kept a token"
+    )
+    top_k: Annotated[int, Field(ge=1, le=1024)] = Field(
+        20, description="entries kept a token by targets: top_k"
+    )
+    cache: PathText | None = Field(
+        None, description="folder of the teacher's cache; absent: one a key beside the stage"
+    )
+    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"] = Field(
+        "forward_kl", description="what online and on_policy minimise"
+    )
+    divergence_mix: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="beta of jsd, alpha of skewed_kl"
+    )
+    max_new_tokens: Count = Field(256, description="longest answer that the teacher writes")
+    kernels: Literal["auto", "torch", "triton"] = Field(
+        "auto", description="what computes the losses; auto: Triton on a GPU"
+    )
+    baseline: bool = Field(True, description="also train the same student without the teacher")
+    ship: Literal["best", "student", "baseline"] = Field(
+        "best",
+        description="what is merged; best: the student, or the baseline where that is better on "
+        "validation rows beyond the noise",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_a_baseline_that_is_none(self) -> DistillSection:
+        if self.ship == "baseline" and not self.baseline:
+            raise ValueError("ship: baseline needs baseline: true, or there is none to ship")
+        return self
