@@ -145,7 +145,9 @@ def main() -> int:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     arguments = parser.parse_args()
-    _summary, differences = compare_runs(arguments.before, arguments.after)
+    summary, differences = compare_runs(arguments.before, arguments.after)
+    lines = [*summary, *(f"DIFFERS {line}" for line in differences)]
+    print("\n".join(lines if differences else [*lines, "nothing differs"]))
     return bool(differences)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tools.compare_runs import compare_runs
+from tools.compare_runs import compare_runs, main
 
 
 def write_run(root: Path, key: str, weights: bytes, report: dict[str, Any], name: str) -> Path:
@@ -49,3 +49,16 @@ def test_another_byte_or_number_differs(
     before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "fit.gguf")
     after = write_run(tmp_path / "b", "1" * 8, weights, report(kl, 1.0), "fit.gguf")
     assert compare_runs(before, after)[1] == [expected]
+
+
+def test_the_command_prints_and_returns_the_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "fit.gguf")
+    after = write_run(tmp_path / "b", "1" * 8, b"v", report(0.5, 1.0), "fit.gguf")
+    monkeypatch.setattr("sys.argv", ["compare_runs", str(before), str(before)])
+    assert main() == 0
+    assert "nothing differs" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["compare_runs", str(before), str(after)])
+    assert main() == 1
+    assert "DIFFERS export/fit.gguf: bytes differ" in capsys.readouterr().out
