@@ -32,12 +32,12 @@ from edgetune.log import Log  # noqa: E402
 from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.source import resolve_model  # noqa: E402
-from edgetune.quantize.autoround import decide_codes, find_roundable  # noqa: E402
-from edgetune.quantize.calibration import choose_texts  # noqa: E402
+from edgetune.quantize.calibration.activations import measure_inputs  # noqa: E402
+from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
+from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402
 from edgetune.quantize.candidates import Candidates  # noqa: E402
-from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
-from edgetune.quantize.inputs import measure_inputs  # noqa: E402
-from edgetune.quantize.lattice import order_rows  # noqa: E402
+from edgetune.quantize.methods.autoround import decide_codes, find_roundable  # noqa: E402
+from edgetune.quantize.methods.fake_quant import order_rows  # noqa: E402
 from edgetune.quantize.weights import find_weights  # noqa: E402
 from edgetune.recipe import Recipe, Sections  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402

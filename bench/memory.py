@@ -47,7 +47,7 @@ from pathlib import Path
 from edgetune.export.gguf import open_model, write_gguf
 from edgetune.export.gguf_contract import header_of
 from edgetune.models.hardware import return_freed_blocks
-from edgetune.quantize.imatrix import read_imatrix
+from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan
 model, plan, target, scheme = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 source = open_model(model, target.with_suffix(".frame"), header_of(model, "bench"))

@@ -2,7 +2,7 @@
 
     python bench/onnx_types.py --shape 256x2048 --threads 1
 
-Every type of `edgetune.quantize.blocks` as a row of MatMulNBits at accuracy level 4, taking turns;
+Every type of `edgetune.quantize.formats.nbits` as a row of MatMulNBits at accuracy level 4, taking turns;
 prints and keeps the median microseconds of one and their share of Q4_0's.
 """
 
@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgetune.quantize.blocks import BLOCK_TYPES, layout_of, quantize_blocks, unpack_rows  # noqa: E402
+from edgetune.quantize.formats.nbits import BLOCK_TYPES, layout_of, quantize_blocks, unpack_rows  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "onnx_types.jsonl"
 NODES = 20  # in a session, so that calling it weighs little

@@ -35,7 +35,7 @@ from damage import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402
 from quality_onnx import measure_onnx, measure_runtimes  # noqa: E402
 
 from edgetune.export.gguf import write_gguf  # noqa: E402
-from edgetune.quantize.imatrix import read_imatrix  # noqa: E402
+from edgetune.quantize.calibration.imatrix import read_imatrix  # noqa: E402
 from edgetune.quantize.plan import read_plan  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 

@@ -31,7 +31,7 @@ from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.source import resolve_model
 from edgetune.naming import is_hub_id
 from edgetune.preflight import REPORT, check_run
-from edgetune.quantize.deciders import refuse_deciding
+from edgetune.quantize.methods import refuse_deciding
 from edgetune.quantize.search.budget import parse_target
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe.load import dump_recipe

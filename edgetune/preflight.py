@@ -286,8 +286,8 @@ def _least_bytes(
     target: Target, recipe: Recipe, tensors: dict[str, tuple[int, ...]], shape: Shape
 ) -> tuple[int, int]:
     """Return the bytes of the tensors in the smallest types allowed, and how many weights."""
-    from edgetune.quantize.deciders import types_of
-    from edgetune.quantize.types import GGUF, ONNX
+    from edgetune.quantize.formats.types import GGUF, ONNX
+    from edgetune.quantize.methods import types_of
 
     assert recipe.quantize is not None
     section = recipe.quantize

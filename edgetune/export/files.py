@@ -25,8 +25,8 @@ from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weight
 from edgetune.export.onnx_blocks import quantize_the_rest
 from edgetune.log import Log
 from edgetune.models.hardware import return_freed_blocks
-from edgetune.quantize.ggml import PLAIN
-from edgetune.quantize.imatrix import check_imatrix, describe_imatrix, read_imatrix
+from edgetune.quantize.calibration.imatrix import check_imatrix, describe_imatrix, read_imatrix
+from edgetune.quantize.formats.ggml import PLAIN
 from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
 from edgetune.recipe import QuantizeSection
 from edgetune.runtimes.gguf_header import open_gguf

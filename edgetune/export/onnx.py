@@ -29,7 +29,7 @@ from edgetune.export.onnx_folder import (
     move_graph,
 )
 from edgetune.models.checkpoint import plain_folder
-from edgetune.quantize.blocks import block_row_bytes, quantize_blocks
+from edgetune.quantize.formats.nbits import block_row_bytes, quantize_blocks
 from edgetune.runtimes.genai_folder import find_graph
 
 HEAD_SIZE_STEP = 16  # ONNX Runtime's GroupQueryAttention on CPU

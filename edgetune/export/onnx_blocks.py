@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.onnx_table import look_up
-from edgetune.quantize.blocks import (
+from edgetune.quantize.formats.nbits import (
     block_row_bytes,
     fits_blocks,
     layout_of,

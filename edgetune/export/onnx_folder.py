@@ -16,7 +16,7 @@ import onnx
 
 from edgetune.disk import rename_whole, write_atomic
 from edgetune.models.tokenizer_files import suit_transformers_4
-from edgetune.quantize.blocks import layout_of
+from edgetune.quantize.formats.nbits import layout_of
 from edgetune.runtimes import GENAI_CONFIG
 
 GRAPHS = "onnx"  # the folder of the graph

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgetune.quantize.blocks import Layout
+from edgetune.quantize.formats.nbits import Layout
 
 _BASE = "/model/embed_tokens/Gather"
 

@@ -18,8 +18,8 @@ from edgetune.errors import InputError
 from edgetune.export.gguf import write_gguf
 from edgetune.export.onnx import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
-from edgetune.quantize.blocks import quantize_blocks
 from edgetune.quantize.candidates import Candidates
+from edgetune.quantize.formats.nbits import quantize_blocks
 from edgetune.quantize.plan import settings_of
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.device import Measure

@@ -11,8 +11,8 @@ import numpy as np
 from edgetune.disk import sync_file
 from edgetune.errors import Unsupported
 from edgetune.log import Log
-from edgetune.quantize.feedback import Feedback
-from edgetune.quantize.types import GGUF, TypeSet
+from edgetune.quantize.formats.types import GGUF, TypeSet
+from edgetune.quantize.methods.gptq import Feedback
 from edgetune.quantize.weights import Fused, Weight
 
 
@@ -26,7 +26,7 @@ class Candidates:
         types: what makes, reads and sizes them.
 
     Args:
-        moments: of inputs, by tensor; these are rounded with feedback (:mod:`.feedback`) where
+        moments: of inputs, by tensor; these are rounded with feedback (:mod:`edgetune.quantize.methods.gptq`) where
             their type has a grid.
     """
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgetune.errors import InputError
 from edgetune.measure.statistics import Estimate, ratio_of_sums
+from edgetune.quantize.calibration.kl_meter import HarmMeter
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.harm import HarmMeter
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
-from edgetune.quantize.ggml import fits_rows, stock_types
+from edgetune.quantize.formats.ggml import fits_rows, stock_types
 
 NAME, IMATRIX = "plan.json", "imatrix.gguf"
 TRAINED = "trained"  # folder beside it: the bytes of tensors that were trained, a file each

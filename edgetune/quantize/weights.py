@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from edgetune.models.layers import find_layers
-from edgetune.quantize.imatrix import name_map
-from edgetune.quantize.inputs import InputEnergy
+from edgetune.quantize.calibration.activations import InputEnergy
+from edgetune.quantize.calibration.imatrix import name_map
 
 
 @dataclass(frozen=True)

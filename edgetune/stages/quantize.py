@@ -31,16 +31,16 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.stored import StoredWeights
 from edgetune.models.streamed import load_for_passes
 from edgetune.models.vocabulary import check_vocabulary
-from edgetune.quantize.calibration import Texts, choose_texts
-from edgetune.quantize.deciders import WITH_FEEDBACK, refuse_deciding, types_of
-from edgetune.quantize.ggml import PLAIN
-from edgetune.quantize.imatrix import (
+from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.imatrix import (
     describe_imatrix,
     name_for_gguf,
     read_imatrix,
     write_imatrix,
 )
-from edgetune.quantize.inputs import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.rows import Texts, choose_texts
+from edgetune.quantize.formats.ggml import PLAIN
+from edgetune.quantize.methods import WITH_FEEDBACK, refuse_deciding, types_of
 from edgetune.quantize.plan import (
     IMATRIX,
     ONNX_SETTINGS,
@@ -284,9 +284,9 @@ def _decide(
         What that changed, a file each.
     """
     # Trainers take 190 MB, which no file without them should cost.
-    from edgetune.quantize.autoround import round_with_autoround
-    from edgetune.quantize.in_order import round_file
-    from edgetune.quantize.train import train_on_grid
+    from edgetune.quantize.methods.autoround import round_with_autoround
+    from edgetune.quantize.methods.gptaq import round_file
+    from edgetune.quantize.methods.qat import train_on_grid
 
     section = sections.quantize
     assert fits.candidates is not None

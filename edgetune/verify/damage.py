@@ -154,7 +154,7 @@ def round_trip(values: np.ndarray, kind: str) -> np.ndarray | None:
     from gguf.quants import dequantize
 
     from edgetune.errors import EdgetuneError
-    from edgetune.quantize.ggml import quantize_tensor
+    from edgetune.quantize.formats.ggml import quantize_tensor
 
     try:
         raw = quantize_tensor(np.ascontiguousarray(values, np.float32), kind)

@@ -209,7 +209,7 @@ def _best(folds: Sequence[list[Any]]) -> int:
 
 def expected_types(b: Subject, reference: Path) -> Callable[[str], str] | None:
     """Return the type that the file's scheme gives each tensor, or none for an unknown scheme."""
-    from edgetune.quantize.ggml import stock_types
+    from edgetune.quantize.formats.ggml import stock_types
 
     if b.scheme == "F32":
         return lambda name: "F32"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from edgetune.artifact import hash_file
 from edgetune.export.gguf import GgufHeader, convert_gguf, open_model, write_gguf
-from edgetune.quantize.ggml import fits_rows, stock_types
+from edgetune.quantize.formats.ggml import fits_rows, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.twins import make_twin
 

@@ -22,7 +22,8 @@ from edgetune.export.onnx import (
     rewrite_weights,
     tensor_bytes,
 )
-from edgetune.quantize.blocks import (
+from edgetune.quantize.formats.ggml import quantize_tensor
+from edgetune.quantize.formats.nbits import (
     BLOCK_TYPES,
     block_row_bytes,
     dequantize_blocks,
@@ -31,7 +32,6 @@ from edgetune.quantize.blocks import (
     unpack_bits,
     unpack_rows,
 )
-from edgetune.quantize.ggml import quantize_tensor
 from edgetune.quantize.plan import ONNX_SETTINGS, settings_of
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.genai_folder import find_graph

@@ -16,11 +16,11 @@ from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
-from edgetune.quantize.inputs import measure_inputs
+from edgetune.quantize.formats.types import GGUF, ONNX
 from edgetune.quantize.plan import settings_of
-from edgetune.quantize.types import GGUF, ONNX
 from edgetune.quantize.weights import find_weights, match_weights
 from edgetune.recipe import Requests
 from edgetune.runtimes.gguf_header import open_gguf

@@ -17,7 +17,7 @@ from edgetune.data.encode import Encoded
 from edgetune.embedded import locate
 from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
 from edgetune.measure.quality import compare_runtimes
-from edgetune.quantize.ggml import stock_types
+from edgetune.quantize.formats.ggml import stock_types
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.gguf_header import open_gguf
 

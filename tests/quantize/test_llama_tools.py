@@ -18,14 +18,14 @@ from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, op
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.ggml import stock_types
-from edgetune.quantize.imatrix import (
+from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.imatrix import (
     describe_imatrix,
     name_for_gguf,
     read_imatrix,
     write_imatrix,
 )
-from edgetune.quantize.inputs import measure_inputs
+from edgetune.quantize.formats.ggml import stock_types
 from tests.twins import make_twin
 
 pytestmark = pytest.mark.slow

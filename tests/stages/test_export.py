@@ -17,7 +17,7 @@ from edgetune.errors import InputError, MachineFault, Unsupported
 from edgetune.models import streamed
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.imatrix import read_imatrix
+from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.stages import export

@@ -20,8 +20,8 @@ from edgetune.data.load import load_splits
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
-from edgetune.quantize.blocks import dequantize_blocks
-from edgetune.quantize.imatrix import read_imatrix
+from edgetune.quantize.calibration.imatrix import read_imatrix
+from edgetune.quantize.formats.nbits import dequantize_blocks
 from edgetune.quantize.plan import read_plan, read_trained, write_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.runtimes.genai_folder import find_graph

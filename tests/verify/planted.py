@@ -19,7 +19,7 @@ from edgetune.export.gguf import convert_gguf, write_gguf
 from edgetune.export.gguf_contract import header_of
 from edgetune.models.lora import Adapter
 from edgetune.models.merge import write_merged
-from edgetune.quantize.ggml import quantize_tensor, stock_types
+from edgetune.quantize.formats.ggml import quantize_tensor, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.twins import make_adapter, make_twin
 

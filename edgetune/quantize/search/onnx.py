@@ -11,15 +11,15 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
+from edgetune.quantize.calibration.kl_meter import HarmMeter
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.harm import HarmMeter
+from edgetune.quantize.formats.types import ONNX
+from edgetune.quantize.methods.gptq import measure_moments
 from edgetune.quantize.search.budget import Target
 from edgetune.quantize.search.device import Measure
 from edgetune.quantize.search.problem import Fits, count_parameters, search_targets
 from edgetune.quantize.search.sensitivity import Search
 from edgetune.quantize.search.skeleton import Frame, refuse_too_small
-from edgetune.quantize.types import ONNX
 from edgetune.quantize.weights import match_weights
 
 #: The type whose nodes need most bytes around their blocks: it has zeros, and rows of every size.

@@ -11,17 +11,17 @@ import numpy as np
 
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
+from edgetune.quantize.calibration.activations import InputEnergy
+from edgetune.quantize.calibration.kl_meter import HarmMeter
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.ggml import stock_types
-from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.inputs import InputEnergy
+from edgetune.quantize.formats.ggml import stock_types
+from edgetune.quantize.formats.types import GGUF
+from edgetune.quantize.methods.gptq import measure_moments
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.budget import MEASURED, Target
 from edgetune.quantize.search.device import Device, Measure, describe_taken
 from edgetune.quantize.search.sensitivity import Found, Search
 from edgetune.quantize.search.skeleton import Frame, count_gguf, refuse_too_small, spend_bytes
-from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import GgufFile
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
+from edgetune.quantize.calibration.kl_meter import HarmMeter
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.harm import HarmMeter
 from edgetune.quantize.search.knapsack import Option, assign_types, convex_frontier
 
 ROUNDS = 3  # of measuring exchanges and assigning anew, at most

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import bytes_text
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.ggml import row_bytes
+from edgetune.quantize.formats.ggml import row_bytes
+from edgetune.quantize.formats.types import pad
 from edgetune.quantize.search.budget import Target
 from edgetune.quantize.search.sensitivity import Found, Search
-from edgetune.quantize.types import pad
 from edgetune.runtimes.gguf_header import GgufFile
 
 STEPS_DOWN = 4  # searches for one budget, where what lies around the tensors depends on types

@@ -14,15 +14,15 @@ from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, wr
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize import harm
+from edgetune.quantize.calibration import kl_meter
+from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.imatrix import name_for_gguf
+from edgetune.quantize.calibration.kl_meter import HarmMeter
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.harm import HarmMeter
-from edgetune.quantize.imatrix import name_for_gguf
-from edgetune.quantize.inputs import measure_inputs
+from edgetune.quantize.formats.types import GGUF
 from edgetune.quantize.search.budget import parse_target
 from edgetune.quantize.search.problem import Fits, fit_targets
 from edgetune.quantize.search.sensitivity import Search
-from edgetune.quantize.types import GGUF
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -82,8 +82,8 @@ def test_a_large_vocabulary_cuts_no_positions(
     """The reference is computed anew, from the head as it was, where it would not fit in memory."""
     change = {name: model.get_parameter(name).detach() * 1.1}
     kept = HarmMeter(model, SEQUENCES, 384)
-    monkeypatch.setattr(harm, "LOGIT_BYTES", 4 * model.config.vocab_size * 10)
-    monkeypatch.setattr(harm, "CHUNK_BYTES", 4 * model.config.vocab_size * 7)
+    monkeypatch.setattr(kl_meter, "LOGIT_BYTES", 4 * model.config.vocab_size * 10)
+    monkeypatch.setattr(kl_meter, "CHUNK_BYTES", 4 * model.config.vocab_size * 7)
     anew = HarmMeter(model, SEQUENCES, 384)
     assert anew.positions == kept.positions == 384 and anew.counts == [24] * 16
     for first_layer in (0, 2) if "layers.2" in name else (0,):

@@ -15,12 +15,12 @@ from edgetune.export.gguf import GgufHeader, convert_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.quantize import autoround
-from edgetune.quantize.autoround import decide_codes, find_roundable, round_with_autoround
-from edgetune.quantize.autoround_types import GGML_TYPES
-from edgetune.quantize.blocks import dequantize_blocks
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.ggml import dequantize_tensor
+from edgetune.quantize.formats.ggml import dequantize_tensor
+from edgetune.quantize.formats.nbits import dequantize_blocks
+from edgetune.quantize.methods import autoround
+from edgetune.quantize.methods.autoround import decide_codes, find_roundable, round_with_autoround
+from edgetune.quantize.methods.autoround_types import GGML_TYPES
 from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
 from edgetune.runtimes.gguf_header import open_gguf

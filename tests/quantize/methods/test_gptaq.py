@@ -16,8 +16,8 @@ from edgetune.models.load import load_model
 from edgetune.models.passes import batch_sequences
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.feedback import measure_moments
-from edgetune.quantize.in_order import _find_order, _Passes, round_file, round_in_order
+from edgetune.quantize.methods.gptaq import _find_order, _Passes, round_file, round_in_order
+from edgetune.quantize.methods.gptq import measure_moments
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
 from tests.twins import make_twin

@@ -25,11 +25,11 @@ from edgetune.models.hardware import choose_device
 from edgetune.models.layers import find_layers
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
-from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.ggml import dequantize_tensor
+from edgetune.quantize.formats.ggml import dequantize_tensor
+from edgetune.quantize.formats.nbits import BLOCK_TYPES, dequantize_blocks
 from edgetune.quantize.held_out import judge
+from edgetune.quantize.methods.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
 

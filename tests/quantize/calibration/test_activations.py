@@ -13,8 +13,8 @@ from edgetune.log import Log
 from edgetune.models import passes, streamed
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.imatrix import name_for_gguf, read_imatrix, write_imatrix
-from edgetune.quantize.inputs import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from tests.twins import make_twin
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60)), [44, 2, 9], [7]]

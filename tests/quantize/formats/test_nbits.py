@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.quantize.blocks import (
+from edgetune.quantize.formats.nbits import (
     BLOCK_TYPES,
     dequantize_blocks,
     layout_of,

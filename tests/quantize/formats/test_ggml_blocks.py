@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgetune.errors import Unsupported
-from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
-from edgetune.quantize.grid import GRIDS, find_grid
+from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
 
 RANDOM = np.random.default_rng(0)
 

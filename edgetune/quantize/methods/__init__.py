@@ -23,8 +23,8 @@ def types_of(decider: str, wanted: Sequence[str], kind: str) -> tuple[str, ...]:
         InputError: a name that is no type, or none that this method decides in such files.
     """
     # They bring torch, without which a recipe can be read.
-    from edgetune.quantize.autoround_types import GGML_TYPES
-    from edgetune.quantize.types import GGUF, ONNX
+    from edgetune.quantize.formats.types import GGUF, ONNX
+    from edgetune.quantize.methods.autoround_types import GGML_TYPES
 
     possible = ONNX.names  # all deciders have them all
     if kind == "gguf":

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetune.quantize.blocks import layout_of, pack_bits, unpack_bits, unpack_rows
-from edgetune.quantize.grid import Codes, find_grid
-from edgetune.quantize.grid import Grid as GgmlGrid
+from edgetune.quantize.formats.ggml_blocks import Codes, find_grid
+from edgetune.quantize.formats.ggml_blocks import Grid as GgmlGrid
+from edgetune.quantize.formats.nbits import layout_of, pack_bits, unpack_bits, unpack_rows
 
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """One of our own types; see :class:`edgetune.quantize.lattice.Grid`."""
+    """One of our own types; see :class:`edgetune.quantize.methods.fake_quant.Grid`."""
 
     kind: str
     first: int = 0
@@ -57,5 +57,5 @@ class BlockGrid:
 
 
 def find_block_grid(kind: str) -> GgmlGrid | BlockGrid:
-    """Return the grid of one of :data:`edgetune.quantize.blocks.BLOCK_TYPES`."""
+    """Return the grid of one of :data:`edgetune.quantize.formats.nbits.BLOCK_TYPES`."""
     return find_grid(kind) if layout_of(kind).is_ggml else BlockGrid(kind)

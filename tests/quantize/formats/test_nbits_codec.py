@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetune.quantize.block_grid import find_block_grid
-from edgetune.quantize.blocks import BLOCK_TYPES, dequantize_blocks, quantize_blocks
+from edgetune.quantize.formats.nbits import BLOCK_TYPES, dequantize_blocks, quantize_blocks
+from edgetune.quantize.formats.nbits_codec import find_block_grid
 
 COLUMNS = 384
 

@@ -12,9 +12,9 @@ import torch
 from edgetune.export.gguf import GgufHeader, convert_gguf
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
-from edgetune.quantize.grid import GRIDS, find_grid
-from edgetune.quantize.lattice import Lattice
+from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
+from edgetune.quantize.methods.fake_quant import Lattice
 from edgetune.quantize.weights import Weight, find_weights
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.quantize.deciders import refuse_deciding, types_of
+from edgetune.quantize.formats.types import GGUF, ONNX
+from edgetune.quantize.methods import refuse_deciding, types_of
 from edgetune.quantize.search.budget import parse_target
-from edgetune.quantize.types import GGUF, ONNX
 
 TARGETS = [parse_target("bits=5"), parse_target("onnx:bits=5")]
 

@@ -22,7 +22,7 @@ from gguf import (
 
 from edgetune.artifact import hash_file
 from edgetune.errors import InputError
-from edgetune.quantize.inputs import InputEnergy
+from edgetune.quantize.calibration.activations import InputEnergy
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 _STACKED = {"gate_up_proj": ("gate_proj", "up_proj")}  # two tensors of a file, one of a model

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgetune.quantize.blocks import BLOCK_TYPES, layout_of, pack_bits
-from edgetune.quantize.grid import GRIDS
+from edgetune.quantize.formats.ggml_blocks import GRIDS
+from edgetune.quantize.formats.nbits import BLOCK_TYPES, layout_of, pack_bits
 
 #: Types of a GGUF file that hold AutoRound's result exactly; of ONNX graphs all do.
 GGML_TYPES = ("Q8_0", "Q5_0", "Q4_0")

@@ -19,7 +19,7 @@ import torch
 
 from edgetune.log import Log
 from edgetune.models.passes import batch_sequences, device_of, replaced_forward
-from edgetune.quantize.lattice import Grid
+from edgetune.quantize.methods.fake_quant import Grid
 from edgetune.quantize.weights import Fused, Weight
 
 #: Share of the mean second moment that is added to each column's: 0.01 of the paper follows 10,000

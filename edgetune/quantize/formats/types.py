@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetune.quantize.block_grid import find_block_grid
-from edgetune.quantize.blocks import (
-    BLOCK_TYPES,
-    block_row_bytes,
-    dequantize_blocks,
-    fits_blocks,
-    quantize_blocks,
-)
-from edgetune.quantize.ggml import (
+from edgetune.quantize.formats.ggml import (
     dequantize_tensor,
     fits_rows,
     needs_importance,
     quantize_tensor,
     row_bytes,
 )
-from edgetune.quantize.grid import GRIDS, find_grid
-from edgetune.quantize.lattice import Grid
+from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
+from edgetune.quantize.formats.nbits import (
+    BLOCK_TYPES,
+    block_row_bytes,
+    dequantize_blocks,
+    fits_blocks,
+    quantize_blocks,
+)
+from edgetune.quantize.formats.nbits_codec import find_block_grid
+from edgetune.quantize.methods.fake_quant import Grid
 
 ALIGNMENT = 32  # of tensors in a GGUF file, bytes
 
@@ -41,7 +41,7 @@ class TypeSet:
         row_bytes: of so many columns in a type.
         size: bytes of a tensor to those it takes in the file.
         trainable: those of ``names`` that have a grid.
-        grid: of one of them; see :class:`edgetune.quantize.lattice.Grid`.
+        grid: of one of them; see :class:`edgetune.quantize.methods.fake_quant.Grid`.
     """
 
     names: tuple[str, ...]

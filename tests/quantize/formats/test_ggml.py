@@ -11,7 +11,7 @@ from gguf.quants import dequantize
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.quantize.ggml import (
+from edgetune.quantize.formats.ggml import (
     dequantize_tensor,
     needs_importance,
     quantize_tensor,
@@ -19,7 +19,7 @@ from edgetune.quantize.ggml import (
     run_quantizer,
     stock_types,
 )
-from edgetune.quantize.types import GGUF
+from edgetune.quantize.formats.types import GGUF
 from edgetune.recipe import GGUF_SCHEMES
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model

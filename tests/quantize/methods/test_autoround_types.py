@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetune.quantize.autoround_types import GGML_TYPES, find_scheme, pack_values
-from edgetune.quantize.blocks import (
+from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.nbits import (
     BLOCK_TYPES,
     dequantize_blocks,
     quantize_blocks,
     unpack_bits,
     unpack_rows,
 )
-from edgetune.quantize.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.methods.autoround_types import GGML_TYPES, find_scheme, pack_values
 
 
 def test_knows_which_types_hold_its_result() -> None:

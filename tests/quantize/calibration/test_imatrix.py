@@ -13,14 +13,14 @@ from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.imatrix import (
+from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.imatrix import (
     check_imatrix,
     describe_imatrix,
     name_for_gguf,
     read_imatrix,
     write_imatrix,
 )
-from edgetune.quantize.inputs import measure_inputs
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60))]
 

@@ -10,8 +10,8 @@ import pytest
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.feedback import Feedback, measure_moments
-from edgetune.quantize.types import GGUF, ONNX, TypeSet
+from edgetune.quantize.formats.types import GGUF, ONNX, TypeSet
+from edgetune.quantize.methods.gptq import Feedback, measure_moments
 from edgetune.quantize.weights import find_weights
 
 QUIET = Log(quiet=True)

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from edgetune.quantize.grid import Codes
+from edgetune.quantize.formats.ggml_blocks import Codes
 from edgetune.quantize.weights import Fused, Weight
 
 
 class Grid(Protocol):
-    """How a type's bytes become codes and back; see :mod:`.grid` and :mod:`.block_grid`."""
+    """How a type's bytes become codes and back; see :mod:`edgetune.quantize.formats`."""
 
     @property
     def zero(self) -> int:

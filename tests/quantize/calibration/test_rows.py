@@ -10,7 +10,7 @@ import pytest
 
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.quantize.calibration import Texts, choose_texts
+from edgetune.quantize.calibration.rows import Texts, choose_texts
 from edgetune.recipe import Recipe, Sections
 
 

@@ -13,8 +13,8 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.grid import find_grid
-from edgetune.quantize.train import train_on_grid
+from edgetune.quantize.formats.ggml_blocks import find_grid
+from edgetune.quantize.methods.qat import train_on_grid
 from edgetune.quantize.weights import find_weights
 from edgetune.recipe import GridSection
 from edgetune.train import loop

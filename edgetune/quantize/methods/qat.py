@@ -17,7 +17,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
-from edgetune.quantize.lattice import Lattice
+from edgetune.quantize.methods.fake_quant import Lattice
 from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection
 from edgetune.train.distillation import train_student
