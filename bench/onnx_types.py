@@ -2,8 +2,8 @@
 
     python bench/onnx_types.py --shape 256x2048 --threads 1
 
-Every type of `edgetune.quantize.formats.nbits` as a row of MatMulNBits at accuracy level 4, taking turns;
-prints and keeps the median microseconds of one and their share of Q4_0's.
+Every type of `edgetune.quantize.formats.nbits` as a row of MatMulNBits at accuracy level 4, taking
+turns; prints and keeps the median microseconds of one and their share of Q4_0's.
 """
 
 from __future__ import annotations

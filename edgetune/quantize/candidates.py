@@ -26,8 +26,7 @@ class Candidates:
         types: what makes, reads and sizes them.
 
     Args:
-        moments: of inputs, by tensor; these are rounded with feedback (:mod:`edgetune.quantize.methods.gptq`) where
-            their type has a grid.
+        moments: of inputs, by tensor; these are rounded by GPTQ where their type has a codec.
     """
 
     def __init__(
