@@ -4,8 +4,8 @@ GPTQ rounds a matrix as if its inputs were those of the unrounded model. In the 
 everything before it was rounded too. Here every matrix sees the inputs that it will have, and is
 first moved so that from them it gives, as nearly as least squares can, what the unrounded model
 gives from its own (the asymmetric calibration of GPTAQ: Li et al. 2025, arXiv 2504.02692); then it
-is rounded by GPTQ (:mod:`edgetune.quantize.methods.gptq`). That needs forward passes of a layer at a
-time and no gradients.
+is rounded by GPTQ (:mod:`~edgetune.quantize.methods.gptq`).
+That needs forward passes of a layer at a time and no gradients.
 
 N tokens, R rows and C columns of a matrix.
 """
