@@ -52,7 +52,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         GateFailed: a budget below the smallest file.
         Unsupported: none of the files can be made.
     """
-    said: list[str] = []
+    said = list(recipe.renamed)
     check_use(recipe, None if REPORT in stages else _sections_of(stages))
     if REPORT in stages:
         check_gates(recipe, said)

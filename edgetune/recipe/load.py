@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgetune.errors import InputError, nearest
+from edgetune.recipe.aliases import apply_aliases, rename_key
 from edgetune.recipe.checks import find_unread
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.values import Loader, expand, find_merged, read_setting, section_of
@@ -35,6 +36,8 @@ def load_recipe(
         InputError: unreadable file, unknown key, value out of range, variable that is not set.
     """
     tree = read_tree(path) if path else {}
+    where = str(path or "the flags")
+    renamed = apply_aliases(tree, where)
     origins = {key: str(path) for key, _ in _leaves(tree)}
     for key, value in (flags or {}).items():
         if value is not None:
@@ -45,18 +48,24 @@ def load_recipe(
         if not equals:
             raise InputError(f"'{text}' has no '='", where="--set", hint="write section.key=value")
         key = key.strip()
-        _put(tree, key, read_setting(key, value), "--set")
-        origins[key] = "--set"
-    recipe = check_tree(tree, str(path or "the flags"))
+        given: dict[str, Any] = {}
+        _put(given, key, read_setting(rename_key(key), value), "--set")
+        old = apply_aliases(given, "--set")
+        renamed += old
+        for name, item in _leaves(given) if old else [(key, _get(given, key))]:
+            _put(tree, name, item, "--set")
+            origins[name] = "--set"
+    recipe = check_tree(tree, where)
     # What several sections share is written once; each takes of it what it reads.
     shared = find_merged(path.read_text(encoding="utf-8")) if path else set()
+    shared = {rename_key(key) for key in shared}
     unread = [k for k in find_unread(recipe) if k in shared and origins.get(k) == str(path)]
     if unread:
         for key in unread:
             _drop(tree, key)
             origins.pop(key)
-        recipe = check_tree(tree, str(path))
-    return recipe, origins
+        recipe = check_tree(tree, where)
+    return recipe.with_renamed(renamed), origins
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -178,6 +187,13 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     if not last:
         raise InputError(f"'{key}' is not a recipe key", where=origin)
     node[last] = value
+
+
+def _get(tree: dict[str, Any], key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
 def _drop(tree: dict[str, Any], key: str) -> None:

@@ -8,9 +8,10 @@ section knows is refused with the nearest one that exists; every value remembers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from edgetune.naming import name_model
 from edgetune.recipe.quantization import QuantizeSection
@@ -166,6 +167,20 @@ class Recipe(Section):
     export: ExportSection | None = None
     bench: BenchSection | None = None
     report: ReportSection = Field(default_factory=ReportSection)
+
+    #: Warnings of keys and values read by an old name; see :mod:`edgetune.recipe.aliases`.
+    _renamed: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def renamed(self) -> tuple[str, ...]:
+        """Warnings of keys and values that were read by their old names."""
+        return self._renamed
+
+    def with_renamed(self, warnings: Sequence[str]) -> Recipe:
+        """Return the same recipe with warnings of the old names that it was read by."""
+        found = self.model_copy()
+        found._renamed = tuple(warnings)
+        return found
 
     @property
     def file_name(self) -> str:
