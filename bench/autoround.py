@@ -31,7 +31,7 @@ from edgetune.export.trial import gguf_writer  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
-from edgetune.models.source import resolve_model  # noqa: E402
+from edgetune.models.resolve import resolve_model  # noqa: E402
 from edgetune.quantize.calibration.activations import measure_inputs  # noqa: E402
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
 from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402

@@ -34,11 +34,11 @@ import torch  # noqa: E402
 from edgetune.data.encode import Encoded  # noqa: E402
 from edgetune.distill.cache import Cache, Origin, Settings, fill_cache  # noqa: E402
 from edgetune.distill.losses import Answers, Cached, Online, loss_of  # noqa: E402
+from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.models.head import find_head  # noqa: E402
 from edgetune.models.load import load_base, load_tokenizer  # noqa: E402
-from edgetune.models.student import choose_layers, cut_depth  # noqa: E402
 from edgetune.ops import choose  # noqa: E402
 from edgetune.train.distillation import Rows, collate  # noqa: E402
 
@@ -199,13 +199,13 @@ def measure_bytes(rows: list[Encoded], teacher: Any, folder: Path) -> dict[str, 
     """Return the size of a cache of real text, and what it would be at a vocabulary of 152 k."""
     from dataclasses import replace
 
-    from edgetune.distill.shard import write_shard
+    from edgetune.distill.cache_shard import write_shard
 
     settings = Settings()
     cache = fill_cache(TorchTeacher(teacher), rows, settings, ORIGIN, folder / "bytes", QUIET)
     lengths = np.concatenate([cache[row].lengths for row in range(len(cache))])
     # The same entries with ids of 18 bits.
-    from edgetune.distill.targets import Entries
+    from edgetune.distill.sparse_probs import Entries
 
     wide = replace(settings.layout(cache.vocabulary), vocabulary=152_064)
     entries = []
@@ -290,7 +290,7 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
     from edgetune.data.encode import make_encoder
     from edgetune.data.rows import Message, Row
     from edgetune.distill.losses import StudentLoss
-    from edgetune.models.source import resolve_model
+    from edgetune.models.resolve import resolve_model
     from edgetune.recipe import DataSection, DistillSection
     from edgetune.train.distillation import train_student
 

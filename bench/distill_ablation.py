@@ -28,10 +28,10 @@ import torch  # noqa: E402
 from bench.distill import ORIGIN, QUIET, read_stories  # noqa: E402
 from edgetune.distill.cache import Settings, fill_cache  # noqa: E402
 from edgetune.distill.losses import Cached, loss_of  # noqa: E402
+from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.models.head import find_head  # noqa: E402
 from edgetune.models.load import load_base  # noqa: E402
-from edgetune.models.student import choose_layers, cut_depth  # noqa: E402
 from edgetune.ops import choose  # noqa: E402
 from edgetune.train.distillation import Rows, collate  # noqa: E402
 

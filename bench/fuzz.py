@@ -194,10 +194,10 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], Callable[[Path], None]]] = {
 
 def make_corpus(folder: Path) -> None:
     """Write the small real model that is mutated: the embedded base, two layers of it, as files."""
+    from edgetune.distill.prune_depth import cut_depth
     from edgetune.embedded import locate
     from edgetune.export.gguf import GgufHeader, convert_gguf
     from edgetune.models.load import load_tokenizer
-    from edgetune.models.student import cut_depth
 
     cut_depth(locate("base"), [0, 1], folder)
     convert_gguf(folder, folder / "model.gguf", GgufHeader("seed"))

@@ -31,7 +31,7 @@ from edgetune.data.load import load_rows  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.measure.statistics import t95  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
-from edgetune.models.source import resolve_data  # noqa: E402
+from edgetune.models.resolve import resolve_data  # noqa: E402
 from edgetune.pipeline import execute  # noqa: E402
 from edgetune.recipe.load import load_recipe  # noqa: E402
 from edgetune.rundir import RunDir  # noqa: E402

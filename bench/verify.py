@@ -49,7 +49,7 @@ def make_model(folder: Path, seed: int, shard: str | None = None) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from edgetune.models.source import resolve_model
+    from edgetune.models.resolve import resolve_model
 
     source = resolve_model("embedded:base")
     folder.mkdir(parents=True)

@@ -28,7 +28,7 @@ from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 from edgetune.naming import is_hub_id
 from edgetune.preflight import REPORT, check_run
 from edgetune.quantize.methods import refuse_deciding

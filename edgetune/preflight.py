@@ -21,9 +21,9 @@ from edgetune.errors import GateFailed, InputError, Unsupported, nearest
 from edgetune.log import bytes_text
 from edgetune.measure.definitions import MEASUREMENTS, RENAMED
 from edgetune.models.checkpoint import check_model_folder
-from edgetune.models.method import propose_method, saved_by_nf4
+from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import Shape, read_shape
-from edgetune.models.source import resolve_model
+from edgetune.models.tuning_method import propose_method, saved_by_nf4
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
 from edgetune.quantize.search.budget import Target, parse_target
@@ -218,7 +218,7 @@ def check_student(section: DistillSection, base: Shape | None, said: list[str]) 
                 hint=f"name fewer: {max(1, teacher.layers // 2)} is half of them",
             )
     if any(widths.values()):
-        from edgetune.models.width import Widths, check_widths
+        from edgetune.distill.prune_width import Widths, check_widths
 
         missing = [
             key

@@ -25,7 +25,7 @@ from edgetune.data.encode import Encoded
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_tokenizer, nf4_config
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 from edgetune.recipe import TuneSection
 from edgetune.train import sft
 

@@ -64,7 +64,7 @@ def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, An
     from edgetune.data.load import load_splits
     from edgetune.data.prepare import encode_rows
     from edgetune.models.load import load_tokenizer
-    from edgetune.models.source import resolve_model
+    from edgetune.models.resolve import resolve_model
 
     section = recipe.data
     if section is None:

@@ -57,14 +57,14 @@ def command(path: Path, model: str, data: str) -> None:
 
 def _propose(model: str) -> dict[str, object]:
     """Return what the recipe proposes for a model: by its own sizes, where it lies here."""
-    from edgetune.models.source import resolve_model
+    from edgetune.models.resolve import resolve_model
     from edgetune.naming import is_hub_id
 
     unknown = {"method": "qlora", "why": "", "layers": 8, "depth": ""}
     if is_hub_id(model):
         return unknown
-    from edgetune.models.method import propose_method
     from edgetune.models.shape import read_shape
+    from edgetune.models.tuning_method import propose_method
 
     try:
         shape = read_shape(resolve_model(model))

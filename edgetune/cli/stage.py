@@ -84,7 +84,7 @@ def open_trained(
     if (path / ENTRY).exists() and not earlier:
         return _whole(load_artifact(path))
     from edgetune.models.ref import ModelRef
-    from edgetune.models.source import resolve_adapter, resolve_model
+    from edgetune.models.resolve import resolve_adapter, resolve_model
 
     folders = [resolve_adapter(one) for one in (*earlier, path)]
     require(options.get("model"), "--model", "a PEFT adapter needs its base")
@@ -104,7 +104,7 @@ def open_trained(
 
 def _tokenizer_of(adapter: Path) -> Path | None:
     """Return an adapter's folder if the tokenizer of its training lies there."""
-    from edgetune.models.source import TOKENIZER_FILES
+    from edgetune.models.resolve import TOKENIZER_FILES
 
     return adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else None
 
@@ -113,7 +113,7 @@ def open_model(options: dict[str, Any]) -> Artifact:
     """Return what ``merge`` made, or a Hugging Face folder of anyone's as the same."""
     require(options.get("model"), "--model", "name a model folder, or what `edgetune merge` made")
     from edgetune.models.checkpoint import check_model_folder
-    from edgetune.models.source import resolve_model
+    from edgetune.models.resolve import resolve_model
 
     given = Path(options["model"])
     folder = resolve_model(options["model"])

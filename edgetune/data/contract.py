@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import SCRATCH, write_atomic
+from edgetune.data.chat_format import clock_now, prints_time
 from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.prepare import unknown_id
 from edgetune.data.rows import Message, Row
-from edgetune.data.template import clock_now, prints_time
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.tokenizer_files import save_tokenizer

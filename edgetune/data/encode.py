@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from edgetune.data.rows import Message, Row
-from edgetune.data.spans import Around, Span, find_answers
-from edgetune.data.template import (
+from edgetune.data.chat_format import (
     adds_begin_token,
     clock_now,
     prints_time,
@@ -26,6 +24,8 @@ from edgetune.data.template import (
     template_end_token,
     turn_for,
 )
+from edgetune.data.rows import Message, Row
+from edgetune.data.spans import Around, Span, find_answers
 from edgetune.data.whole_turns import Written, write_turns
 from edgetune.errors import InputError, nearest
 from edgetune.models.vocabulary import embedding_rows

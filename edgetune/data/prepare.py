@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from edgetune.data.chat_format import unread_keys
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
-from edgetune.data.template import unread_keys
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
 

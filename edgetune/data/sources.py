@@ -12,7 +12,7 @@ from edgetune.artifact import hash_source
 from edgetune.data.arrow_rows import saved_splits
 from edgetune.data.json_rows import list_parts
 from edgetune.errors import InputError
-from edgetune.models.source import resolve_data
+from edgetune.models.resolve import resolve_data
 from edgetune.recipe import DataSection
 
 SPLITS = ("train", "validation", "test")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edgetune.data.chat_format import REASONING
 from edgetune.data.rows import Message, Row
 from edgetune.data.spans import Span
-from edgetune.data.template import REASONING
 from edgetune.errors import InputError
 
 _MARK = "\ue000edgetune-{}\ue001"  # of characters that no template has a rule for

@@ -1,8 +1,8 @@
 """The teacher's distributions on disk: made once, resumed where a kill left off, shared by runs.
 
-A folder of shards (:mod:`edgetune.distill.shard`) and ``cache.json``, which says what they are of.
-Five things make a cache what it is: teacher, tokenizer, template, data and settings; one of another
-is refused by the name of what differs.
+A folder of shards (:mod:`edgetune.distill.cache_shard`) and ``cache.json``, which identifies their
+origin: teacher, tokenizer, template, data and settings. A cache of another origin is refused, with
+the name of what differs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 from edgetune import lock
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
-from edgetune.distill.shard import Layout, Shard, write_shard
-from edgetune.distill.targets import SHARE_SCALE, Entries, cut_top_k, draw_sample
+from edgetune.distill.cache_shard import Layout, Shard, write_shard
+from edgetune.distill.sparse_probs import SHARE_SCALE, Entries, cut_top_k, draw_sample
 from edgetune.distill.teacher import Teacher
 from edgetune.errors import InputError
 from edgetune.lock import hold

@@ -1,66 +1,117 @@
-"""What is kept of the teacher's distribution at a position: a sample of it, or its largest part.
-
-A sample: tokens drawn with replacement, the unique ids kept with their counts (Anshumann et al.
-2025, arXiv 2503.16870, section 3, random sampling knowledge distillation). counts / draws
-estimates the distribution without bias. A top-k cut does not, but it is the same at every draw.
-
-P positions, V vocabulary, E entries of all positions, one position after the other.
-"""
+"""What a student is given to learn from, by each way to teach."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-
-SHARE_SCALE = 65_535  # a probability of a top-k cut is kept in 16 bits
+from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.load import load_rows
+from edgetune.data.prepare import encode_rows
+from edgetune.data.rows import Row
+from edgetune.data.sources import open_source
+from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cache, hash_rows
+from edgetune.distill.losses import Answers, Cached, Online, StudentLoss
+from edgetune.distill.teacher import Known, OpenTeacher, identify
+from edgetune.distill.teacher_answers import as_rows, with_answers, write_answers
+from edgetune.log import Log
+from edgetune.models.resolve import read_json
+from edgetune.ops import choose
+from edgetune.recipe import DistillSection, Sections
 
 
 @dataclass(frozen=True)
-class Entries:
-    """Kept entries of some positions.
+class Lessons:
+    """What the student is trained on, and by which loss."""
 
-    Attributes:
-        lengths: entries of each position, [P].
-        ids: tokens, [E]; at a position the most probable first.
-        counts: draws of each [E], or its probability in steps of 1 / 65,535.
-    """
-
-    lengths: np.ndarray
-    ids: np.ndarray
-    counts: np.ndarray
+    rows: list[Encoded]
+    loss: StudentLoss
+    cache: Cache | None
+    facts: dict[str, Any]
 
 
-@torch.no_grad()
-def draw_sample(probabilities_PV: torch.Tensor, draws: int, generator: torch.Generator) -> Entries:
-    """Return ``draws`` tokens of every position, with replacement, as unique ids and counts."""
-    if not len(probabilities_PV):
-        return _nothing()
-    drawn_PN = torch.multinomial(probabilities_PV, draws, replacement=True, generator=generator)
-    sorted_PN = drawn_PN.sort(dim=1).values.cpu().numpy()
-    first_PN = np.ones_like(sorted_PN, dtype=bool)
-    first_PN[:, 1:] = sorted_PN[:, 1:] != sorted_PN[:, :-1]
-    at = np.flatnonzero(first_PN.ravel())
-    counts = np.diff(np.append(at, first_PN.size))  # a run ends where the next one starts
-    owners, ids = at // draws, sorted_PN.ravel()[at]
-    order = np.lexsort((ids, -counts, owners))
-    return Entries(first_PN.sum(axis=1), ids[order], counts[order])
+def load_prompts(sections: Sections, log: Log) -> list[Row]:
+    """Return the rows whose answers the teacher writes."""
+    path = sections.distill.prompts
+    if path is None:
+        return []
+    source = open_source(path, "prompts")
+    loaded = load_rows(source, sections.data, log.muted(), "prompts", answered=False)
+    return [row for row in loaded.rows if row.text is None]
 
 
-@torch.no_grad()
-def cut_top_k(probabilities_PV: torch.Tensor, k: int) -> Entries:
-    """Return the ``k`` most probable tokens of every position and their probabilities."""
-    if not len(probabilities_PV):
-        return _nothing()
-    k = min(k, probabilities_PV.shape[1])
-    top = probabilities_PV.topk(k, dim=1)
-    counts = (top.values.cpu().numpy() * SHARE_SCALE).round().astype(np.int64)
-    # Rounded up all together they may be more than everything.
-    counts[:, 0] -= np.maximum(counts.sum(axis=1) - SHARE_SCALE, 0)
-    lengths = np.full(len(counts), k)
-    return Entries(lengths, top.indices.cpu().numpy().ravel(), counts.ravel())
+def written_lessons(
+    section: DistillSection, teacher: OpenTeacher, encoder: Encoder, own: Encoder,
+    rows: list[Row], out: Path, log: Log,
+) -> Lessons:  # fmt: skip
+    """The teacher's answers in the words of the student's own tokenizer."""
+    answers = write_answers(
+        teacher.generate, encoder, rows, section.max_new_tokens, out / "scratch" / "answers", log
+    )
+    said = encode_rows(own, as_rows(encoder, rows, answers), log, "answers", "skip").encoded
+    loss = Answers(choose("sparse_loss", section.kernels, teacher.device))
+    return Lessons(said, loss, None, {"answers": len(said)})
 
 
-def _nothing() -> Entries:
-    return Entries(*(np.zeros(0, np.int64) for _ in range(3)))
+def make_lessons(
+    sections: Sections, known: Known, teacher: OpenTeacher, encoder: Encoder,
+    labelled: tuple[list[Row], list[Encoded]], asked: list[Row], start: Path, out: Path, log: Log,
+) -> Lessons:  # fmt: skip
+    """What a student of the same tokenizer gets: distributions, or answers alone."""
+    section = sections.distill
+    if section.method == "on_policy":  # it writes its lessons itself
+        return Lessons(labelled[1], Answers(choose("sparse_loss", "torch")), None, {})
+    sequence = section.method == "sequence"
+    prompts = [*labelled[0], *asked] if sequence else asked
+    answers = []
+    if prompts:
+        path = out / "scratch" / "answers"
+        answers = write_answers(
+            teacher.generate, encoder, prompts, section.max_new_tokens, path, log
+        )
+    rows = [*([] if sequence else labelled[1]), *with_answers(encoder, prompts, answers)]
+    facts: dict[str, Any] = {"answers": len(answers)}
+    sparse = choose("sparse_loss", section.kernels, teacher.device)
+    log.say(f"losses in {sparse.impl} ({sparse.why})")
+    facts["kernels"] = sparse.impl
+    if sequence:
+        return Lessons(rows, Answers(sparse), None, facts)
+    config = read_json(start / "config.json", "")
+    vocabulary = min(teacher.scores.vocabulary, int(config.get("vocab_size", 1 << 62)))
+    if section.method == "online":
+        loss = Online(
+            teacher.model, choose("dense_loss", section.kernels, teacher.device), sparse,
+            divergence=section.divergence, divergence_mix=section.divergence_mix,
+            temperature=section.temperature, weight=section.kl_weight, warmup=section.kl_warmup,
+            vocabulary=vocabulary,
+        )  # fmt: skip
+        return Lessons(rows, loss, None, facts)
+    teacher.scores.vocabulary = vocabulary
+    cache = _fill(sections, known, teacher, encoder, rows, out, log)
+    facts |= {
+        "cache_bytes": cache.bytes,
+        "cache_bytes_per_position": cache.bytes / max(1, cache.positions),
+        "positions": cache.positions,
+        "targets": section.targets,
+    }
+    return Lessons(rows, Cached(cache, sparse, section.kl_weight, section.kl_warmup), cache, facts)
+
+
+def _fill(
+    sections: Sections, known: Known, teacher: OpenTeacher, encoder: Encoder,
+    rows: list[Encoded], out: Path, log: Log,
+) -> Cache:  # fmt: skip
+    """Return the teacher's cache, found or made."""
+    section = sections.distill
+    count = section.top_k if section.targets == "top_k" else section.samples
+    settings = Settings(section.targets, count, section.temperature, sections.seed)
+    origin = Origin(
+        identify(known.target, teacher.dtype), encoder.tokenizer_hash, encoder.template_hash
+    )
+    if section.cache is not None:
+        folder = Path(section.cache)
+    else:
+        key = cache_key(origin, hash_rows(rows), settings, teacher.scores.vocabulary)
+        folder = out.parent / "teacher-cache" / key
+    return fill_cache(teacher.scores, rows, settings, origin, folder, log)

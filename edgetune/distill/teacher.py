@@ -20,7 +20,7 @@ from edgetune.models.head import head_only_at
 from edgetune.models.lineage import fingerprint_adapter, lineage_of
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 from edgetune.recipe import DistillSection
 from edgetune.runtimes import Runtime, open_runtime
 

@@ -32,7 +32,7 @@ from edgetune.export.gguf_converter import (
 from edgetune.export.gguf_rope import unnest_rope
 from edgetune.export.gguf_writer import GgufWriter
 from edgetune.export.read_ahead import ReadAhead
-from edgetune.models.stored import read_float32
+from edgetune.models.checkpoint_tensors import read_float32
 from edgetune.quantize.formats.ggml import file_type, quantize_tensor
 from edgetune.runtimes.gguf_header import GgufFile, decode_tensor, open_gguf
 

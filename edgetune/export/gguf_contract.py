@@ -10,7 +10,7 @@ from edgetune.artifact import hash_file
 from edgetune.data.contract import NAME as CONTRACT
 from edgetune.data.contract import read_contract
 from edgetune.export.gguf_converter import GgufHeader
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 
 def header_of(model: Path, name: str) -> GgufHeader:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgetune.data.chat_format import render
 from edgetune.data.encode import Encoder
 from edgetune.data.rows import Message
-from edgetune.data.template import render
 from edgetune.disk import write_atomic
 from edgetune.export.go_template import GoTemplate, Turns, derive_go_template
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.source import TOKENIZER_FILES, check_safetensors, read_header, read_json
+from edgetune.models.resolve import TOKENIZER_FILES, check_safetensors, read_header, read_json
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from edgetune.errors import InputError
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 NOT_STATED = "not stated"
 _READ = 20_000  # characters of a file that are looked at

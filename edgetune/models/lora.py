@@ -18,8 +18,8 @@ from safetensors import safe_open
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.lineage import ADAPTER
 from edgetune.models.lora_config import check_start, find_by_pattern, read_adapter_config
+from edgetune.models.resolve import TOKENIZER_FILES, check_safetensors, read_header
 from edgetune.models.skeleton import Skeleton, read_skeleton
-from edgetune.models.source import TOKENIZER_FILES, check_safetensors, read_header
 
 _PREFIX = "base_model.model."
 _PARTS = (  # of one layer, as PEFT 0.21 names them behind `lora_`

@@ -8,8 +8,8 @@ from typing import Any
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.lineage import ADAPTER
+from edgetune.models.resolve import read_json
 from edgetune.models.skeleton import Skeleton
-from edgetune.models.source import read_json
 
 #: Settings that make of LoRA what no tensor of the base's shape says, and why.
 _REFUSED = {

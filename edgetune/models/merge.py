@@ -16,13 +16,13 @@ import torch
 
 from edgetune.errors import Unsupported
 from edgetune.models.checkpoint import INDEX, Checkpoint, copy_description
-from edgetune.models.fold_plan import FoldPlan, plan_fold
 from edgetune.models.lineage import KEY, check_lineage, fingerprint_adapter, lineage_of
 from edgetune.models.lora import Adapter
 from edgetune.models.lora_config import refuse_start_over_nf4
+from edgetune.models.merge_plan import FoldPlan, plan_fold
 from edgetune.models.nf4 import through_nf4
-from edgetune.models.shard import Entry, write_shard
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
+from edgetune.models.safetensors_writer import Entry, write_shard
 from edgetune.models.tokenizer_files import copy_tokenizer
 from edgetune.models.vocabulary import check_vocabulary
 

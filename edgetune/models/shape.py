@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 # Families' own names for one size, as transformers' attribute maps have them.
 _NAMES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.errors import Unsupported
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 
 def embedding_rows(folder: Path) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.licence import NOT_STATED, Licence, find_licence
-from edgetune.models.source import find_local
+from edgetune.models.resolve import find_local
 from edgetune.naming import is_hub_id
 from edgetune.recipe import Recipe
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgetune.errors import InputError
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 from edgetune.runtimes import GENAI_CONFIG
 
 

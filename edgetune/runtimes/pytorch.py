@@ -14,11 +14,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from edgetune.errors import Unsupported
 from edgetune.models.adapters import fold_float32
+from edgetune.models.batching import batch_sequences, replaced_forward
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model, load_tokenizer
-from edgetune.models.passes import batch_sequences, replaced_forward
+from edgetune.models.offload import hold_head
 from edgetune.models.ref import ModelRef
-from edgetune.models.streamed import hold_head
 from edgetune.runtimes import greedy
 from edgetune.runtimes.template import render_template
 

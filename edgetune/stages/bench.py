@@ -17,7 +17,7 @@ from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
 from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 from edgetune.recipe import Sections
 
 

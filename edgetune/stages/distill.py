@@ -13,10 +13,11 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.data.rows import Row
 from edgetune.distill.cache import Cache
-from edgetune.distill.lessons import load_prompts, make_lessons, written_lessons
 from edgetune.distill.losses import Answers, StudentLoss
-from edgetune.distill.ship import choose_shipped
-from edgetune.distill.start import start_student
+from edgetune.distill.prune_depth import first_difference
+from edgetune.distill.selection import choose_shipped
+from edgetune.distill.student import start_student
+from edgetune.distill.targets import load_prompts, make_lessons, written_lessons
 from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
@@ -25,7 +26,6 @@ from edgetune.models.hardware import choose_device, choose_dtype
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.models.student import first_difference
 from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase

@@ -26,8 +26,8 @@ from edgetune.export.modelfile import find_manners, write_modelfile
 from edgetune.export.readme import write_readme
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.checkpoint_tensors import StoredWeights
 from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
-from edgetune.models.stored import StoredWeights
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections

@@ -25,11 +25,11 @@ from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log, counted
 from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.checkpoint_tensors import StoredWeights
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
+from edgetune.models.offload import load_for_passes
 from edgetune.models.ref import ModelRef
-from edgetune.models.stored import StoredWeights
-from edgetune.models.streamed import load_for_passes
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
 from edgetune.quantize.calibration.imatrix import (

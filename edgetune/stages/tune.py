@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
+from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
 from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows, usable_rows
-from edgetune.data.template import template_end_token
 from edgetune.errors import InputError
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
@@ -21,7 +21,7 @@ from edgetune.models.hardware import choose_device, choose_dtype, require_room
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase

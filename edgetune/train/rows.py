@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgetune.train.sampler import SimilarLengths
+from edgetune.train.length_batches import SimilarLengths
 
 
 class TokensMixin:

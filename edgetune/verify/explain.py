@@ -14,7 +14,7 @@ from typing import Any
 
 from edgetune.errors import EdgetuneError, Unsupported
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 from edgetune.runtimes import GENAI_CONFIG
 from edgetune.runtimes.genai_folder import find_graph
 from edgetune.verify.containers import (

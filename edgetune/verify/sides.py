@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.data.template import clock_now
+from edgetune.data.chat_format import clock_now
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.models.chat_template import fold_templates
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 from edgetune.runtimes import Runtime
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.template import render_template

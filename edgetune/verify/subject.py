@@ -14,7 +14,7 @@ from edgetune.errors import InputError
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import read_json, resolve_adapter, resolve_model
+from edgetune.models.resolve import read_json, resolve_adapter, resolve_model
 from edgetune.models.training_base import (
     TrainingBase,
     find_training_base,

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint, check_model_folder, copy_description
+from edgetune.models.checkpoint_tensors import StoredWeights
 from edgetune.models.lineage import lineage_of
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from edgetune.models.stored import StoredWeights
 from edgetune.verify.tensors import FolderTensors
 from tests.conftest import make_model
 from tests.models.test_merge import logits, peft_adapter

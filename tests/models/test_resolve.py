@@ -9,7 +9,7 @@ import pytest
 
 from edgetune.artifact import commit_part, open_part
 from edgetune.errors import InputError
-from edgetune.models.source import resolve_model
+from edgetune.models.resolve import resolve_model
 
 
 def make_artifact(path: Path, kind: str, stage: str) -> Path:

@@ -14,7 +14,7 @@ from gguf import GGUFReader
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.errors import InputError, MachineFault, Unsupported
-from edgetune.models import streamed
+from edgetune.models import offload
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration.imatrix import read_imatrix
@@ -281,7 +281,7 @@ def test_a_large_model_is_streamed_to_the_same_files(
 ) -> None:
     found = []
     for limit in (1 << 30, 0):
-        monkeypatch.setattr(streamed, "HELD_BYTES", limit)
+        monkeypatch.setattr(offload, "HELD_BYTES", limit)
         recipe, merged, planned = plan_of(tiny_model, rows, tmp_path / str(limit))
         facts = exported(recipe, merged, planned, tmp_path / str(limit) / "out")
         assert all(gate["ok"] for gate in facts["gates"])

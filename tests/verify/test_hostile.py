@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.models.source import check_safetensors, read_json
+from edgetune.models.resolve import check_safetensors, read_json
 from edgetune.runtimes.gguf_header import check_gguf, open_gguf
 from edgetune.runtimes.isolated import Isolated
 from edgetune.verify.onnx_file import open_onnx

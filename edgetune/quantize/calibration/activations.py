@@ -72,7 +72,7 @@ def measure_inputs(model: Any, sequences: Sequence[Sequence[int]], log: Log) -> 
     """
     import torch
 
-    from edgetune.models.passes import batch_sequences, device_of, replaced_forward
+    from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 
     energy = InputEnergy(sequences=len(sequences), longest=max(map(len, sequences), default=0))
     watch, device = _Watch(model, energy), device_of(model)

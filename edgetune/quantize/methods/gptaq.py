@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from edgetune.log import Log
+from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 from edgetune.models.layers import find_layers
-from edgetune.models.passes import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
 from edgetune.quantize.methods.gptq import Feedback

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edgetune.log import Log
-from edgetune.models.passes import batch_sequences, device_of, replaced_forward
+from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.methods.fake_quant import Grid
 from edgetune.quantize.weights import Fused, Weight
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgetune.log import Log
-from edgetune.models import passes, streamed
+from edgetune.models import batching, offload
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
@@ -40,25 +40,25 @@ def test_rows_together_are_rows_apart(
     model = load_model(ModelRef(folder))
     together = measure(model)
     assert sum(map(len, SEQUENCES)) == next(iter(together.counts.values()))
-    monkeypatch.setattr(passes, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(batching, "BATCH_TOKENS", 1)
     assert_equal(together, measure(model))
-    monkeypatch.setattr(passes, "BATCH_TOKENS", 12)
-    monkeypatch.setattr(streamed, "HELD_BYTES", 0)
-    assert_equal(together, measure(streamed.load_for_passes(folder)))
+    monkeypatch.setattr(batching, "BATCH_TOKENS", 12)
+    monkeypatch.setattr(offload, "HELD_BYTES", 0)
+    assert_equal(together, measure(offload.load_for_passes(folder)))
     ids = torch.tensor([SEQUENCES[0]])
     assert model(ids).logits.shape[-1] == model.config.vocab_size  # the head is itself again
 
 
 def test_batches_hold_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "BATCH_TOKENS", 12)
+    monkeypatch.setattr(batching, "BATCH_TOKENS", 12)
     seen = []
-    for numbers, ids_BT, real_BT in passes.batch_sequences(SEQUENCES):
+    for numbers, ids_BT, real_BT in batching.batch_sequences(SEQUENCES):
         assert ids_BT.numel() <= 12 or len(numbers) == 1
         for number, ids_T, real_T in zip(numbers, ids_BT, real_BT, strict=True):
             assert ids_T[real_T].tolist() == SEQUENCES[number]
         seen += numbers
     assert sorted(seen) == list(range(len(SEQUENCES)))
-    for _, _, real_BT in passes.batch_sequences(SEQUENCES, padded=False):
+    for _, _, real_BT in batching.batch_sequences(SEQUENCES, padded=False):
         assert real_BT.all()
 
 

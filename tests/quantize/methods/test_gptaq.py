@@ -12,8 +12,8 @@ import torch
 from edgetune.export.gguf import find_architecture, open_model
 from edgetune.export.gguf_contract import header_of
 from edgetune.log import Log
+from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model
-from edgetune.models.passes import batch_sequences
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.methods.gptaq import _find_order, _Passes, round_file, round_in_order

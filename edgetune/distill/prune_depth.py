@@ -19,7 +19,7 @@ from edgetune.log import bytes_text
 from edgetune.models.checkpoint import Checkpoint, copy_description
 from edgetune.models.head import head_only_at
 from edgetune.models.layers import find_layers
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 # `model.layers.3.mlp…` (Llama and its kin), `transformer.h.3.mlp…` (GPT-2)
 _LAYER = re.compile(r"^(?P<head>(?:.*\.)?(?:layers|h)\.)(?P<number>\d+)(?P<tail>\..+)$")

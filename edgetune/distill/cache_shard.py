@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.distill.targets import Entries
+from edgetune.distill.sparse_probs import Entries
 from edgetune.errors import InputError
 
 DIGEST = "sha256"  # of everything behind the header, in the header's metadata

@@ -25,7 +25,7 @@ from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.checkpoint import Checkpoint, copy_description
-from edgetune.models.source import read_json
+from edgetune.models.resolve import read_json
 
 BLOCK = 32  # ggml's and MatMulNBits' smallest; K-quants want rows of 256
 _LAYER = re.compile(r"\.layers\.(?P<number>\d+)\.")

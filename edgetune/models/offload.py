@@ -15,10 +15,10 @@ from accelerate.hooks import remove_hook_from_module
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgetune.models.checkpoint import check_model_folder
+from edgetune.models.checkpoint_tensors import StoredWeights
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.models.stored import StoredWeights
 
 #: Weights that take more than this in float32 are not held in memory to be asked a few times.
 #: For 500 M parameters and 256 rows `quantize` took 184 s of CPU streamed, thousands of tokens to a

@@ -8,15 +8,15 @@ from typing import Any
 
 from edgetune.artifact import SCRATCH
 from edgetune.data.encode import Encoded
+from edgetune.distill.prune_depth import choose_layers, cut_depth, describe_student, make_fresh
+from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.distill.teacher import Known, OpenTeacher
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from edgetune.models.source import read_json, resolve_model
-from edgetune.models.student import choose_layers, cut_depth, describe_student, make_fresh
-from edgetune.models.width import Widths, check_widths, cut_width, measure_importance
+from edgetune.models.resolve import read_json, resolve_model
 from edgetune.recipe import Sections
 
 INFLUENCE_ROWS = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from edgetune.train.sampler import SimilarLengths
+from edgetune.train.length_batches import SimilarLengths
 
 
 def test_every_row_once_and_batches_of_similar_length() -> None:

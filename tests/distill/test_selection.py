@@ -11,8 +11,8 @@ import torch
 from edgetune.data.encode import make_encoder
 from edgetune.data.prepare import Prepared, encode_rows
 from edgetune.data.rows import Message, Row
-from edgetune.distill import ship
-from edgetune.distill.start import _fold_teacher
+from edgetune.distill import selection
+from edgetune.distill.student import _fold_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, save_adapter
 from edgetune.models.load import load_base, load_model, load_tokenizer
@@ -23,7 +23,7 @@ from edgetune.report.findings import find_headline
 QUIET = Log(quiet=True)
 
 
-def prepared(tiny_model: Path, texts: bool = False) -> tuple[Prepared, ship.Encoder]:
+def prepared(tiny_model: Path, texts: bool = False) -> tuple[Prepared, selection.Encoder]:
     encoder = make_encoder(load_tokenizer(tiny_model), DataSection(train="-"), None)
     rows = [
         Row((), f"a text of number {n}", str(n))
@@ -49,10 +49,10 @@ def test_exact_match_beyond_its_interval(
         share = next(shares)
         return [float(n < share * 20) for n in range(20)]
 
-    monkeypatch.setattr(ship, "_exact", exact)
+    monkeypatch.setattr(selection, "_exact", exact)
     ref = ModelRef(tiny_model)
     both = {"student": ref, "baseline": ref}
-    shipped, figures = ship.choose_shipped(both, encoder, judged, "float32", "cpu", Log())
+    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", Log())
     assert shipped == wanted
     assert figures["exact_match"]["difference"] == pytest.approx(student - baseline)
     assert ("ships in place" in capsys.readouterr().err) == (wanted == "baseline")
@@ -72,7 +72,7 @@ def test_loss_decides_where_no_answer_is_right(
     both = {"student": good, "baseline": worse}
     if better == "baseline":
         both = {"student": worse, "baseline": good}
-    shipped, figures = ship.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
+    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
     assert shipped == better
     assert (figures["loss"]["difference"] > 0) == (better == "baseline")
 
@@ -80,7 +80,7 @@ def test_loss_decides_where_no_answer_is_right(
 def test_the_same_twice_ships_the_student(tiny_model: Path) -> None:
     judged, encoder = prepared(tiny_model)
     both = {"student": ModelRef(tiny_model), "baseline": ModelRef(tiny_model)}
-    shipped, figures = ship.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
+    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
     assert (shipped, figures["loss"]["difference"]) == ("student", 0.0)
 
 

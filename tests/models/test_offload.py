@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.models import stored, streamed
+from edgetune.models import checkpoint_tensors, offload
+from edgetune.models.checkpoint_tensors import StoredWeights
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.models.stored import StoredWeights
 from edgetune.runtimes import logits_of, open_merged, open_runtime
 from tests.twins import make_twin
 
@@ -23,8 +23,8 @@ SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60)), [9]]
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "HELD_BYTES", 0)
-    monkeypatch.setattr(stored, "CHUNK_BYTES", 64)  # several a tensor
+    monkeypatch.setattr(offload, "HELD_BYTES", 0)
+    monkeypatch.setattr(checkpoint_tensors, "CHUNK_BYTES", 64)  # several a tensor
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2", "gpt2", "granite"])
@@ -50,17 +50,17 @@ def test_sixteen_bits_are_read_as_they_stand(tiny_model: Path, tmp_path: Path) -
 
 
 def test_a_small_model_is_held(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "HELD_BYTES", 1 << 30)
-    assert streamed.open_streamed(tiny_model) is None
-    loaded = streamed.load_for_passes(tiny_model)
+    monkeypatch.setattr(offload, "HELD_BYTES", 1 << 30)
+    assert offload.open_streamed(tiny_model) is None
+    loaded = offload.load_for_passes(tiny_model)
     assert next(loaded.parameters()).device.type == "cpu"
 
 
 def test_experts_that_the_model_stacks_are_held(tmp_path: Path) -> None:
     """On disk each expert has tensors of its own; the model has one for all."""
     folder = make_twin("qwen2moe", tmp_path / "moe", real_tokenizer=False)
-    assert streamed.open_streamed(folder) is None
-    loaded, wanted = streamed.load_for_passes(folder), load_model(ModelRef(folder))
+    assert offload.open_streamed(folder) is None
+    loaded, wanted = offload.load_for_passes(folder), load_model(ModelRef(folder))
     assert torch.equal(next(loaded.parameters()), next(wanted.parameters()))
 
 

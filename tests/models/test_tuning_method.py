@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from edgetune.cli.init import command
-from edgetune.models.method import propose_method, saved_by_nf4
 from edgetune.models.shape import Shape
+from edgetune.models.tuning_method import propose_method, saved_by_nf4
 from edgetune.preflight import check_run
 from edgetune.recipe import DataSection, ModelSection, Recipe, TuneSection
 from tests.conftest import make_model

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from edgetune.data.encode import Encoded
+from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.models.width import Widths, check_widths, cut_width, measure_importance
 from tests.twins import make_twin
 
 ROWS = [Encoded(list(range(3 + n, 40 + n)), [False] * 37, False) for n in range(3)]

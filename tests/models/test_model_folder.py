@@ -11,7 +11,7 @@ import torch
 from edgetune.errors import InputError
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import choose_device, choose_dtype, cpu_flags, require_room
-from edgetune.models.source import resolve_data, resolve_model
+from edgetune.models.resolve import resolve_data, resolve_model
 from edgetune.naming import is_hub_id
 
 

@@ -14,7 +14,7 @@ import torch
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.lora import Adapter
-from edgetune.models.shard import Entry, written_kind
+from edgetune.models.safetensors_writer import Entry, written_kind
 from edgetune.models.skeleton import Skeleton, name_in_model, read_skeleton
 
 

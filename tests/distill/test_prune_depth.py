@@ -10,10 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from edgetune.data.encode import Encoded
-from edgetune.errors import InputError
-from edgetune.models.load import load_model, load_tokenizer
-from edgetune.models.ref import ModelRef
-from edgetune.models.student import (
+from edgetune.distill.prune_depth import (
     choose_layers,
     cut_config,
     cut_depth,
@@ -21,6 +18,9 @@ from edgetune.models.student import (
     first_difference,
     make_fresh,
 )
+from edgetune.errors import InputError
+from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.ref import ModelRef
 from tests.conftest import make_model, make_tokenizer
 
 

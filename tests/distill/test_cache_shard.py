@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.distill.shard import Layout, Shard, pack, unpack, write_shard
-from edgetune.distill.targets import cut_top_k, draw_sample
+from edgetune.distill.cache_shard import Layout, Shard, pack, unpack, write_shard
+from edgetune.distill.sparse_probs import cut_top_k, draw_sample
 
 LAYOUTS = [
     Layout(400, draws=50), Layout(151_936, draws=64), Layout(32_000, draws=1),
