@@ -26,7 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from damage import ROOT, Judge, ratio  # noqa: E402 - the paths are known now
 
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf  # noqa: E402
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf  # noqa: E402
 from edgetune.export.trial import gguf_writer  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.models.load import load_model, load_tokenizer  # noqa: E402

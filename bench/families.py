@@ -48,9 +48,9 @@ export: {{check_rows: 16}}
 
 def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
     """Return the links of one family's chain, what was refused, and how long it took."""
+    from edgetune.compare.checks import Question
+    from edgetune.diagnose.bisect import find_steps, walk
     from edgetune.log import Log
-    from edgetune.verify.chain import find_steps, walk
-    from edgetune.verify.compare import Question
 
     began = time.monotonic()
     base = make_twin(name, folder / "base", width=WIDTH)

@@ -130,7 +130,7 @@ def mutate_template(rng: random.Random, raw: bytes, head: int) -> bytes:
 
 def read_gguf(folder: Path) -> None:
     """Open the file as ``verify`` does, and ask for a few logits."""
-    from edgetune.verify.subject import declared_ends, find_subject
+    from edgetune.compare.model_spec import declared_ends, find_subject
 
     subject = find_subject(str(folder / "model.gguf"))
     declared_ends(subject)
@@ -144,8 +144,8 @@ def read_gguf(folder: Path) -> None:
 
 def read_safetensors(folder: Path) -> None:
     """Load the folder in torch, and ask for a few logits."""
-    from edgetune.verify.subject import find_subject
-    from edgetune.verify.tensors import FolderTensors
+    from edgetune.compare.model_spec import find_subject
+    from edgetune.diagnose.tensors import FolderTensors
 
     subject = find_subject(str(folder))
     tensors = FolderTensors(folder)
@@ -160,11 +160,11 @@ def read_safetensors(folder: Path) -> None:
 
 def read_tokenizer(folder: Path) -> None:
     """Load the tokenizer and spell the probes; read what ``verify`` reads of its file."""
+    from edgetune.compare.loaded import Side
+    from edgetune.compare.model_spec import Subject
+    from edgetune.compare.probes import TEXTS
     from edgetune.models.load import load_tokenizer
     from edgetune.models.ref import ModelRef
-    from edgetune.verify.probes import TEXTS
-    from edgetune.verify.sides import Side
-    from edgetune.verify.subject import Subject
 
     side = Side(Subject(str(folder), "hf", ModelRef(folder), "float32"), None)  # type: ignore[arg-type]
     _ = side.pieces, side.special_tokens
@@ -176,8 +176,8 @@ def read_tokenizer(folder: Path) -> None:
 
 def read_template(folder: Path) -> None:
     """Render the golden conversations."""
+    from edgetune.compare.probes import CONVERSATIONS
     from edgetune.runtimes.template import render_template
-    from edgetune.verify.probes import CONVERSATIONS
 
     source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     for messages in CONVERSATIONS[:2]:
@@ -196,7 +196,7 @@ def make_corpus(folder: Path) -> None:
     """Write the small real model that is mutated: the embedded base, two layers of it, as files."""
     from edgetune.distill.prune_depth import cut_depth
     from edgetune.embedded import locate
-    from edgetune.export.gguf import GgufHeader, convert_gguf
+    from edgetune.export.gguf.write import GgufHeader, convert_gguf
     from edgetune.models.load import load_tokenizer
 
     cut_depth(locate("base"), [0, 1], folder)

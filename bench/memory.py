@@ -44,8 +44,8 @@ DEVICES = "embedded:devices/"
 WRITE = """\
 import sys
 from pathlib import Path
-from edgetune.export.gguf import open_model, write_gguf
-from edgetune.export.gguf_contract import header_of
+from edgetune.export.gguf.write import open_model, write_gguf
+from edgetune.export.gguf.header import header_of
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan
@@ -60,7 +60,7 @@ CONVERT = """\
 import sys
 from pathlib import Path
 import gguf
-from edgetune.export.gguf_converter import load_conversion
+from edgetune.export.gguf.converter import load_conversion
 folder, target, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 conversion = load_conversion()
 parts = conversion.ModelBase.load_hparams(folder, False)

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from damage import Judge, make_files, ratio, size
 
-from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
-from edgetune.export.onnx import build_graph, rewrite_weights
-from edgetune.export.onnx_folder import finish_folder, move_graph, write_graph
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.onnx.build import build_graph, rewrite_weights
+from edgetune.export.onnx.folder import finish_folder, move_graph, write_graph
 from edgetune.quantize.plan import ONNX_SETTINGS
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.genai_folder import find_graph

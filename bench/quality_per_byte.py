@@ -34,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from damage import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402 - the paths are known now
 from quality_onnx import measure_onnx, measure_runtimes  # noqa: E402
 
-from edgetune.export.gguf import write_gguf  # noqa: E402
+from edgetune.export.gguf.write import write_gguf  # noqa: E402
 from edgetune.quantize.calibration.imatrix import read_imatrix  # noqa: E402
 from edgetune.quantize.plan import read_plan  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402

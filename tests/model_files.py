@@ -12,7 +12,7 @@ from pathlib import Path
 
 def make_gguf(model: Path) -> Path:
     """Return the model as an F32 GGUF file."""
-    from edgetune.export.gguf import GgufHeader, convert_gguf
+    from edgetune.export.gguf.write import GgufHeader, convert_gguf
 
     target = model.with_name(model.name + "-F32.gguf")
     if not target.exists():

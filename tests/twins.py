@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.embedded import locate
-from edgetune.export.gguf_vocab import PRE_TOKENIZERS
+from edgetune.export.gguf.vocab import PRE_TOKENIZERS
 from tests.conftest import make_tokenizer
 
 _SIZES: dict[str, Any] = {

@@ -11,9 +11,9 @@ from edgetune.cli.options import judge, make_log
 from edgetune.errors import GateFailed, InputError
 
 if TYPE_CHECKING:
+    from edgetune.compare.comparison import Comparison
+    from edgetune.diagnose.bisect import Link, Step
     from edgetune.log import Log
-    from edgetune.verify.chain import Link, Step
-    from edgetune.verify.findings import Comparison
 
 
 @click.command("verify")
@@ -59,8 +59,8 @@ def command(
         raise InputError(
             f"{len(models)} models given, not 2", where="command line", hint="edgetune verify A B"
         )
-    from edgetune.verify.pair import verify_pair
-    from edgetune.verify.subject import find_subject
+    from edgetune.compare.model_spec import find_subject
+    from edgetune.diagnose.verify import verify_pair
 
     a, b = (find_subject(spec) for spec in models)
     found = verify_pair(a, b, _question(data, tokens), make_log(quiet))
@@ -71,7 +71,7 @@ def command(
 def _bisect(
     models: tuple[str, ...], data: Path | None, tokens: int, as_json: bool, quiet: bool
 ) -> None:
-    from edgetune.verify.chain import first_guilty, paths_to_steps, walk
+    from edgetune.diagnose.bisect import first_guilty, paths_to_steps, walk
 
     log = make_log(quiet)
     steps = _steps_of(Path(models[0]), log) if len(models) == 1 else paths_to_steps(models)
@@ -93,9 +93,9 @@ def _bisect(
 def _steps_of(folder: Path, log: Log) -> list[Step]:
     """Return the links of the artifacts that a run's own recipe leads to."""
     from edgetune import pipeline
+    from edgetune.diagnose.bisect import find_steps, newest_generation
     from edgetune.recipe.load import load_recipe
     from edgetune.rundir import RunDir
-    from edgetune.verify.chain import find_steps, newest_generation
 
     made = {}
     why = "it has no recipe.yaml"
@@ -113,7 +113,7 @@ def _steps_of(folder: Path, log: Log) -> list[Step]:
 
 
 def _question(data: Path | None, tokens: int) -> Any:
-    from edgetune.verify.compare import Question
+    from edgetune.compare.checks import Question
 
     if data is None:
         return Question((), tokens)

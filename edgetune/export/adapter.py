@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
+from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.check import Reference
-from edgetune.export.gguf import GgufHeader, convert_gguf
-from edgetune.export.gguf_adapter import write_gguf_adapter
-from edgetune.export.onnx_adapter import FILE, write_onnx_adapter
-from edgetune.export.onnx_folder import finish_folder
+from edgetune.export.gguf.adapter import write_gguf_adapter
+from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.onnx.adapter import FILE, write_onnx_adapter
+from edgetune.export.onnx.folder import finish_folder
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.lineage import fingerprint_adapter, lineage_of, read_stamp
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener, open_runtime
-from edgetune.verify.subject import LOSSLESS_KL
 
 
 @dataclass

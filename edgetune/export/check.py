@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgetune.compare import probes
+from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.measure.quality import ReferenceLogProbs, score_rows
 from edgetune.runtimes import Runtime
-from edgetune.verify import probes
-from edgetune.verify.subject import LOSSLESS_KL
 
 
 @dataclass(frozen=True)

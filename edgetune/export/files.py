@@ -12,17 +12,23 @@ from typing import Any
 import numpy as np
 
 from edgetune.artifact import hash_file, hash_source
+from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.disk import rename_whole, write_atomic
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.gguf import (
+from edgetune.export.gguf.write import (
     GgufHeader,
     check_gguf_support,
     convert_gguf,
     open_model,
     write_gguf,
 )
-from edgetune.export.onnx import build_graph, check_onnx_support, rewrite_weights, tensor_bytes
-from edgetune.export.onnx_blocks import quantize_the_rest
+from edgetune.export.onnx.blocks import quantize_the_rest
+from edgetune.export.onnx.build import (
+    build_graph,
+    check_onnx_support,
+    rewrite_weights,
+    tensor_bytes,
+)
 from edgetune.log import Log
 from edgetune.models.hardware import return_freed_blocks
 from edgetune.quantize.calibration.imatrix import check_imatrix, describe_imatrix, read_imatrix
@@ -30,7 +36,6 @@ from edgetune.quantize.formats.ggml import PLAIN
 from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
 from edgetune.recipe import QuantizeSection
 from edgetune.runtimes.gguf_header import open_gguf
-from edgetune.verify.subject import LOSSLESS_KL
 
 SCRATCH = "scratch"
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgetune.errors import InputError
-from edgetune.export.gguf import write_gguf
-from edgetune.export.onnx import rewrite_weights
+from edgetune.export.gguf.write import write_gguf
+from edgetune.export.onnx.build import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.nbits import quantize_blocks

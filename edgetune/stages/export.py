@@ -21,8 +21,8 @@ from edgetune.export.check import (
     make_reference,
 )
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
-from edgetune.export.gguf_contract import header_of
-from edgetune.export.modelfile import find_manners, write_modelfile
+from edgetune.export.gguf.header import header_of
+from edgetune.export.ollama.modelfile import find_manners, write_modelfile
 from edgetune.export.readme import write_readme
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint

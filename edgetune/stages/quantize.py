@@ -10,7 +10,8 @@ from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.disk import rename_whole
-from edgetune.export.gguf import (
+from edgetune.export.gguf.header import header_of
+from edgetune.export.gguf.write import (
     GgufHeader,
     check_gguf_support,
     convert_gguf,
@@ -18,9 +19,13 @@ from edgetune.export.gguf import (
     measure_header,
     open_model,
 )
-from edgetune.export.gguf_contract import header_of
-from edgetune.export.onnx import build_graph, check_onnx_support, load_matrices, measure_overhead
-from edgetune.export.onnx_blocks import EMBEDDING, HEAD, find_importance
+from edgetune.export.onnx.blocks import EMBEDDING, HEAD, find_importance
+from edgetune.export.onnx.build import (
+    build_graph,
+    check_onnx_support,
+    load_matrices,
+    measure_overhead,
+)
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log, counted
 from edgetune.measure.subject import make_latency_prompt

@@ -21,7 +21,7 @@ from edgetune.recipe import Recipe
 from edgetune.recipe.load import dump_recipe
 from edgetune.rundir import RunDir
 from edgetune.runtimes.gguf_header import open_gguf
-from tests.verify.planted import Chain, make_chain, rewrite
+from tests.diagnose.injected_faults import Chain, make_chain, rewrite
 
 
 @pytest.fixture(scope="module")

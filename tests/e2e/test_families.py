@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgetune.export.onnx import build_graph, check_onnx_support
+from edgetune.compare.checks import Question
+from edgetune.compare.model_spec import find_subject
+from edgetune.diagnose.verify import verify_pair
+from edgetune.export.onnx.build import build_graph, check_onnx_support
 from edgetune.log import Log
-from edgetune.verify.compare import Question
-from edgetune.verify.pair import verify_pair
-from edgetune.verify.subject import find_subject
+from tests.diagnose.injected_faults import make_chain
 from tests.twins import FAMILIES
-from tests.verify.planted import make_chain
 
 QUICK = ("mistral", "qwen3", "gemma3", "gpt2")
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf
-from edgetune.export.onnx import build_graph, load_matrices, rewrite_weights
-from edgetune.export.onnx_blocks import find_importance
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf
+from edgetune.export.onnx.blocks import find_importance
+from edgetune.export.onnx.build import build_graph, load_matrices, rewrite_weights
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.models.load import load_model

@@ -15,7 +15,7 @@ import pytest
 
 from edgetune.data.encode import Encoded
 from edgetune.embedded import locate
-from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf
 from edgetune.measure.quality import compare_runtimes
 from edgetune.quantize.formats.ggml import stock_types
 from edgetune.runtimes import open_runtime

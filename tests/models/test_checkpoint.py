@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgetune.diagnose.tensors import FolderTensors
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint, check_model_folder, copy_description
@@ -18,7 +19,6 @@ from edgetune.models.lineage import lineage_of
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from edgetune.verify.tensors import FolderTensors
 from tests.conftest import make_model
 from tests.models.test_merge import logits, peft_adapter
 
@@ -161,7 +161,7 @@ def test_what_lies_beside_is_said(folder: Path, capsys: pytest.CaptureFixture[st
 def test_gguf_files_hold_the_weights_that_are_read(
     folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    from edgetune.export.gguf import GgufHeader, convert_gguf
+    from edgetune.export.gguf.write import GgufHeader, convert_gguf
     from edgetune.runtimes.gguf_header import open_gguf
 
     make_model(tmp_path / "other", seed=7)

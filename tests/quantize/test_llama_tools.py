@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, open_model, write_gguf
+from edgetune.export.gguf.write import (
+    GgufHeader,
+    convert_gguf,
+    find_architecture,
+    open_model,
+    write_gguf,
+)
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef

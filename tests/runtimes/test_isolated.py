@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetune.export.gguf import GgufHeader, convert_gguf
+from edgetune.export.gguf.write import GgufHeader, convert_gguf
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.isolated import Isolated, memory_limit
-from tests.verify.planted import rewrite
+from tests.diagnose.injected_faults import rewrite
 
 WORDS = 150_000
 

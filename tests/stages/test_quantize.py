@@ -305,7 +305,7 @@ def test_an_onnx_folder_holds_what_was_trained(
 
 
 def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path: Path) -> None:
-    from edgetune.verify.tensors import OnnxTensors
+    from edgetune.diagnose.tensors import OnnxTensors
 
     settings = {
         "gguf": [], "onnx": [], "target": ["onnx:bits=7"], "method": "autoround",
@@ -347,7 +347,7 @@ def test_both_containers_hold_the_same_blocks(
     """A Q4_0 tensor of the GGUF file and the node of the int4 graph: one matrix, one rounding."""
     from gguf import GGUFReader
 
-    from edgetune.verify.tensors import OnnxTensors
+    from edgetune.diagnose.tensors import OnnxTensors
 
     settings = {"gguf": ["Q4_0"], "onnx": ["int4"], "calibration_rows": 8}
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})

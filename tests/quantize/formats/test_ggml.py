@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.gguf import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf
 from edgetune.quantize.formats.ggml import (
     dequantize_tensor,
     needs_importance,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetune.errors import EdgetuneError, Unsupported
-from edgetune.export.gguf import GgufHeader, convert_gguf
+from edgetune.export.gguf.write import GgufHeader, convert_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef

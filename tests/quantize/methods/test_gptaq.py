@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.export.gguf import find_architecture, open_model
-from edgetune.export.gguf_contract import header_of
+from edgetune.export.gguf.header import header_of
+from edgetune.export.gguf.write import find_architecture, open_model
 from edgetune.log import Log
 from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgetune.errors import GateFailed
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture
 from edgetune.log import Log
 from edgetune.measure.footprint import Footprint
 from edgetune.models.load import load_model

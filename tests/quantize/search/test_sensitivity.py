@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgetune.errors import GateFailed
-from edgetune.export.gguf import GgufHeader, convert_gguf, find_architecture, write_gguf
+from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef

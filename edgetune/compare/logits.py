@@ -1,0 +1,197 @@
+"""Two models on the same ids: how far apart their distributions are, position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetune.compare import probes
+from edgetune.compare.loaded import Side, attempt
+from edgetune.data.rows import Row
+from edgetune.errors import EdgetuneError, InputError
+from edgetune.measure.quality import compare_positions, log_softmax
+from edgetune.measure.statistics import Estimate, ratio_of_sums
+
+CHUNK_SCORES = 4_000_000  # logits turned into probabilities at a time: 32 MB in float64
+ANSWER_TOKENS = 64  # a greedy answer that has not ended by then has not ended
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Ids of one text; every position but the first is judged."""
+
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What each model goes on to say, greedily, until one of its own end ids.
+
+    Attributes:
+        prompts: ids of each prompt.
+        of_a: ids of the first model's answer to each, without the end id.
+        of_b: those of the second.
+    """
+
+    prompts: Sequence[list[int]] = ()
+    of_a: Sequence[list[int]] = ()
+    of_b: Sequence[list[int]] = ()
+
+    def ended(self) -> tuple[int, int]:
+        """Return how many answers of each came to an end."""
+        ended = [sum(len(one) < ANSWER_TOKENS for one in each) for each in (self.of_a, self.of_b)]
+        return ended[0], ended[1]
+
+
+def ask(a: Side, b: Side, prompts: Sequence[list[int]]) -> Answers:
+    """Have both models answer the prompts, each in its runtime."""
+    if not prompts:
+        return Answers()
+    of_a, of_b = (side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (a, b))
+    return Answers(prompts, of_a, of_b)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Figures of teacher-forced scoring; KL(first || second) in nats.
+
+    ``perplexity_ratio`` is exp of the mean difference of the negative log likelihoods, with its
+    95 % interval over texts: 1.01 says that the second is one percent worse.
+    """
+
+    positions: int
+    texts: int
+    kl_mean: float
+    kl_p50: float
+    kl_p99: float
+    kl_max: float
+    top1: float
+    perplexity_a: float
+    perplexity_b: float
+    nll_difference: Estimate
+    vocabulary: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        difference = self.nll_difference
+        interval = difference.ci95 or (difference.value, difference.value)
+        return {
+            "positions": self.positions, "texts": self.texts, "vocabulary": self.vocabulary,
+            "kl_mean": self.kl_mean, "kl_p50": self.kl_p50, "kl_p99": self.kl_p99,
+            "kl_max": self.kl_max, "top1_agreement": self.top1,
+            "perplexity_a": self.perplexity_a, "perplexity_b": self.perplexity_b,
+            "perplexity_ratio": float(np.exp(difference.value)),
+            "perplexity_ratio_ci95": [float(np.exp(end)) for end in interval],
+        }  # fmt: skip
+
+
+def judge_texts(a: Side, rows: Sequence[Row], answers: Answers, tokens: int) -> list[Judged]:
+    """Return the ids to judge, at most ``tokens`` of them.
+
+    The user's rows, rendered and tokenized as the first model does; without rows the built-in
+    prose and the first model's own greedy answers, which lie where it works.
+    """
+    found: list[list[int]] = []
+    if rows:
+        for row in rows:
+            if row.text is not None:
+                found.append(a.tokenize(row.text))
+                continue
+            turns = [{"role": m.role, "content": m.content} for m in row.messages[:-1]]
+            found.append(a.tokenize(a.render(turns)) + a.tokenize(row.answer) + a.ends[:1])
+    else:
+        # A probe that the model's vocabulary cannot spell says nothing of its weights.
+        found += [ids for text in probes.PROSE if (ids := attempt(a.tokenize, text)[0])]
+        own = zip(answers.prompts, answers.of_a, strict=True)
+        found += [[*prompt, *answer] for prompt, answer in own]
+    judged, left = [], tokens
+    for ids in found:
+        if left < 2:
+            break
+        if len(ids) > 1:
+            judged.append(Judged(ids[:left]))
+            left -= len(ids[:left])
+    if not judged:
+        raise InputError("no text to judge the weights on", hint="give --data FILE")
+    return judged
+
+
+def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
+    """Score every text with both models.
+
+    Vocabularies may be padded to different sizes: the common part is compared, renormalised.
+
+    Raises:
+        EdgetuneError: a logit that is not finite.
+    """
+    divergences, agreements = [], 0
+    nll_a: list[float] = []
+    nll_b: list[float] = []
+    size = 0
+    for number, row in enumerate(rows):
+        logits_a, logits_b = a.logits(row.ids[:-1]), b.logits(row.ids[:-1])
+        size = min(logits_a.shape[1], logits_b.shape[1])
+        for side, logits in ((a, logits_a), (b, logits_b)):
+            if not np.isfinite(logits).all():
+                raise EdgetuneError(
+                    f"a logit is not finite in text {number}", where=side.subject.spec
+                )
+        targets = np.array(row.ids[1:])
+        step = max(1, CHUNK_SCORES // size)
+        sums = [0.0, 0.0]
+        for first in range(0, len(targets), step):
+            chunk = slice(first, first + step)
+            at = targets[chunk, None]
+            scores = [log_softmax(logits[chunk, :size]) for logits in (logits_a, logits_b)]
+            for side_number, each in enumerate(scores):
+                sums[side_number] -= float(np.take_along_axis(each, at, axis=1).sum())
+            divergence_P, agree_P = compare_positions(scores[0], scores[1])
+            divergences.append(divergence_P)
+            agreements += int(agree_P.sum())
+        nll_a.append(sums[0])
+        nll_b.append(sums[1])
+    every = np.concatenate(divergences)
+    counts = [len(row.ids) - 1 for row in rows]
+    return Weights(
+        positions=len(every),
+        texts=len(rows),
+        kl_mean=float(every.mean()),
+        kl_p50=float(np.percentile(every, 50)),
+        kl_p99=float(np.percentile(every, 99)),
+        kl_max=float(every.max()),
+        top1=agreements / len(every),
+        perplexity_a=float(np.exp(sum(nll_a) / sum(counts))),
+        perplexity_b=float(np.exp(sum(nll_b) / sum(counts))),
+        nll_difference=ratio_of_sums(np.subtract(nll_b, nll_a).tolist(), counts),
+        vocabulary=size,
+    )
+
+
+def compare_greedy(a: Side, b: Side, answers: Answers) -> dict[str, Any]:
+    """Return where greedy answers first part: the earliest position, and how many never do."""
+    if not answers.prompts:
+        return {"greedy_prompts": 0}
+    pairs = zip(answers.of_a, answers.of_b, strict=True)
+    first = [_parting(_cut(one, b.ends), _cut(two, a.ends)) for one, two in pairs]
+    parted = [at for at in first if at is not None]
+    return {
+        "greedy_prompts": len(first),
+        "greedy_equal": len(first) - len(parted),
+        "first_differing_greedy_token": min(parted, default=None),
+    }
+
+
+def _cut(answer: Sequence[int], ends: Sequence[int]) -> Sequence[int]:
+    """Return the answer up to the other model's end: where one stops is not a matter of weights."""
+    return answer[: next((at for at, token in enumerate(answer) if token in ends), None)]
+
+
+def _parting(one: Sequence[int], two: Sequence[int]) -> int | None:
+    """Return the first position at which one answer says or ends what the other does not."""
+    for at, (x, y) in enumerate(zip(one, two, strict=False)):
+        if x != y:
+            return at
+    return None if len(one) == len(two) else min(len(one), len(two))
