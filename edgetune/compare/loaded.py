@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.compare.model_spec import Subject, declared_ends, read_clock
 from edgetune.data.chat_format import clock_now
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.models.chat_template import fold_templates

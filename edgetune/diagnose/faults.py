@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgetune.compare.comparison import CHECKS, Check, Fault
+from edgetune.compare.loaded import read_template
+from edgetune.compare.model_spec import Subject, declared_ends
 from edgetune.diagnose.gguf_diff import (
     find_config_faults,
     find_gguf_faults,
@@ -25,7 +28,6 @@ from edgetune.diagnose.tensors import FolderTensors, GgufTensors, Tensors
 from edgetune.errors import EdgetuneError, Unsupported
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.resolve import read_json
-from edgetune.models.source import read_json
 from edgetune.runtimes import GENAI_CONFIG
 from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.onnx_header import open_onnx
