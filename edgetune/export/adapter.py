@@ -114,7 +114,7 @@ def ship_adapter(
             scores = score_rows(runtime, reference.rows, wanted)
         finally:
             runtime.close()
-        found, limit = scores.kl_divergence("trained").value, LOSSLESS_KL["F32"]
+        found, limit = scores.mean_kl("trained").value, LOSSLESS_KL["F32"]
         shipped.adapters.append(
             {
                 "name": f"adapter.{kind}",
@@ -125,7 +125,7 @@ def ship_adapter(
                 "tensors": tensors,
                 "base": lineage_of(trained.base),
                 "kl_all_tokens": found,
-                "kl_all_tokens_to_merged": scores.kl_divergence("merged").value,
+                "kl_all_tokens_to_merged": scores.mean_kl("merged").value,
                 "top1_all_tokens": scores.top1_agreement("trained").value,
             }
         )

@@ -121,7 +121,7 @@ def check_file(runtime: Runtime, reference: Reference) -> dict[str, Any]:
         "texts": len(reference.texts) + len(reference.chats),
         "different": different[:3],
         "texts_left_out": reference.left_out,
-        "kl_all_tokens": scores.kl_divergence("merged").value,
+        "kl_all_tokens": scores.mean_kl("merged").value,
         "top1_all_tokens": scores.top1_agreement("merged").value,
         "positions": scores.positions,
     }

@@ -15,7 +15,7 @@ class Definition:
 
     Attributes:
         title: as tables have it.
-        unit: empty for a share or a plain number.
+        unit: empty for a ratio or a plain number.
         text: what was computed, of what.
     """
 
@@ -24,8 +24,10 @@ class Definition:
     text: str
 
 
-_KL = "mean of KL(reference || model), in nats a token, over the {tokens} tokens of {rows}"
-_TOP1 = "share of the {tokens} tokens of {rows} at which the most likely token is the reference's"
+_KL = "mean of KL(reference || model), in nats per token, over the {tokens} tokens of {rows}"
+_TOP1 = (
+    "fraction of the {tokens} tokens of {rows} at which the most likely token is the reference's"
+)
 _ANSWER = {"tokens": "answer", "rows": "bench.kl_rows test rows"}
 _ALL = {"tokens": "prompt and answer", "rows": "export.check_rows test rows, but the first of each"}
 _TEACHER = "; the reference is the teacher, or the base where nothing was tuned"
@@ -35,7 +37,7 @@ _MERGED = "; the reference is the merged model"
 MEASUREMENTS = {
     "exact_match": Definition(
         "Exact match", "",
-        "share of bench.task_rows test rows whose greedy answer is the row's, outer white space "
+        "fraction of bench.task_rows test rows whose greedy answer is the row's, outer white space "
         "aside; the interval is Wilson's",
     ),
     "perplexity": Definition(
@@ -107,7 +109,7 @@ CHECKS = {
 
 DEFINITIONS = {**MEASUREMENTS, **CHECKS}
 
-#: What measurements were called before their names said over which tokens; gates still know them.
+#: Former names, which did not say over which tokens; gates and kept runs may still hold them.
 RENAMED = {
     "kl_divergence": "kl_answer_tokens",
     "kl_divergence_p99": "kl_answer_tokens_p99",
@@ -115,3 +117,6 @@ RENAMED = {
     "top1_agreement": "top1_answer_tokens",
     "top1_agreement_to_merged": "top1_answer_tokens_to_merged",
 }
+
+#: Former names of gates.
+RENAMED_GATES = {"merge_kl_divergence": "merge_kl_answer_tokens"}

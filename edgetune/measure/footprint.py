@@ -1,4 +1,4 @@
-"""What running a file takes: peak memory and time a token, in a process that does nothing else.
+"""Peak memory and time per token of running a file, in a process that does nothing else.
 
     echo '{"model": …, "threads": …, "prompt": […], "new_tokens": …, "repeats": …}' |
         python -m edgetune.measure.footprint

@@ -71,7 +71,7 @@ def measure_latency(
 def measure_decode_from_start(
     runtime: Runtime, prompt: Sequence[int], new_tokens: int, repeats: int
 ) -> Estimate:
-    """Return the tokens a second that follow a prompt of one token: depth 0, as llama-bench's tg.
+    """Return the tokens per second that follow a prompt of one token: depth 0, as llama-bench's tg.
 
     Reading that token is a step of decoding like the others, so its time counts.
 

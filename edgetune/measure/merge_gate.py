@@ -21,7 +21,7 @@ from edgetune.runtimes import open_runtime
 FLOAT32_LIMIT = 1e-5
 
 
-def judge_merge(
+def check_merge(
     trained: ModelRef,
     candidate: dict[str, Any],
     folder: Path,
@@ -39,7 +39,7 @@ def judge_merge(
 
     Args:
         trained: what was trained.
-        candidate: its figures: ``base``, ``kl_divergence``.
+        candidate: its figures: ``base``, ``kl_answer_tokens``.
         folder: the merged weights.
         dtype: they are stored in.
         nf4_dtype: of the NF4 base they were folded over, if they were.
@@ -50,14 +50,14 @@ def judge_merge(
     Raises:
         GateFailed: the merge is another model than was trained.
     """
-    value = float(candidate["kl_divergence"])
+    value = float(candidate["kl_answer_tokens"])
     if limit is None:
         limit = FLOAT32_LIMIT
         if dtype != "float32" and not value <= limit:
             rounding = _measure_rounding(trained, folder, nf4_dtype, rows, scratch)
             limit = (math.sqrt(FLOAT32_LIMIT) + math.sqrt(rounding)) ** 2
     ok = value <= limit  # false for NaN too
-    gate = {"name": "merge_kl_divergence", "value": value, "limit": limit, "ok": ok}
+    gate = {"name": "merge_kl_answer_tokens", "value": value, "limit": limit, "ok": ok}
     if not ok:
         over = f"over the {candidate['base']} base"
         original = trained.nf4 and candidate["base"] == "original"
@@ -82,7 +82,7 @@ def _measure_rounding(
     write_merged(trained.base, adapters, exact, "float32", nf4_dtype)
     whole, rounded = (open_runtime(one, threads=count_threads()) for one in (exact, folder))
     try:
-        found = float(compare_runtimes(whole, rounded, rows)["kl_divergence"])
+        found = float(compare_runtimes(whole, rounded, rows)["kl_answer_tokens"])
     finally:
         whole.close()
         rounded.close()

@@ -64,12 +64,12 @@ class Scores:
         ends = None if nll.ci95 is None else (math.exp(nll.ci95[0]), math.exp(nll.ci95[1]))
         return Estimate(math.exp(nll.value), nll.n, ends)
 
-    def kl_divergence(self, reference: str) -> Estimate:
+    def mean_kl(self, reference: str) -> Estimate:
         """Return the mean of KL(reference || model) over positions, in nats."""
         rows = self.comparisons[reference].divergences
         return ratio_of_sums([float(row.sum()) for row in rows], self.counts)
 
-    def kl_divergence_p99(self, reference: str) -> Estimate:
+    def kl_p99(self, reference: str) -> Estimate:
         """Return the KL that 99 % of the positions stay below, in nats."""
         every = np.concatenate(self.comparisons[reference].divergences)
         return Estimate(percentile(every, 99), len(self.counts))
@@ -190,7 +190,8 @@ def compare_runtimes(reference: Runtime, model: Runtime, rows: Sequence[Encoded]
     """Compare two loaded models on the trained tokens of ``rows``.
 
     Returns:
-        ``kl_divergence`` (mean KL(reference || model), nats), ``top1_agreement``, ``positions``.
+        ``kl_answer_tokens`` (mean KL(reference || model), nats), ``top1_answer_tokens``,
+        ``positions``.
 
     Raises:
         EdgetuneError: their vocabularies differ, or no token is trained.
@@ -219,8 +220,8 @@ def compare_runtimes(reference: Runtime, model: Runtime, rows: Sequence[Encoded]
     if positions == 0:
         raise EdgetuneError("no trained token in the rows to compare on")
     return {
-        "kl_divergence": divergence / positions,
-        "top1_agreement": agreements / positions,
+        "kl_answer_tokens": divergence / positions,
+        "top1_answer_tokens": agreements / positions,
         "positions": positions,
     }
 

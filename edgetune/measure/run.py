@@ -136,7 +136,7 @@ def _make_job(
 def _measure(
     subject: Subject, job: dict[str, Any], workload: Workload, scratch: Path, workers: Workers
 ) -> list[dict[str, Any]]:
-    """Run the job, if its result is not there from before, and judge its answers."""
+    """Run the job, if its result is not there from before, and score its answers."""
     path = Path(job["result"])
     result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if result.get("job") != job or (job["keep"] and not Path(job["keep"]).is_file()):

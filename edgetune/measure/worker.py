@@ -77,9 +77,9 @@ def _quality(scores: Scores) -> dict[str, tuple[Estimate, str]]:
     figures = {"perplexity": (scores.perplexity(), "")}
     for name in scores.comparisons:
         suffix = "" if name == "teacher" else f"_to_{name}"
-        figures[f"kl_answer_tokens{suffix}"] = (scores.kl_divergence(name), "nats")
+        figures[f"kl_answer_tokens{suffix}"] = (scores.mean_kl(name), "nats")
         if not suffix:
-            figures["kl_answer_tokens_p99"] = (scores.kl_divergence_p99(name), "nats")
+            figures["kl_answer_tokens_p99"] = (scores.kl_p99(name), "nats")
         figures[f"top1_answer_tokens{suffix}"] = (scores.top1_agreement(name), "")
     return figures
 

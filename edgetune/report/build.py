@@ -12,9 +12,9 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
-from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
+from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED, RENAMED_GATES
 from edgetune.recipe import Recipe
-from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.rundir import RunDir
 
@@ -43,7 +43,7 @@ def build_report(
     export = facts.get("export", {})
     models = _read_models(artifacts.get("bench"), export.get("files", []), weights)
     gates = [
-        *facts.get("merge", {}).get("gates", []),
+        *(_merge(facts.get("merge")) or {}).get("gates", []),
         *export.get("gates", []),
         *check_gates(recipe.report.gates, models),
     ]
@@ -60,8 +60,8 @@ def build_report(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "lineage": _lineage(artifacts, run),
         "models": models,
-        "distillation": _judge(models, facts.get("distill")),
-        "merge": facts.get("merge"),
+        "distillation": _distillation(models, facts.get("distill")),
+        "merge": _merge(facts.get("merge")),
         "searches": _searches(facts.get("quantize", {})),
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
@@ -160,6 +160,21 @@ def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return searches
 
 
+def _merge(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the merge's facts with today's metric names; a kept run may have former ones."""
+    if facts is None:
+        return None
+    candidates = [
+        {RENAMED.get(key, key): value for key, value in one.items()}
+        for one in facts.get("candidates", [])
+    ]
+    gates = [
+        {**one, "name": RENAMED_GATES.get(one["name"], one["name"])}
+        for one in facts.get("gates", [])
+    ]
+    return {**facts, "candidates": candidates, "gates": gates}
+
+
 def _chain(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each file's link: what it was made of, and the KL divergence that this step adds."""
     links = []
@@ -247,8 +262,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _judge(models: list[dict[str, Any]], distilled: dict[str, Any] | None) -> dict[str, Any] | None:
+def _distillation(
+    models: list[dict[str, Any]], distilled: dict[str, Any] | None
+) -> dict[str, Any] | None:
     """Compare student and baseline, unless what shipped is the baseline itself."""
     if distilled is None or distilled.get("shipped") == "baseline":
         return None
-    return judge_distillation(models)
+    return compare_distillation(models)

@@ -195,7 +195,8 @@ def _made(report: dict[str, Any]) -> str:
     if kept:
         steps.append(
             f"merged over the {plain(kept['base'])} base (KL to what was trained "
-            f"{small(kept['kl_divergence'])}, same top token {percent(kept['top1_agreement'], 2)})"
+            f"{small(kept['kl_answer_tokens'])}, same top token "
+            f"{percent(kept['top1_answer_tokens'], 2)})"
         )
     return f"{code(base['name'])}: {', then '.join(steps)}." if steps else code(base["name"])
 

@@ -113,13 +113,13 @@ def check_gates(gates: Sequence[Gate], models: Sequence[dict[str, Any]]) -> list
     return checked
 
 
-def judge_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Compare student and baseline by exact match; ``None`` unless both were measured.
 
     Returns:
         ``teacher``, ``baseline`` and ``student`` (measurements), ``difference`` with ``ci95``,
         ``gap_recovered`` (share of the way from baseline to teacher) and ``verdict``: ``won``,
-        ``lost``, or ``not more than the noise`` when the interval of the difference holds zero.
+        ``lost``, or ``no significant difference`` when the interval of the difference holds zero.
     """
     student = measured(with_role(models, "merged") or {}, "exact_match")
     baseline = measured(with_role(models, "baseline") or {}, "exact_match")
@@ -127,7 +127,7 @@ def judge_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | Non
     if student is None or baseline is None:
         return None
     difference, bounds = _difference(student, baseline)
-    verdict = "won" if bounds[0] > 0 else "lost" if bounds[1] < 0 else "not more than the noise"
+    verdict = "won" if bounds[0] > 0 else "lost" if bounds[1] < 0 else "no significant difference"
     gap = teacher["value"] - baseline["value"] if teacher else 0.0
     return {
         "teacher": teacher,

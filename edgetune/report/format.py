@@ -54,7 +54,7 @@ def depth_of(models: Sequence[dict[str, Any]]) -> int | None:
 
 
 def reference(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return what files are judged against: the teacher, or the base where nothing was tuned."""
+    """Return the model that files are compared with: the teacher, or the base if not tuned."""
     return with_role(models, "teacher") or with_role(models, "base") or with_role(models, "merged")
 
 
@@ -104,7 +104,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Tokens a second, whole from a hundred on."""
+    """Tokens per second, whole from a hundred on."""
     return NONE if value is None else significant(value) if value < 100 else f"{value:,.0f}"
 
 

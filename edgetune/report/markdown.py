@@ -96,9 +96,9 @@ def _chain(report: dict[str, Any]) -> str:
     rows = [
         (
             f"base + adapter → merged over the {one['base']} base",
-            small(one["kl_divergence"]),
-            small(one["kl_divergence"]),
-            percent(one["top1_agreement"], 2),
+            small(one["kl_answer_tokens"]),
+            small(one["kl_answer_tokens"]),
+            percent(one["top1_answer_tokens"], 2),
             "answer tokens",
             "kept" if one["base"] == merge.get("chosen") else "not kept",
         )
@@ -122,7 +122,7 @@ def _chain(report: dict[str, Any]) -> str:
 def _refusals(report: dict[str, Any]) -> str:
     said = [f"{r['format']} {r['scheme']}: refused, {r['why']}" for r in report.get("refused", [])]
     said += [
-        f"{f['file']}: `{f['tensor']}` is {f['got']} in place of {f['wanted']} ({f['why']})"
+        f"{f['file']}: `{f['tensor']}` is {f['got']} instead of {f['wanted']} ({f['why']})"
         for f in report.get("fallbacks", [])
     ]
     return _list(said)

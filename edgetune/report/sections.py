@@ -133,8 +133,11 @@ def distillation(report: dict[str, Any]) -> str:
         share = f" It closes {percent(gap, 0)} of the gap to the teacher." if gap else ""
         note = f'<p class="note">Distillation won: {difference}.{share}</p>'
     else:
-        said = {"lost": "Distillation lost", "not more than the noise": "Distillation did not win"}
-        reason = "" if found["verdict"] == "lost" else ", not more than the noise"
+        said = {
+            "lost": "Distillation lost",
+            "no significant difference": "Distillation did not win",
+        }
+        reason = "" if found["verdict"] == "lost" else ", no significant difference"
         note = f'<p class="note bad"><b>{said[found["verdict"]]}:</b> {difference}{reason}.</p>'
     return f'{note}<figure class="narrow">{distillation_plot(found)}</figure>'
 
@@ -152,8 +155,8 @@ def chain(report: dict[str, Any]) -> str:
             (
                 "",
                 [
-                    name, small(one["kl_divergence"]), small(one["kl_divergence"]),
-                    percent(one["top1_agreement"], 2), "answer tokens", verdict,
+                    name, small(one["kl_answer_tokens"]), small(one["kl_answer_tokens"]),
+                    percent(one["top1_answer_tokens"], 2), "answer tokens", verdict,
                 ],
             )
         )  # fmt: skip
@@ -229,7 +232,7 @@ def refusals(report: dict[str, Any]) -> str:
     for (file, wanted, got, why), tensors in groups.items():
         more = f" and {len(tensors) - 3} more" if tensors[3:] else ""
         items.append(
-            f"<li><b>{escape(file)}</b>: {escape(got)} in place of {escape(wanted)} for "
+            f"<li><b>{escape(file)}</b>: {escape(got)} instead of {escape(wanted)} for "
             f"<code>{escape(', '.join(tensors[:3]))}</code>{more} "
             f'<span class="soft">({escape(why)})</span></li>'
         )

@@ -14,7 +14,7 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.measure.merge_gate import judge_merge
+from edgetune.measure.merge_gate import check_merge
 from edgetune.measure.quality import compare_runtimes
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room
@@ -80,15 +80,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     candidates = _measure(trained, folders, judged)
     for candidate in candidates:
         log.say(
-            f"over the {candidate['base']} base: KL {candidate['kl_divergence']:.2e} to what was "
-            f"trained, same top token at {candidate['top1_agreement']:.2%}"
+            f"over the {candidate['base']} base: KL {candidate['kl_answer_tokens']:.2e} to what "
+            f"was trained, same top token at {candidate['top1_answer_tokens']:.2%}"
         )
 
     # 4. The closer one ships, if it is what was trained, with the contract beside it.
     best = min(candidates, key=_distance)
     chosen = best["base"]
     nf4_dtype = trained.nf4_dtype if chosen == "dequantized" else None
-    gate = judge_merge(
+    gate = check_merge(
         trained, best, folders[chosen], section.dtype, nf4_dtype, section.max_kl, judged, scratch
     )
     model = out / "model"
@@ -110,7 +110,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
 def _distance(candidate: dict[str, Any]) -> float:
     """Return a candidate's KL; weights that overflow are infinitely far."""
-    value = float(candidate["kl_divergence"])
+    value = float(candidate["kl_answer_tokens"])
     return value if value == value else math.inf
 
 

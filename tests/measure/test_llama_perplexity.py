@@ -77,4 +77,4 @@ def test_both_tools_find_the_same_divergence(scheme: str, tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr[-2000:]
         said = done.stdout + done.stderr
     theirs, error = parse_divergence(said)
-    assert abs(mine["kl_divergence"] - theirs) <= 2 * error, (mine, theirs, error)
+    assert abs(mine["kl_answer_tokens"] - theirs) <= 2 * error, (mine, theirs, error)

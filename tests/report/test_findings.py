@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgetune.recipe import Gate
-from edgetune.report.findings import check_gates, find_headline, judge_distillation
+from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.format import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.tables import model_rows, speed_settings
 
@@ -80,7 +80,7 @@ def test_gates() -> None:
     ("student", "verdict"),
     [
         ((0.95, 0.92, 0.97), "won"),
-        ((0.91, 0.88, 0.94), "not more than the noise"),
+        ((0.91, 0.88, 0.94), "no significant difference"),
         ((0.80, 0.76, 0.84), "lost"),
     ],
 )
@@ -90,11 +90,11 @@ def test_distillation(student: tuple[float, float, float], verdict: str) -> None
         score("baseline", 0.89, 0.86, 0.91),
         score("merged", *student),
     ]
-    found = judge_distillation(models)
+    found = compare_distillation(models)
     assert found is not None
     assert found["verdict"] == verdict
     assert found["gap_recovered"] == pytest.approx((student[0] - 0.89) / 0.08)
-    assert judge_distillation(models[:2]) is None
+    assert compare_distillation(models[:2]) is None
 
 
 def test_newcombe_interval() -> None:
@@ -103,7 +103,7 @@ def test_newcombe_interval() -> None:
         score("baseline", 48 / 80, 0.4905, 0.7005),
         score("merged", 56 / 70, 0.6915, 0.8771),
     ]
-    found = judge_distillation(models)
+    found = compare_distillation(models)
     assert found is not None
     assert found["ci95"] == pytest.approx([0.0524, 0.3339], abs=2e-3)
 

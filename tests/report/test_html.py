@@ -82,7 +82,7 @@ def test_data_cannot_write_markup(sample: SampleRun) -> None:
 def test_distillation_that_did_not_win_is_red(sample: SampleRun) -> None:
     report = sample.report()
     assert "note bad" not in render_html(report)
-    report["distillation"] |= {"verdict": "not more than the noise", "difference": 0.004}
+    report["distillation"] |= {"verdict": "no significant difference", "difference": 0.004}
     page = render_html(report)
     assert '<p class="note bad"><b>Distillation did not win:</b> +0.4 points' in page
 

@@ -44,7 +44,7 @@ def test_students_of_every_training(
     assert made.facts["kernels"] == "torch"
     merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"distill": made})
     assert merged.facts["from"] == "distill"
-    assert min(c["kl_divergence"] for c in merged.facts["candidates"]) < 1e-3
+    assert min(c["kl_answer_tokens"] for c in merged.facts["candidates"]) < 1e-3
 
 
 WAYS = {

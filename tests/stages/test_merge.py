@@ -38,7 +38,7 @@ def test_a_right_merge_holds_its_gate(
 ) -> None:
     adapter = random_adapter(tiny_model, tmp_path / "a")
     (gate,) = merge(tiny_model, [adapter], device_rows, tmp_path / "out", dtype=dtype)["gates"]
-    assert gate["ok"] and gate["name"] == "merge_kl_divergence"
+    assert gate["ok"] and gate["name"] == "merge_kl_answer_tokens"
     assert gate["value"] <= gate["limit"] <= most
 
 
@@ -74,8 +74,8 @@ def test_a_second_qlora_adapter_is_measured_over_nf4(
     stamp_adapter(second, once, {TRAINED_OVER: "nf4:float32"})
     facts = merge(tiny_model, [first, second], device_rows, tmp_path / "out")
     far, near = facts["candidates"]
-    assert facts["chosen"] == "dequantized" and near["kl_divergence"] < 1e-2
-    assert far["kl_divergence"] > 3 * near["kl_divergence"]
+    assert facts["chosen"] == "dequantized" and near["kl_answer_tokens"] < 1e-2
+    assert far["kl_answer_tokens"] > 3 * near["kl_answer_tokens"]
     trained = logits(ModelRef(once, second, nf4=True)).log_softmax(-1)
     merged = logits(ModelRef(tmp_path / "out/model")).log_softmax(-1)
     assert (trained.exp() * (trained - merged)).sum(-1).mean() < 1e-2

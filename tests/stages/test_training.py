@@ -54,7 +54,7 @@ def test_what_is_merged_is_what_was_tuned(
     trained = ModelRef.from_json(tuned.facts["model"], tuned.path)
     assert trained.nf4 == (method == "qlora")
     merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"tune": tuned}, dtype="float32")
-    kl = {c["base"]: c["kl_divergence"] for c in merged.facts["candidates"]}
+    kl = {c["base"]: c["kl_answer_tokens"] for c in merged.facts["candidates"]}
     assert set(kl) == ({"original", "dequantized"} if method == "qlora" else {"original"})
     assert kl[merged.facts["chosen"]] == min(kl.values()) < 1e-6
     said = json.loads((merged.model_folder / "generation_config.json").read_text())
