@@ -35,8 +35,8 @@ BUILDER: dict[str, list[str]] = {
     "head 8 bits": ["matmul_mixed_precision=last_matmul:int8"],
 }
 #: Types in which a matrix takes no longer than in Q4_0 on an EPYC (bench/onnx_types.py; on a Xeon
-#: with VNNI S8_128 takes a quarter longer); the builder's fastest setting has S4_128 alone.
-FAST = ("S8_128", "Z4_128", "S4_128")
+#: with VNNI int8_g128 takes a quarter longer); the builder's fastest setting has int4_g128 alone.
+FAST = ("int8_g128", "uint4_g128", "int4_g128")
 OPENINGS, TURNS = 12, 8  # a session keeps the luck of its opening, so speed is taken of several
 TOKENS = 128  # that a request decodes
 

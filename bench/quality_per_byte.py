@@ -65,12 +65,12 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
             name: {"bytes": size(path), "kl": sum(sums[name]) / total}
             for name, path in files.items()
         },
-        "against_stock": {s: ratio(sums[f"fit-{s}"], sums[s]) for s in args.scheme},
+        "against_stock": {s: ratio(sums[f"auto-{s}"], sums[s]) for s in args.scheme},
         "rank_correlation": searched["facts"]["search"]["rank_correlation"],
     }
     row["kl_ratio_ptq"] = row["against_stock"][ANCHOR]["ratio"]
     if args.steps:
-        row["grid_against_stock"] = ratio(sums[f"trained fit-{ANCHOR}"], sums[ANCHOR])
+        row["grid_against_stock"] = ratio(sums[f"trained auto-{ANCHOR}"], sums[ANCHOR])
         row["kl_ratio_grid"] = row["grid_against_stock"]["ratio"]
         shown = {
             n: p for n, p in files.items() if n == ANCHOR or n.startswith(("trained", "naive"))

@@ -82,7 +82,7 @@ def test_faults_are_named_before_any_work(
         {"report": gate(measurement="exact_match", models="teacher", min=0.5)},
         {"report": gate(measurement="kl_answer_tokens", models="base", max=9)},
         {"report": gate(measurement="kl_answer_tokens_to_merged", models="*.onnx", max=1)},
-        {"report": gate(measurement="perplexity", models="fit-Q4_0*", max=1),
+        {"report": gate(measurement="perplexity", models="auto-Q4_0*", max=1),
          **target("bytes=Q4_0")},
         {"data": {"max_length": 512}},
         {"tune": {"rank": 32}},

@@ -14,6 +14,7 @@ import numpy as np
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.quantize.formats.ggml import fits_rows, stock_types
+from edgetune.recipe.aliases import MATRIX_TYPES
 
 NAME, IMATRIX = "plan.json", "imatrix.gguf"
 TRAINED = "trained"  # folder beside it: the bytes of tensors that were trained, a file each
@@ -47,7 +48,7 @@ class Plan:
         fallbacks: ``{"scheme", "tensor", "wanted", "got", "why"}``.
         imatrix_sha256: hash of the importance matrix, or none.
         calibration: ``{"rows", "tokens", "sha256", "split"}``, or empty.
-        budgets: file, such as ``fit-2.5MB.gguf``, to the most bytes that it may have.
+        budgets: file, such as ``auto-2.5MB.gguf``, to the most bytes that it may have.
     """
 
     gguf: dict[str, dict[str, str]]
@@ -136,7 +137,7 @@ def read_trained(folder: Path, file: str) -> dict[str, np.ndarray]:
 
     Args:
         folder: of the plan.
-        file: name and format, such as ``fit-Q4_K_M.gguf``; one that was not trained has none.
+        file: name and format, such as ``auto-Q4_K_M.gguf``; one that was not trained has none.
     """
     from safetensors.numpy import load_file
 
@@ -152,6 +153,10 @@ def read_plan(folder: Path) -> Plan:
     """
     path = folder / NAME
     try:
-        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+        plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"no readable quantization plan: {error}", where=str(path)) from error
+    for settings in plan.onnx.values():  # plans written before these types had their names
+        types: dict[str, str] = settings.get("types", {})
+        types.update((name, MATRIX_TYPES.get(kind, kind)) for name, kind in types.items())
+    return plan

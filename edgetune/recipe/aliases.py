@@ -30,7 +30,12 @@ class Alias:
     values: Mapping[Hashable, Any] = field(default_factory=dict)
 
 
-ALIASES: tuple[Alias, ...] = ()
+#: Blocks of MatMulNBits, in recipes and plans: S was symmetric, Z had a zero point.
+MATRIX_TYPES: dict[Hashable, str] = {
+    **{f"S{bits}_{size}": f"int{bits}_g{size}" for bits in (8, 4) for size in (64, 128)},
+    **{f"Z{bits}_{size}": f"uint{bits}_g{size}" for bits in (4, 2) for size in (32, 64, 128)},
+}
+ALIASES: tuple[Alias, ...] = (Alias("quantize.types", "quantize.types", MATRIX_TYPES),)
 
 
 def rename_key(key: str, aliases: tuple[Alias, ...] | None = None) -> str:

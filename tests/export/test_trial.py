@@ -68,7 +68,7 @@ def test_an_onnx_trial_is_the_folder(tiny_model: Path, tmp_path: Path, weighed: 
         model, load_matrices(source), lambda name: find_importance(name, importance)
     )
     candidates = Candidates(model, weights, tmp_path / "candidates", ONNX)
-    kinds = ("Z4_32", "S4_64", "Q4_0", "Q8_0")
+    kinds = ("uint4_g32", "int4_g64", "Q4_0", "Q8_0")
     candidates.make(kinds, QUIET)
     types = {name: kinds[n % len(kinds)] for n, name in enumerate(candidates.weights)}
     (tmp_path / "trials").mkdir()

@@ -23,6 +23,11 @@ def test_reads_back_what_it_wrote(tmp_path: Path) -> None:
     assert read_plan(tmp_path) == plan
 
 
+def test_a_plan_with_earlier_spellings_of_types_is_read(tmp_path: Path) -> None:
+    write_plan(Plan({}, {"fit-int4": {"weights": "Q8_0", "types": {"a": "Z4_32"}}}), tmp_path)
+    assert read_plan(tmp_path).onnx["fit-int4"]["types"] == {"a": "uint4_g32"}
+
+
 def test_refuses_what_is_no_plan(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no readable quantization plan"):
         read_plan(tmp_path)

@@ -77,3 +77,9 @@ def test_files_and_settings_with_old_names_warn_once_before_the_work(
     recipe, origins = load_recipe(path, ["tune.lora_rank=8", "tune.method=sft"])
     assert recipe.tune is not None and (recipe.tune.rank, recipe.tune.method) == (8, "full")
     assert origins["tune.rank"] == "--set" and len(recipe.renamed) == 3
+
+
+def test_earlier_spellings_of_matrix_types_are_read() -> None:
+    tree = {"quantize": {"types": ["S8_64", "Z4_32", "Q4_0"]}}
+    assert len(apply_aliases(tree, "r.yaml")) == 1
+    assert tree["quantize"]["types"] == ["int8_g64", "uint4_g32", "Q4_0"]

@@ -156,7 +156,7 @@ def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> Non
 SEARCH: dict[str, Any] = {
     "format": "gguf",
     "fits": [
-        {"name": "fit-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
+        {"name": "auto-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
          "kl_measured": 0.012, "kl_decided": 0.0061},
     ],
     "stock": [
@@ -179,11 +179,11 @@ def test_a_search_is_shown_beside_stock_mixes_with_the_pick_marked(
     from edgetune.report.markdown import render_markdown
 
     report = sample.report()
-    onnx = {**SEARCH, "format": "onnx", "fits": [{**SEARCH["fits"][0], "name": "fit-kl0.02"}]}
+    onnx = {**SEARCH, "format": "onnx", "fits": [{**SEARCH["fits"][0], "name": "auto-kl0.02"}]}
     found = {**report, "searches": [SEARCH, onnx]}
     page = render_html(found)
     assert "Quality per byte" in page and "0.987" in page
-    assert page.count('class="chosen"') >= 2 and "fit-2.5MB" in page and "fit-kl0.02" in page
+    assert page.count('class="chosen"') >= 2 and "auto-2.5MB" in page and "auto-kl0.02" in page
     assert '<polyline class="curve eval"' in page.partition("Quality per byte")[2]
     assert "0.0061" in page and "0.0061" in render_markdown(found)
     assert "Quality per byte" not in render_html(report)

@@ -125,8 +125,8 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
     facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
-    file = next(one for one in facts["files"] if one["scheme"] == "fit-Q4_K_M")
-    wanted = read_trained(plan.path, "fit-Q4_K_M.gguf")
+    file = next(one for one in facts["files"] if one["scheme"] == "auto-Q4_K_M")
+    wanted = read_trained(plan.path, "auto-Q4_K_M.gguf")
     held = {tensor.name: tensor.data.tobytes() for tensor in GGUFReader(out / file["path"]).tensors}
     assert all(held[name] == raw.tobytes() for name, raw in wanted.items())
     assert file["checks"]["token_ids_equal"]
@@ -150,9 +150,9 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
     assert found["method"] == "autoround" and found["kept"], found
-    assert set(read_plan(plan.path).gguf["fit-4.6bpw"].values()) <= {"F32", "Q4_0", "Q5_0", "Q8_0"}
-    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-4.6bpw.gguf"]
-    wanted = read_trained(plan.path, "fit-4.6bpw.gguf")
+    assert set(read_plan(plan.path).gguf["auto-4.6bpw"].values()) <= {"F32", "Q4_0", "Q5_0", "Q8_0"}
+    file = export_files(recipe, merged, plan, tmp_path / "files")["auto-4.6bpw.gguf"]
+    wanted = read_trained(plan.path, "auto-4.6bpw.gguf")
     tensors = GGUFReader(tmp_path / "files" / file["path"]).tensors
     held = {tensor.name: tensor.data.tobytes() for tensor in tensors}
     assert len(wanted) == 8 and all(held[name] == raw.tobytes() for name, raw in wanted.items())
@@ -175,21 +175,21 @@ def test_an_onnx_folder_for_a_budget(device_rows: Path, tmp_path: Path) -> None:
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     found = {row["name"]: row for row in plan.facts["search_onnx"]["fits"]}
-    assert set(found) == {"fit-int4", "fit-kl0.05", "fit-4.5bpw"}
+    assert set(found) == {"auto-int4", "auto-kl0.05", "auto-4.5bpw"}
     assert plan.facts["search_onnx"]["rank_correlation"] > 0.9
-    assert found["fit-kl0.05"]["kl_measured"] <= 0.05
-    assert found["fit-4.5bpw"]["bits_per_weight"] <= 4.5
+    assert found["auto-kl0.05"]["kl_measured"] <= 0.05
+    assert found["auto-4.5bpw"]["bits_per_weight"] <= 4.5
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    assert {"fit-4.5bpw.gguf", "fit-4.5bpw.onnx"} <= set(files)
+    assert {"auto-4.5bpw.gguf", "auto-4.5bpw.onnx"} <= set(files)
     stock = files["int4.onnx"]
     for name, row in found.items():
         file = files[f"{name}.onnx"]
-        assert 0 <= row["bytes"] - file["bytes"] < 6000, name  # names are longest for Z4_32
+        assert 0 <= row["bytes"] - file["bytes"] < 6000, name  # names are longest for uint4_g32
         assert file["checks"]["kl_all_tokens"] < 1.5 * row["kl_measured"] + 2e-3
         assert file["checks"]["token_ids_equal"] and file["fallbacks"] == []
-    assert files["fit-int4.onnx"]["bytes"] <= stock["bytes"] + 6000
+    assert files["auto-int4.onnx"]["bytes"] <= stock["bytes"] + 6000
     assert (
-        files["fit-int4.onnx"]["checks"]["kl_all_tokens"] < 0.9 * stock["checks"]["kl_all_tokens"]
+        files["auto-int4.onnx"]["checks"]["kl_all_tokens"] < 0.9 * stock["checks"]["kl_all_tokens"]
     )
 
 
@@ -197,17 +197,17 @@ def test_a_target_s_file_has_the_types_it_may_have(device_rows: Path, tmp_path: 
     """And a budget in the bytes of a scheme whose own types are none of them."""
     settings = {
         "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M", "onnx:bytes=int4"],
-        "types": ["Q8_0", "Q4_0", "S4_64"], "calibration_rows": 16, "search_tokens": 128,
+        "types": ["Q8_0", "Q4_0", "int4_g64"], "calibration_rows": 16, "search_tokens": 128,
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     made = read_plan(plan.path)
-    kinds = {kind for name, kind in made.gguf["fit-Q4_K_M"].items() if "norm" not in name}
+    kinds = {kind for name, kind in made.gguf["auto-Q4_K_M"].items() if "norm" not in name}
     assert kinds == {"Q8_0", "Q4_0"}
-    assert set(made.onnx["fit-int4"]["types"].values()) <= {"Q8_0", "Q4_0", "S4_64"}
+    assert set(made.onnx["auto-int4"]["types"].values()) <= {"Q8_0", "Q4_0", "int4_g64"}
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    assert files["fit-Q4_K_M.gguf"]["bytes"] <= files["Q4_K_M.gguf"]["bytes"] + 64
+    assert files["auto-Q4_K_M.gguf"]["bytes"] <= files["Q4_K_M.gguf"]["bytes"] + 64
 
 
 @pytest.mark.parametrize("kind", ["gguf", "onnx"])
@@ -237,12 +237,12 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     some = least + 10_007
     recipe, merged, plan = plan_for(f"bytes={least}", f"bytes={some}", "kl=0.5")
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    assert files[f"fit-{least}.{kind}"]["bytes"] == least
-    assert least <= files[f"fit-{some}.{kind}"]["bytes"] <= some
+    assert files[f"auto-{least}.{kind}"]["bytes"] == least
+    assert least <= files[f"auto-{some}.{kind}"]["bytes"] <= some
     rows = plan.facts["search" if kind == "gguf" else "search_onnx"]["fits"]
     for row in rows:
         assert files[f"{row['name']}.{kind}"]["bytes"] == row["bytes"], row
-    assert read_plan(plan.path).budgets == {f"fit-{n}.{kind}": n for n in (least, some)}
+    assert read_plan(plan.path).budgets == {f"auto-{n}.{kind}": n for n in (least, some)}
     if kind == "onnx":  # it has no name of its own inside
         return
     # The same plan under a name that makes the header longer: what was written is counted again.
@@ -251,7 +251,7 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     sections = Sections(longer, ("file_name", "data", "quantize", "export"))
     stages = {"merge": merged, "quantize": plan}
     gates = export.run(sections, stages, tmp_path / "longer", LOG)["gates"]
-    (gate,) = (one for one in gates if one["name"] == f"fit-{least}.gguf bytes")
+    (gate,) = (one for one in gates if one["name"] == f"auto-{least}.gguf bytes")
     assert not gate["ok"] and gate["value"] > gate["limit"] == least
 
 
@@ -285,15 +285,18 @@ def test_an_onnx_folder_holds_what_was_trained(
     assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
     # Activations stay float32, so that nothing but the weights can differ.
     planned = read_plan(plan.path)
-    planned.onnx["fit-3.9bpw"]["accuracy_level"] = 1
+    planned.onnx["auto-3.9bpw"]["accuracy_level"] = 1
     write_plan(planned, plan.path)
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    trained, types = read_trained(plan.path, "fit-3.9bpw.onnx"), planned.onnx["fit-3.9bpw"]["types"]
-    assert any(kind.startswith("Z") for kind in types.values())
+    trained, types = (
+        read_trained(plan.path, "auto-3.9bpw.onnx"),
+        planned.onnx["auto-3.9bpw"]["types"],
+    )
+    assert any(kind.startswith("uint") for kind in types.values())
     assert any("qkv_proj" in name for name in trained)
     values = {name: dequantize_blocks(raw, types[name]) for name, raw in trained.items()}
     plain, made = (
-        tmp_path / "files" / files[f"{name}.onnx"]["path"] for name in ("fp32", "fit-3.9bpw")
+        tmp_path / "files" / files[f"{name}.onnx"]["path"] for name in ("fp32", "auto-3.9bpw")
     )
     shutil.copytree(plain, tmp_path / "rounded")
     put_in(tmp_path / "rounded", values)
@@ -319,11 +322,11 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     plan = quantized(recipe, merged, tmp_path / "plan")
     (found,) = plan.facts["trained"]
     assert (found["method"], found["format"]) == ("autoround", "onnx") and found["kept"], found
-    file = export_files(recipe, merged, plan, tmp_path / "files")["fit-7bpw.onnx"]
+    file = export_files(recipe, merged, plan, tmp_path / "files")["auto-7bpw.onnx"]
     graph = find_graph(tmp_path / "files" / file["path"])
     mine = OnnxTensors(graph.parent, graph.name)
-    types = read_plan(plan.path).onnx["fit-7bpw"]["types"]
-    wanted = read_trained(plan.path, "fit-7bpw.onnx")
+    types = read_plan(plan.path).onnx["auto-7bpw"]["types"]
+    wanted = read_trained(plan.path, "auto-7bpw.onnx")
     assert set(wanted) == set(types)
     for name, raw in wanted.items():
         if "lm_head" not in name:

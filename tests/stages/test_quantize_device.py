@@ -47,19 +47,19 @@ def test_both_containers_are_run_and_exported(
     merged = merge(tiny_model, recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
     (ram,), (tpot,) = (plan.facts[key]["fits"] for key in ("search", "search_onnx"))
-    assert (ram["name"], ram["target"], ram["runtime"]) == ("fit-ram2GB", "ram", "llama.cpp")
+    assert (ram["name"], ram["target"], ram["runtime"]) == ("auto-ram2GB", "ram", "llama.cpp")
     assert (tpot["name"], tpot["target"], tpot["runtime"]) == (
-        "fit-tpot10s", "tpot", "onnxruntime",
+        "auto-tpot10s", "tpot", "onnxruntime",
     )  # fmt: skip
     for row in (ram, tpot):
         assert row["threads"] == 1 and row["runs"] == 3 and row["tpot_ms"] > 0
         assert 10e6 < row["before_rss_bytes"] < row["peak_rss_bytes"] < 400e6
     found = read_plan(plan.path)
-    assert found.gguf["fit-ram2GB"]["blk.0.ffn_up.weight"] == "F16"
-    assert found.onnx["fit-tpot10s"]["types"]["/model/layers.0/mlp/up_proj/MatMul"] == "Q8_0"
+    assert found.gguf["auto-ram2GB"]["blk.0.ffn_up.weight"] == "F16"
+    assert found.onnx["auto-tpot10s"]["types"]["/model/layers.0/mlp/up_proj/MatMul"] == "Q8_0"
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    assert set(files) == {"fit-ram2GB.gguf", "fit-tpot10s.onnx"}
-    assert files["fit-ram2GB.gguf"]["bytes"] < ram["bytes"] + 1000  # the header of a real name
+    assert set(files) == {"auto-ram2GB.gguf", "auto-tpot10s.onnx"}
+    assert files["auto-ram2GB.gguf"]["bytes"] < ram["bytes"] + 1000  # the header of a real name
 
 
 def test_a_budget_nothing_meets_ends_with_what_is_possible(
@@ -95,7 +95,7 @@ def test_the_picked_file_meets_its_memory_when_run_again(device_rows: Path, tmp_
     def peak(folder: str, file: dict[str, Any]) -> int:
         return measure_file(tmp_path / folder / file["path"], requests, prompt).peak_rss_bytes
 
-    low = peak("first-files", files["fit-2.9bpw.gguf"])
+    low = peak("first-files", files["auto-2.9bpw.gguf"])
     budget = (best["peak_rss_bytes"] + 2 * low) // 3
     assert best["peak_rss_bytes"] - low > 5e6
     recipe = recipe_for(device_rows, f"ram={budget}B")
@@ -104,7 +104,7 @@ def test_the_picked_file_meets_its_memory_when_run_again(device_rows: Path, tmp_
     assert found["peak_rss_bytes"] <= ROOM["ram"] * budget
     assert best["kl_measured"] < found["kl_measured"] < smallest["kl_measured"]
     files = export_files(recipe, merged, plan, tmp_path / "files")
-    again = [peak("files", files[f"fit-ram{budget}B.gguf"]) for _ in range(3)]
+    again = [peak("files", files[f"auto-ram{budget}B.gguf"]) for _ in range(3)]
     assert max(again) <= budget
 
 

@@ -1,9 +1,10 @@
 """Types of ONNX Runtime's MatMulNBits: blocks of 2, 4 or 8 bits, their rounding and their layout.
 
-Q4_0 and Q8_0 are ggml's own bytes, which MatMulNBits reads in another order. The others are ours:
-value = scale x (code - zero), ``S`` with the zero in the middle of the codes, ``Z`` with one of the
-block's own. A row of ours is its float16 scales, its zeros, its codes, the latter two packed low
-bits first as the operator takes them. R rows, C columns, B blocks a row, W weights a block.
+Q4_0 and Q8_0 are ggml's own bytes, which MatMulNBits reads in another order. The others are ours,
+named by bits and group size: value = scale x (code - zero), ``int4_g64`` symmetric, with the zero
+in the middle of the codes, ``uint4_g64`` with a zero point for each block. A row of ours is its
+float16 scales, its zeros, its codes, the latter two packed low bits first as the operator takes
+them. R rows, C columns, B blocks a row, W weights a block.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
 #: What a matrix may become, most bits first. ONNX Runtime 1.31 has no kernel of 3 or 5 bits on the
 #: CPU; two bits without a zero of the block's own have too few values on one side.
 BLOCK_TYPES = (
-    "Q8_0", "S8_64", "S8_128", "Z4_32", "Q4_0", "Z4_64", "S4_64", "Z4_128", "S4_128", "Z2_32",
-    "Z2_64", "Z2_128",
+    "Q8_0", "int8_g64", "int8_g128", "uint4_g32", "Q4_0", "uint4_g64", "int4_g64", "uint4_g128",
+    "int4_g128", "uint2_g32", "uint2_g64", "uint2_g128",
 )  # fmt: skip
-_OURS = re.compile(r"([SZ])([248])_(32|64|128)")
+_OURS = re.compile(r"(u?)int([248])_g(32|64|128)")
 _SHRINKS = {2: np.linspace(0.5, 1.1, 13), 4: np.linspace(0.6, 1.1, 11), 8: np.array([0.99, 1.0])}
 _CHUNK_VALUES = 1 << 18  # at a time: what one pass of the search reads stays in the cache
 
@@ -71,7 +72,7 @@ def layout_of(kind: str) -> Layout:
         raise Unsupported(
             f"ONNX Runtime has no blocks of {kind}", hint=f"one of {', '.join(BLOCK_TYPES)}"
         )
-    return Layout(int(match[2]), int(match[3]), match[1] == "Z", False)
+    return Layout(int(match[2]), int(match[3]), match[1] == "u", False)
 
 
 def fits_blocks(columns: int, kind: str) -> bool:

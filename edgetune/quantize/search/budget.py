@@ -80,7 +80,7 @@ def parse_target(text: str) -> Target:
             hint=f"one of {', '.join(KINDS)}",
         )  # fmt: skip
     if kind == "bytes" and amount in _LIKE[container]:
-        return Target(kind, None, amount, f"fit-{amount}", container)
+        return Target(kind, None, amount, f"auto-{amount}", container)
     number = _NUMBER.fullmatch(amount)
     units = _UNITS[kind]
     if number is None or number[2] not in units or float(number[1]) <= 0:
@@ -91,5 +91,5 @@ def parse_target(text: str) -> Target:
             + ("; or a scheme whose bytes are meant" if kind == "bytes" else ""),
         )  # fmt: skip
     before, behind = _NAMED[kind]
-    name = f"fit-{before}{number[1]}{number[2]}{behind}"
+    name = f"auto-{before}{number[1]}{number[2]}{behind}"
     return Target(kind, float(number[1]) * units[number[2]], None, name, container)

@@ -23,7 +23,7 @@ from edgetune.quantize.search.skeleton import Frame, refuse_too_small
 from edgetune.quantize.weights import match_weights
 
 #: The type whose nodes need most bytes around their blocks: it has zeros, and rows of every size.
-WIDEST = "Z4_32"
+WIDEST = "uint4_g32"
 
 
 def fit_onnx_targets(

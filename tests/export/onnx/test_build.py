@@ -169,7 +169,7 @@ def test_every_type_runs_as_weights_head_and_embedding(
 def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> None:
     matrices = load_matrices(wide / "fp32")
     sizes = {}
-    for kind in ("Z4_32", "Q4_0", "S8_128"):
+    for kind in ("uint4_g32", "Q4_0", "int8_g128"):
         types = dict.fromkeys(matrices, kind)
         rows = {n: len(m) * block_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
         over, header = measure_overhead(
@@ -180,8 +180,8 @@ def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> 
         assert size == over + sum(rows.values())
         assert size - header == tensor_bytes(tmp_path / kind) > sum(rows.values())
         sizes[kind] = over
-    assert max(sizes.values()) == sizes["Z4_32"]
-    assert sizes["Z4_32"] - min(sizes.values()) < 300 * len(matrices)
+    assert max(sizes.values()) == sizes["uint4_g32"]
+    assert sizes["uint4_g32"] - min(sizes.values()) < 300 * len(matrices)
 
 
 def test_rows_of_no_whole_blocks_stay_float(contracted: Path, tmp_path: Path) -> None:

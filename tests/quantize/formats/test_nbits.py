@@ -90,9 +90,11 @@ def error(kind: str, importance: np.ndarray | None = None) -> float:
 
 
 def test_more_bytes_are_less_error() -> None:
-    errors = [error(kind) for kind in ("S8_64", "Z4_32", "Z4_128", "Z2_32", "Z2_128")]
+    errors = [
+        error(kind) for kind in ("int8_g64", "uint4_g32", "uint4_g128", "uint2_g32", "uint2_g128")
+    ]
     assert errors == sorted(errors) and errors[0] < 1e-4
-    assert error("S4_64") < 1.35 * error("Q4_0")
+    assert error("int4_g64") < 1.35 * error("Q4_0")
     rough = [len(quantize_blocks(make_matrix(1), kind)[0]) * 8 / COLUMNS for kind in BLOCK_TYPES]
     assert min(rough) < 2.2 and max(rough) == 8.5
 
@@ -100,8 +102,8 @@ def test_more_bytes_are_less_error() -> None:
 def test_importance_moves_the_error() -> None:
     importance = np.where(np.arange(COLUMNS) % 16 == 5, 1e3, 1).astype(np.float32)
     values = make_matrix()
-    plain = np.square(dequantize_blocks(quantize_blocks(values, "S4_64"), "S4_64") - values)
-    assert error("S4_64", importance) < 0.95 * float((plain * importance).mean())
+    plain = np.square(dequantize_blocks(quantize_blocks(values, "int4_g64"), "int4_g64") - values)
+    assert error("int4_g64", importance) < 0.95 * float((plain * importance).mean())
 
 
 def test_zero_blocks_and_idle_inputs_are_no_trouble() -> None:
@@ -122,6 +124,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(Unsupported, match="no blocks of S3_32"):
         layout_of("S3_32")
     with pytest.raises(Unsupported, match="rows of 96"):
-        quantize_blocks(np.zeros((2, 96), np.float32), "S4_64")
+        quantize_blocks(np.zeros((2, 96), np.float32), "int4_g64")
     with pytest.raises(InputError, match="NaN"):
-        quantize_blocks(np.full((2, 64), np.nan, np.float32), "S4_64")
+        quantize_blocks(np.full((2, 64), np.nan, np.float32), "int4_g64")

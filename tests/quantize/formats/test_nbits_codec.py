@@ -25,7 +25,7 @@ def test_codes_and_scales_are_the_values(kind: str) -> None:
     codes_RC, scale_RB, offset_RB, zero_RB = grid.take_apart(raw)
     assert offset_RB is None and codes_RC.shape == (24, COLUMNS)
     assert codes_RC.min() >= grid.first and codes_RC.max() <= grid.last
-    assert (zero_RB is None) == (not kind.startswith("Z"))
+    assert (zero_RB is None) == (not kind.startswith("uint"))
     zero = np.float32(grid.zero) if zero_RB is None else zero_RB[..., None]
     blocks_RBW = codes_RC.reshape(*scale_RB.shape, -1).astype(np.float32)
     values = ((blocks_RBW - zero) * scale_RB[..., None]).reshape(24, COLUMNS)

@@ -47,7 +47,7 @@ def candidates_of(folder: Path, scratch: Path) -> Candidates:
 
 
 @pytest.mark.parametrize(
-    "kinds", [[*GGML_TYPES, "Q4_0"], ["Z4_32", "S4_64", "Z2_64", "S8_64", "Q4_0"]]
+    "kinds", [[*GGML_TYPES, "Q4_0"], ["uint4_g32", "int4_g64", "uint2_g64", "int8_g64", "Q4_0"]]
 )
 def test_the_bytes_are_what_autoround_computed_with(
     folder: Path, tmp_path: Path, kinds: list[str]
@@ -109,7 +109,7 @@ def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q4_1")
     with pytest.raises(
-        Unsupported, match=r"no matrix of a layer has a type.*\n.*Q8_0, Q5_0, Q4_0, S8_64"
+        Unsupported, match=r"no matrix of a layer has a type.*\n.*Q8_0, Q5_0, Q4_0, int8_g64"
     ):
         round_with_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
 

@@ -18,7 +18,7 @@ from edgetune.quantize.methods.autoround_types import GGML_TYPES, find_scheme, p
 
 def test_knows_which_types_hold_its_result() -> None:
     assert all(find_scheme(kind) for kind in (*GGML_TYPES, *BLOCK_TYPES))
-    assert find_scheme("Z2_64") == (2, 64, True) and find_scheme("Q5_0") == (5, 32, False)
+    assert find_scheme("uint2_g64") == (2, 64, True) and find_scheme("Q5_0") == (5, 32, False)
     assert not any(find_scheme(kind) for kind in ("Q4_K", "Q6_K", "Q4_1", "Q5_1", "IQ4_NL", "F16"))
 
 

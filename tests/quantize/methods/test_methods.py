@@ -15,8 +15,8 @@ TARGETS = [parse_target("bits=5"), parse_target("onnx:bits=5")]
 def test_a_recipe_s_types_are_taken_in_the_order_of_their_bits() -> None:
     assert types_of("gptq", (), "gguf") == GGUF.names
     assert types_of("gptq", (), "onnx") == ONNX.names
-    assert types_of("gptq", ("Q4_0", "S4_64", "Q8_0"), "gguf") == ("Q8_0", "Q4_0")
-    assert types_of("gptq", ("Q4_0", "S4_64", "Q8_0"), "onnx") == ("Q8_0", "Q4_0", "S4_64")
+    assert types_of("gptq", ("Q4_0", "int4_g64", "Q8_0"), "gguf") == ("Q8_0", "Q4_0")
+    assert types_of("gptq", ("Q4_0", "int4_g64", "Q8_0"), "onnx") == ("Q8_0", "Q4_0", "int4_g64")
     assert types_of("grid", ("Q4_K", "IQ4_XS"), "gguf") == ("Q4_K",)
 
 

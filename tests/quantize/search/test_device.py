@@ -78,9 +78,9 @@ def test_memory_is_spent_where_it_matters_and_not_on_copies(model: Any, folder: 
     found, plain = fits.facts["fits"]
     assert 0.85 * 1.9e6 < found["peak_rss_bytes"] <= ROOM["ram"] * 1.9e6
     assert found["before_rss_bytes"] == BEFORE and found["runtime"] == "made up"
-    assert not set(fits.types["fit-ram1.9MB"].values()) & set(REPACKED)
+    assert not set(fits.types["auto-ram1.9MB"].values()) & set(REPACKED)
     # The best file of about as many bytes would be copied, and take over half as much again.
-    assert set(fits.types["fit-900KB"].values()) & set(REPACKED)
+    assert set(fits.types["auto-900KB"].values()) & set(REPACKED)
     assert found["bytes"] < plain["bytes"] < 1.05 * found["bytes"]
 
 
@@ -99,7 +99,7 @@ def test_the_smallest_file_may_take_all_there_is(model: Any, folder: Path) -> No
 
 def test_all_that_fits_is_the_best_there_is(model: Any, folder: Path) -> None:
     fits = fit(model, folder, "ram=1GB", "tpot=1s")
-    for name in ("fit-ram1GB", "fit-tpot1s"):
+    for name in ("auto-ram1GB", "auto-tpot1s"):
         kinds = {kind for tensor, kind in fits.types[name].items() if "norm" not in tensor}
         assert kinds == {"F16"}
 
@@ -109,7 +109,7 @@ def test_time_is_measured_again_before_a_file_is_picked(model: Any, folder: Path
     fits = fit(model, folder, "tpot=1ms", noise=0.1, runs=runs)
     (found,) = fits.facts["fits"]
     assert found["tpot_ms"] <= 1.0 and found["runs"] == 3
-    assert not set(fits.types["fit-tpot1ms"].values()) & set(SLOW)
+    assert not set(fits.types["auto-tpot1ms"].values()) & set(SLOW)
     assert runs[0] == (len(TYPES), 2)  # one file a type, there and back
     assert runs[-1][0] > 1 and runs[-1][1] == 3  # finalists by turns
     assert sum(files for files, _ in runs) < 25
@@ -132,4 +132,4 @@ def test_a_budget_nothing_meets(model: Any, folder: Path, target: str, said: str
     with pytest.raises(GateFailed, match=said) as caught:
         fit(model, folder, target)
     assert caught.value.exit_code == 3
-    assert f"fit-{target.replace('=', '')}" in caught.value.where
+    assert f"auto-{target.replace('=', '')}" in caught.value.where

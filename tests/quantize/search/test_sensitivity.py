@@ -116,16 +116,16 @@ def test_spends_bytes_where_they_matter(model: Any, folder: Path, tmp_path: Path
     fits = run(model, folder, "bytes=Q4_K_M", "kl=0.02", "bits=4")
     stock = {row["name"]: row for row in fits.facts["stock"]}
     found = {row["name"]: row for row in fits.facts["fits"]}
-    best = found["fit-Q4_K_M"]
+    best = found["auto-Q4_K_M"]
     assert best["bytes"] <= stock["Q4_K_M"]["bytes"]
     assert best["kl_measured"] < 0.8 * stock["Q4_K_M"]["kl_measured"]
-    assert found["fit-kl0.02"]["kl_measured"] <= 0.02
-    assert found["fit-4bpw"]["bits_per_weight"] <= 4
+    assert found["auto-kl0.02"]["kl_measured"] <= 0.02
+    assert found["auto-4bpw"]["bits_per_weight"] <= 4
     assert fits.facts["rank_correlation"] > 0.9
     bytes_of = [row["bytes"] for row in fits.facts["frontier"]]
     assert bytes_of == sorted(bytes_of)
     source, path = open_gguf(folder / "F32.gguf"), tmp_path / "best.gguf"
-    write_gguf(source, path, "fit-Q4_K_M", fits.types["fit-Q4_K_M"])
+    write_gguf(source, path, "auto-Q4_K_M", fits.types["auto-Q4_K_M"])
     assert path.stat().st_size <= best["bytes"] + 64
     assert "general.file_type" not in open_gguf(path).keys
 
@@ -145,11 +145,11 @@ def test_a_budget_nothing_meets_names_the_smallest(
 def test_a_kl_that_every_mix_holds_gets_the_smallest_file(model: Any, folder: Path) -> None:
     fits = run(model, folder, "kl=30", "kl=10", "kl=0.3")
     least = {"Q2_K", "F32"}
-    for name in ("fit-kl30", "fit-kl10"):
+    for name in ("auto-kl30", "auto-kl10"):
         assert set(fits.types[name].values()) == least
     found = {row["name"]: row for row in fits.facts["fits"]}
-    assert found["fit-kl10"]["bytes"] == min(row["bytes"] for row in fits.facts["frontier"])
-    assert found["fit-kl0.3"]["kl_measured"] <= 0.3
+    assert found["auto-kl10"]["bytes"] == min(row["bytes"] for row in fits.facts["frontier"])
+    assert found["auto-kl0.3"]["kl_measured"] <= 0.3
 
 
 def test_a_type_whose_range_a_tensor_leaves_is_not_chosen(
