@@ -32,11 +32,11 @@ from edgetune.log import Log  # noqa: E402
 from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.resolve import resolve_model  # noqa: E402
-from edgetune.quantize.calibration.activations import measure_inputs  # noqa: E402
+from edgetune.quantize.calibration.activations import collect_activation_stats  # noqa: E402
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
 from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402
 from edgetune.quantize.candidates import Candidates  # noqa: E402
-from edgetune.quantize.methods.autoround import decide_codes, find_roundable  # noqa: E402
+from edgetune.quantize.methods.autoround import find_roundable, run_autoround  # noqa: E402
 from edgetune.quantize.methods.fake_quant import order_rows  # noqa: E402
 from edgetune.quantize.weights import find_weights  # noqa: E402
 from edgetune.recipe import Recipe, Sections  # noqa: E402
@@ -65,7 +65,7 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
     loaded = load_model(ModelRef(model))
     names = find_architecture(model)
     assert names is not None
-    energy = measure_inputs(loaded, texts.calibration, log)
+    energy = collect_activation_stats(loaded, texts.calibration, log)
     write_imatrix(name_for_gguf(energy, *names), folder / "imatrix.gguf", "train rows")
     importance = read_imatrix(folder / "imatrix.gguf")
     convert_gguf(model, folder / "F32.gguf", GgufHeader("bench"))
@@ -82,7 +82,7 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
     own = dict.fromkeys(candidates.weights, TYPE)
     chosen = find_roundable(tuned, candidates.weights, own)
     began = time.monotonic()
-    raw = decide_codes(
+    raw = run_autoround(
         tuned, load_tokenizer(model), chosen, texts.calibration, recipe.quantize.autoround, 0
     )
     seconds = time.monotonic() - began

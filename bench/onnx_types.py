@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgetune.quantize.formats.nbits import BLOCK_TYPES, layout_of, quantize_blocks, unpack_rows  # noqa: E402
+from edgetune.quantize.formats.nbits import NBITS_TYPES, layout_of, quantize_nbits, unpack_rows  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "onnx_types.jsonl"
 NODES = 20  # in a session, so that calling it weighs little
@@ -35,8 +35,8 @@ def make_session(columns: int, rows: int, kind: str, threads: int) -> onnxruntim
     nodes, held = [], []
     for number in range(NODES):
         matrix = random.standard_normal((rows, columns), np.float32)
-        packed = unpack_rows(quantize_blocks(matrix, kind), kind)
-        parts = [packed.codes_RBY, packed.scales_RB.astype(np.float32)]
+        packed = unpack_rows(quantize_nbits(matrix, kind), kind)
+        parts = [packed.quants_RBY, packed.scales_RB.astype(np.float32)]
         parts += [] if packed.zeros_RY is None else [packed.zeros_RY]
         names = [f"{number}.{part}" for part in range(len(parts))]
         held += [numpy_helper.from_array(p, n) for p, n in zip(parts, names, strict=True)]
@@ -62,7 +62,7 @@ def make_session(columns: int, rows: int, kind: str, threads: int) -> onnxruntim
 
 def measure(columns: int, rows: int, threads: int) -> dict[str, float]:
     """Return the median microseconds of a matrix by type."""
-    kinds = [kind for kind in BLOCK_TYPES if columns % layout_of(kind).block == 0]
+    kinds = [kind for kind in NBITS_TYPES if columns % layout_of(kind).block == 0]
     sessions = {kind: make_session(columns, rows, kind, threads) for kind in kinds}
     token = {"x": np.random.default_rng(1).standard_normal((1, 1, columns), np.float32)}
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}

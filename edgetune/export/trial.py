@@ -19,7 +19,7 @@ from edgetune.export.gguf.write import write_gguf
 from edgetune.export.onnx.build import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.formats.nbits import quantize_blocks
+from edgetune.quantize.formats.nbits import quantize_nbits
 from edgetune.quantize.plan import settings_of
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.device import Measure
@@ -131,7 +131,7 @@ def onnx_writer(
     ) -> np.ndarray:
         if types.get(name) == kind:
             return candidates.load(name, kind)
-        return quantize_blocks(matrix, kind, weighed, name)
+        return quantize_nbits(matrix, kind, weighed, name)
 
     def write(path: Path, types: Mapping[str, str]) -> None:
         settings = settings_of(types)

@@ -12,7 +12,7 @@ from edgetune.disk import sync_file
 from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.quantize.formats.types import GGUF, TypeSet
-from edgetune.quantize.methods.gptq import Feedback
+from edgetune.quantize.methods.gptq import Gptq
 from edgetune.quantize.weights import Fused, Weight
 
 
@@ -57,17 +57,17 @@ class Candidates:
         values, mean = weight.read(self._model), weight.importance
         errors: dict[str, float] = {}
         moments = self._moments.get(weight.tensor)
-        feedback = None if moments is None else Feedback(moments)
+        feedback = None if moments is None else Gptq(moments)
         for kind in self.possible(weight.tensor, types):
             self._keep(
                 self._path(weight.tensor, kind),
                 lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
             )
-            if feedback is not None and kind in self.types.trainable:
+            if feedback is not None and kind in self.types.codec_types:
                 self._keep(
                     self._path(weight.tensor, kind, fed=True),
                     lambda kind=kind, feedback=feedback: feedback.round(
-                        values, self.load(weight.tensor, kind, plain=True), self.types.grid(kind)
+                        values, self.load(weight.tensor, kind, plain=True), self.types.codec(kind)
                     ),
                 )
             off = self.read(weight.tensor, kind) - values
@@ -137,7 +137,7 @@ class Candidates:
         return made
 
     def _is_fed(self, tensor: str, kind: str) -> bool:
-        return tensor in self._moments and kind in self.types.trainable
+        return tensor in self._moments and kind in self.types.codec_types
 
     def _path(self, tensor: str, kind: str, fed: bool = False) -> Path:
         return self._folder / tensor.strip("/") / f"{kind}{'.fed' if fed else ''}.npy"

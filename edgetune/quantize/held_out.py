@@ -10,7 +10,7 @@ import numpy as np
 
 from edgetune.errors import InputError
 from edgetune.measure.statistics import Estimate, ratio_of_sums
-from edgetune.quantize.calibration.kl_meter import HarmMeter
+from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 
 
@@ -82,7 +82,7 @@ def judge(
             where="data.validation",
             hint="name validation rows, or set quantize.method: ggml",
         )
-    meter = HarmMeter(model, rows, sum(map(len, rows)))
+    meter = KLMeter(model, rows, sum(map(len, rows)))
     sums = [meter.measure_rows(candidates.as_parameters(raw, types)) for raw in (before, after)]
     return compare_rows(*sums, meter.counts)
 

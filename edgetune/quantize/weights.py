@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgetune.models.layers import find_layers
-from edgetune.quantize.calibration.activations import InputEnergy
+from edgetune.quantize.calibration.activations import ActivationStats
 from edgetune.quantize.calibration.imatrix import name_map
 
 
@@ -87,7 +87,7 @@ def find_weights(
     architecture: str,
     blocks: int,
     shapes: Mapping[str, tuple[int, ...]],
-    energy: InputEnergy | None = None,
+    energy: ActivationStats | None = None,
 ) -> list[Weight]:
     """Return every matrix whose rows stand in one tensor of the file, in the model's order.
 
@@ -184,7 +184,7 @@ def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
     return np.array_equal(rows[: len(with_rows)], with_rows)
 
 
-def _mean(energy: InputEnergy | None, module: str) -> np.ndarray | None:
+def _mean(energy: ActivationStats | None, module: str) -> np.ndarray | None:
     if energy is None or module not in energy.sums:
         return None
     return energy.means(module)

@@ -36,7 +36,7 @@ from edgetune.models.load import load_model
 from edgetune.models.offload import load_for_passes
 from edgetune.models.ref import ModelRef
 from edgetune.models.vocabulary import check_vocabulary
-from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
 from edgetune.quantize.calibration.imatrix import (
     describe_imatrix,
     name_for_gguf,
@@ -94,7 +94,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     path, loaded = out / IMATRIX, None
     if wants_text:  # a search changes weights, and needs them in memory
         loaded = load_model(ModelRef(model)) if asked else load_for_passes(model)
-    energy = measure_inputs(loaded, texts.calibration, log) if section.imatrix else None
+    energy = collect_activation_stats(loaded, texts.calibration, log) if section.imatrix else None
     if energy is not None:
         _write_importance(model, energy, source and source.tensors, path, log)
     importance = read_imatrix(path) if path.is_file() else {}
@@ -289,9 +289,9 @@ def _decide(
         What that changed, a file each.
     """
     # Trainers take 190 MB, which no file without them should cost.
-    from edgetune.quantize.methods.autoround import round_with_autoround
-    from edgetune.quantize.methods.gptaq import round_file
-    from edgetune.quantize.methods.qat import train_on_grid
+    from edgetune.quantize.methods.autoround import quantize_autoround
+    from edgetune.quantize.methods.gptaq import quantize_gptaq
+    from edgetune.quantize.methods.qat import train_qat
 
     section = sections.quantize
     assert fits.candidates is not None
@@ -300,16 +300,16 @@ def _decide(
         own = {tensor: each for tensor, each in types.items() if tensor in fits.candidates.weights}
         file = f"{name}.{kind}"
         if section.decider == "autoround":
-            raw, facts = round_with_autoround(
+            raw, facts = quantize_autoround(
                 model, fits.candidates, own, texts.calibration, texts.judged, section.autoround,
                 sections.seed, file, log,
             )  # fmt: skip
         else:
-            raw, facts = round_file(
+            raw, facts = quantize_gptaq(
                 loaded, fits.candidates, own, texts.calibration, texts.judged, file, log
             )
         if section.decider == "grid":
-            raw, facts = train_on_grid(
+            raw, facts = train_qat(
                 model, fits.candidates, own, raw, texts.training, texts.judged, section.grid,
                 sections.seed, out, file, log,
             )  # fmt: skip
@@ -321,7 +321,7 @@ def _decide(
 
 
 def _write_importance(
-    model: Path, energy: InputEnergy, tensors: Collection[str] | None, path: Path, log: Log
+    model: Path, energy: ActivationStats, tensors: Collection[str] | None, path: Path, log: Log
 ) -> None:
     """Write the model's inputs under llama.cpp's names, if it knows the model."""
     found = find_architecture(model)

@@ -16,7 +16,7 @@ from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import GGUF, ONNX
@@ -34,7 +34,7 @@ REQUESTS = Requests(prompt_tokens=8, new_tokens=3, repeats=1, threads=1)
 def weighed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The model, its inputs, and the importance matrix as export reads it."""
     model = load_model(ModelRef(tiny_model))
-    energy = measure_inputs(model, SEQUENCES, QUIET)
+    energy = collect_activation_stats(model, SEQUENCES, QUIET)
     path = tmp_path_factory.mktemp("weighed") / "imatrix.gguf"
     write_imatrix(name_for_gguf(energy, *find_architecture(tiny_model)), path, "rows")  # type: ignore[misc]
     return model, energy, read_imatrix(path)

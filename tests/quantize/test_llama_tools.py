@@ -24,7 +24,7 @@ from edgetune.export.gguf.write import (
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.calibration.imatrix import (
     describe_imatrix,
     name_for_gguf,
@@ -54,7 +54,7 @@ def run(*command: object) -> str:
 
 def make_imatrix(model: Path, path: Path) -> dict[str, np.ndarray]:
     ids = [list(np.random.default_rng(n).integers(3, 200, 20 + n)) for n in range(16)]
-    energy = measure_inputs(load_model(ModelRef(model)), ids, Log(quiet=True))
+    energy = collect_activation_stats(load_model(ModelRef(model)), ids, Log(quiet=True))
     found = find_architecture(model)
     assert found is not None
     write_imatrix(name_for_gguf(energy, *found), path, "some ids")

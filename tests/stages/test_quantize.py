@@ -21,7 +21,7 @@ from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.quantize.calibration.imatrix import read_imatrix
-from edgetune.quantize.formats.nbits import dequantize_blocks
+from edgetune.quantize.formats.nbits import dequantize_nbits
 from edgetune.quantize.plan import read_plan, read_trained, write_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.runtimes.genai_folder import find_graph
@@ -294,7 +294,7 @@ def test_an_onnx_folder_holds_what_was_trained(
     )
     assert any(kind.startswith("uint") for kind in types.values())
     assert any("qkv_proj" in name for name in trained)
-    values = {name: dequantize_blocks(raw, types[name]) for name, raw in trained.items()}
+    values = {name: dequantize_nbits(raw, types[name]) for name, raw in trained.items()}
     plain, made = (
         tmp_path / "files" / files[f"{name}.onnx"]["path"] for name in ("fp32", "auto-3.9bpw")
     )
@@ -330,7 +330,7 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     assert set(wanted) == set(types)
     for name, raw in wanted.items():
         if "lm_head" not in name:
-            assert np.array_equal(mine.read(name).T, dequantize_blocks(raw, types[name])), name
+            assert np.array_equal(mine.read(name).T, dequantize_nbits(raw, types[name])), name
 
 
 def put_in(folder: Path, values: dict[str, np.ndarray]) -> None:
@@ -366,7 +366,7 @@ def test_both_containers_hold_the_same_blocks(
         _, layer, part, *_ = (*tensor.name.split("."), "", "", "")
         if part in parts and tensor.tensor_type.name == "Q4_0":
             node = f"/model/layers.{layer}/{parts[part]}/MatMul"
-            theirs = dequantize_blocks(np.ascontiguousarray(tensor.data), "Q4_0")
+            theirs = dequantize_nbits(np.ascontiguousarray(tensor.data), "Q4_0")
             assert np.array_equal(mine.read(node).T, theirs), node
             compared += 1
     assert compared == 6

@@ -21,10 +21,10 @@ from onnx import helper, numpy_helper
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.onnx.embedding import look_up
 from edgetune.quantize.formats.nbits import (
-    block_row_bytes,
-    fits_blocks,
+    fits_nbits,
     layout_of,
-    quantize_blocks,
+    nbits_row_bytes,
+    quantize_nbits,
     unpack_rows,
 )
 
@@ -66,7 +66,7 @@ def quantize_graph(
     model: onnx.ModelProto,
     settings: dict[str, Any],
     importance: Mapping[str, np.ndarray],
-    quantize: Quantize = quantize_blocks,
+    quantize: Quantize = quantize_nbits,
 ) -> list[dict[str, str]]:
     """Replace the weights of ``model`` (float32, of the genai builder) by blocks, in place.
 
@@ -130,8 +130,8 @@ def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
         matrix: np.ndarray, kind: str, importance: np.ndarray | None, name: str
     ) -> np.ndarray:
         if name not in ready:
-            return quantize_blocks(matrix, kind, importance, name)
-        wanted = (len(matrix), block_row_bytes(matrix.shape[1], kind))
+            return quantize_nbits(matrix, kind, importance, name)
+        wanted = (len(matrix), nbits_row_bytes(matrix.shape[1], kind))
         if ready[name].shape != wanted:
             raise InputError(
                 f"its trained bytes have shape {ready[name].shape}, not {wanted}", where=name
@@ -201,7 +201,7 @@ def _read_table(
 
 
 def _fits(name: str, matrix: np.ndarray, kind: str, made: _Made) -> bool:
-    if fits_blocks(matrix.shape[1], kind):
+    if fits_nbits(matrix.shape[1], kind):
         return True
     why = f"rows of {matrix.shape[1]} are no multiple of {layout_of(kind).block}"
     made.fallbacks.append({"tensor": name, "wanted": kind, "got": "F32", "why": why})
@@ -231,7 +231,7 @@ def _pack(
     packed = unpack_rows(raw, kind)
     blocks, scales, *zeros = _names(name, kind)
     narrow = scales + ".float16"
-    parts = [(blocks, packed.codes_RBY), (narrow, packed.scales_RB)]
+    parts = [(blocks, packed.quants_RBY), (narrow, packed.scales_RB)]
     if packed.zeros_RY is not None:
         parts.append((zeros[0], packed.zeros_RY))
     for each, values in parts:

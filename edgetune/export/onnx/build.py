@@ -29,7 +29,7 @@ from edgetune.export.onnx.folder import (
     move_graph,
 )
 from edgetune.models.checkpoint import plain_folder
-from edgetune.quantize.formats.nbits import block_row_bytes, quantize_blocks
+from edgetune.quantize.formats.nbits import nbits_row_bytes, quantize_nbits
 from edgetune.runtimes.genai_folder import find_graph
 
 HEAD_SIZE_STEP = 16  # ONNX Runtime's GroupQueryAttention on CPU
@@ -116,7 +116,7 @@ def rewrite_weights(
     target: Path,
     settings: dict[str, Any],
     importance: Mapping[str, np.ndarray],
-    quantize: Quantize = quantize_blocks,
+    quantize: Quantize = quantize_nbits,
 ) -> list[dict[str, str]]:
     """Write the float32 ONNX folder ``source`` again with float16 weights or blocks.
 
@@ -192,7 +192,7 @@ def tensor_bytes(folder: Path) -> int:
 
 
 def _blank(matrix: np.ndarray, kind: str, _: np.ndarray | None, name: str) -> np.ndarray:
-    return np.zeros((len(matrix), block_row_bytes(matrix.shape[1], kind)), np.uint8)
+    return np.zeros((len(matrix), nbits_row_bytes(matrix.shape[1], kind)), np.uint8)
 
 
 def _fix_cache_width(model: onnx.ModelProto, folder: Path) -> None:

@@ -22,7 +22,7 @@ _SUM_ROWS = 512  # squared at a time in float32, then added in float64
 
 
 @dataclass
-class InputEnergy:
+class ActivationStats:
     """Sums of squared inputs of a model's weights.
 
     Attributes:
@@ -61,7 +61,9 @@ class InputEnergy:
         return means.astype(np.float32)
 
 
-def measure_inputs(model: Any, sequences: Sequence[Sequence[int]], log: Log) -> InputEnergy:
+def collect_activation_stats(
+    model: Any, sequences: Sequence[Sequence[int]], log: Log
+) -> ActivationStats:
     """Run the model over token sequences and sum the squared inputs of every weight.
 
     Sequences are computed together, padded behind their end: what a causal model says of a token
@@ -74,7 +76,7 @@ def measure_inputs(model: Any, sequences: Sequence[Sequence[int]], log: Log) -> 
 
     from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 
-    energy = InputEnergy(sequences=len(sequences), longest=max(map(len, sequences), default=0))
+    energy = ActivationStats(sequences=len(sequences), longest=max(map(len, sequences), default=0))
     watch, device = _Watch(model, energy), device_of(model)
     head = model.get_output_embeddings()  # its inputs are wanted, its scores are not
     with (
@@ -96,7 +98,7 @@ def measure_inputs(model: Any, sequences: Sequence[Sequence[int]], log: Log) -> 
 
 
 class _Watch:
-    """Adds what enters linear layers and stacked experts to an :class:`InputEnergy`.
+    """Adds what enters linear layers and stacked experts to an :class:`ActivationStats`.
 
     Attributes:
         experts: stacked parameters: their name to their module and its name for them.
@@ -104,7 +106,7 @@ class _Watch:
         real_BT: which tokens of the batch are no padding.
     """
 
-    def __init__(self, model: Any, energy: InputEnergy) -> None:
+    def __init__(self, model: Any, energy: ActivationStats) -> None:
         import torch
         from transformers.pytorch_utils import Conv1D
 

@@ -22,19 +22,19 @@ from gguf import (
 
 from edgetune.artifact import hash_file
 from edgetune.errors import InputError
-from edgetune.quantize.calibration.activations import InputEnergy
+from edgetune.quantize.calibration.activations import ActivationStats
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 _STACKED = {"gate_up_proj": ("gate_proj", "up_proj")}  # two tensors of a file, one of a model
 
 
 def name_for_gguf(
-    energy: InputEnergy,
+    energy: ActivationStats,
     architecture: str,
     blocks: int,
     tied: bool,
     tensors: Collection[str] | None = None,
-) -> InputEnergy:
+) -> ActivationStats:
     """Rename weights to the GGUF tensors they became; those without one are left out.
 
     Args:
@@ -45,7 +45,7 @@ def name_for_gguf(
         tensors: those of the file, where they are known: others are left out too.
     """
     names = name_map(architecture, blocks)
-    renamed = InputEnergy(sequences=energy.sequences, longest=energy.longest)
+    renamed = ActivationStats(sequences=energy.sequences, longest=energy.longest)
     for module, sums in energy.sums.items():
         parent, _, last = module.rpartition(".")
         for part in _STACKED.get(last, (last,)):
@@ -56,7 +56,7 @@ def name_for_gguf(
     return renamed
 
 
-def write_imatrix(energy: InputEnergy, path: Path, dataset: str) -> None:
+def write_imatrix(energy: ActivationStats, path: Path, dataset: str) -> None:
     """Write the sums in llama.cpp's format; ``dataset`` names what they were measured on."""
     writer = GGUFWriter(path, "imatrix")
     writer.add_type("imatrix")

@@ -25,7 +25,7 @@ CHUNK_BYTES = 64 << 20  # of the logits that are compared at a time
 BATCH_TOKENS = 2048
 
 
-class HarmMeter:
+class KLMeter:
     """A model, the tokens it is asked about, and what it said before anything was changed.
 
     A change in layer n leaves what enters layer n as it was, so only the rest is computed: what

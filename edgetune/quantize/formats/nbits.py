@@ -20,7 +20,7 @@ from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
 
 #: What a matrix may become, most bits first. ONNX Runtime 1.31 has no kernel of 3 or 5 bits on the
 #: CPU; two bits without a zero of the block's own have too few values on one side.
-BLOCK_TYPES = (
+NBITS_TYPES = (
     "Q8_0", "int8_g64", "int8_g128", "uint4_g32", "Q4_0", "uint4_g64", "int4_g64", "uint4_g128",
     "int4_g128", "uint2_g32", "uint2_g64", "uint2_g128",
 )  # fmt: skip
@@ -49,12 +49,12 @@ class Packed(NamedTuple):
     """A matrix as MatMulNBits takes it.
 
     Attributes:
-        codes_RBY: uint8, Y = W * bits / 8 bytes, low bits first.
+        quants_RBY: uint8, Y = W * bits / 8 bytes, low bits first.
         scales_RB: float16.
         zeros_RY: uint8, packed over the row's blocks; none where 2^(bits-1) is every block's.
     """
 
-    codes_RBY: np.ndarray
+    quants_RBY: np.ndarray
     scales_RB: np.ndarray
     zeros_RY: np.ndarray | None
 
@@ -68,26 +68,26 @@ def layout_of(kind: str) -> Layout:
     if kind in ("Q4_0", "Q8_0"):
         return Layout(int(kind[1]), 32, False, True)
     match = _OURS.fullmatch(kind)
-    if match is None or kind not in BLOCK_TYPES:
+    if match is None or kind not in NBITS_TYPES:
         raise Unsupported(
-            f"ONNX Runtime has no blocks of {kind}", hint=f"one of {', '.join(BLOCK_TYPES)}"
+            f"ONNX Runtime has no blocks of {kind}", hint=f"one of {', '.join(NBITS_TYPES)}"
         )
     return Layout(int(match[2]), int(match[3]), match[1] == "u", False)
 
 
-def fits_blocks(columns: int, kind: str) -> bool:
+def fits_nbits(columns: int, kind: str) -> bool:
     """Whether rows of so many columns are whole blocks of the type."""
     return columns % layout_of(kind).block == 0
 
 
-def block_row_bytes(columns: int, kind: str) -> int:
+def nbits_row_bytes(columns: int, kind: str) -> int:
     """Return the bytes of a row, which are also those it has in an ONNX file."""
     layout = layout_of(kind)
     blocks = columns // layout.block
     return blocks * (2 + layout.block * layout.bits // 8) + _zero_bytes(blocks, layout)
 
 
-def quantize_blocks(
+def quantize_nbits(
     values_RC: np.ndarray, kind: str, importance: np.ndarray | None = None, name: str = "tensor"
 ) -> np.ndarray:
     """Quantize a finite float32 matrix to rows of bytes, uint8 [R, row bytes].
@@ -97,7 +97,7 @@ def quantize_blocks(
 
     Args:
         values_RC: C-contiguous.
-        kind: one of :data:`BLOCK_TYPES`.
+        kind: one of :data:`NBITS_TYPES`.
         importance: float32 [C], or none.
         name: what errors call the tensor.
 
@@ -127,20 +127,20 @@ def quantize_blocks(
     return np.concatenate(parts)
 
 
-def dequantize_blocks(raw: np.ndarray, kind: str) -> np.ndarray:
+def dequantize_nbits(raw: np.ndarray, kind: str) -> np.ndarray:
     """Return the float32 values [R, C] of rows of bytes: what the type means."""
     layout = layout_of(kind)
     if layout.is_ggml:
         return dequantize_tensor(raw, kind)
     packed = unpack_rows(raw, kind)
     rows, blocks = packed.scales_RB.shape
-    codes_RBW = unpack_bits(packed.codes_RBY, layout.bits).astype(np.float32)
+    quants_RBW = unpack_bits(packed.quants_RBY, layout.bits).astype(np.float32)
     if packed.zeros_RY is None:
-        codes_RBW -= 1 << (layout.bits - 1)
+        quants_RBW -= 1 << (layout.bits - 1)
     else:
         zeros_RB = unpack_bits(packed.zeros_RY, layout.bits)[:, :blocks]
-        codes_RBW -= zeros_RB[..., None]
-    return (codes_RBW * packed.scales_RB.astype(np.float32)[..., None]).reshape(rows, -1)
+        quants_RBW -= zeros_RB[..., None]
+    return (quants_RBW * packed.scales_RB.astype(np.float32)[..., None]).reshape(rows, -1)
 
 
 def unpack_rows(raw: np.ndarray, kind: str) -> Packed:
@@ -153,8 +153,8 @@ def unpack_rows(raw: np.ndarray, kind: str) -> Packed:
     split = 2 * blocks + _zero_bytes(blocks, layout)
     scales_RB = np.ascontiguousarray(raw[:, : 2 * blocks]).view(np.float16)
     zeros_RY = np.ascontiguousarray(raw[:, 2 * blocks : split]) if layout.has_zeros else None
-    codes_RBY = np.ascontiguousarray(raw[:, split:]).reshape(len(raw), blocks, -1)
-    return Packed(codes_RBY, scales_RB, zeros_RY)
+    quants_RBY = np.ascontiguousarray(raw[:, split:]).reshape(len(raw), blocks, -1)
+    return Packed(quants_RBY, scales_RB, zeros_RY)
 
 
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -182,7 +182,7 @@ def _search(
     """Return codes [R, B, W], float16 scales [R, B] and zeros [R, B] of the least error."""
     shape = values_RBW.shape[:2]
     best_RB = np.full(shape, np.inf, np.float32)
-    codes_RBW = np.zeros(values_RBW.shape, np.uint8)
+    quants_RBW = np.zeros(values_RBW.shape, np.uint8)
     scales_RB, zeros_RB = np.zeros(shape, np.float16), np.zeros(shape, np.uint8)
     for start_RB, zero_RB in _starts(values_RBW, layout):
         centred_RBW = _codes(values_RBW, start_RB, zero_RB, layout.bits) - zero_RB[..., None]
@@ -196,10 +196,10 @@ def _search(
         error_RB = np.einsum("bw,rbw,rbw->rb", weights_BW, off_RBW, off_RBW)
         better_RB = error_RB < best_RB
         best_RB = np.where(better_RB, error_RB, best_RB)
-        codes_RBW[better_RB] = found_RBW[better_RB].astype(np.uint8)
+        quants_RBW[better_RB] = found_RBW[better_RB].astype(np.uint8)
         scales_RB[better_RB] = scale_RB[better_RB]
         zeros_RB[better_RB] = zero_RB[better_RB].astype(np.uint8)
-    return codes_RBW, scales_RB, zeros_RB
+    return quants_RBW, scales_RB, zeros_RB
 
 
 def _starts(values_RBW: np.ndarray, layout: Layout) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -228,13 +228,13 @@ def _codes(
 
 
 def _join(
-    codes_RBW: np.ndarray, scales_RB: np.ndarray, zeros_RB: np.ndarray, layout: Layout
+    quants_RBW: np.ndarray, scales_RB: np.ndarray, zeros_RB: np.ndarray, layout: Layout
 ) -> np.ndarray:
-    rows = len(codes_RBW)
+    rows = len(quants_RBW)
     parts = [scales_RB.view(np.uint8).reshape(rows, -1)]
     if layout.has_zeros:
         parts.append(pack_bits(zeros_RB, layout.bits))
-    return np.concatenate([*parts, pack_bits(codes_RBW, layout.bits).reshape(rows, -1)], axis=1)
+    return np.concatenate([*parts, pack_bits(quants_RBW, layout.bits).reshape(rows, -1)], axis=1)
 
 
 def _zero_bytes(blocks: int, layout: Layout) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgetune.quantize.formats.codec import BlockCodec
 from edgetune.quantize.formats.ggml import (
     dequantize_tensor,
     fits_rows,
@@ -14,16 +15,15 @@ from edgetune.quantize.formats.ggml import (
     quantize_tensor,
     row_bytes,
 )
-from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
+from edgetune.quantize.formats.ggml_blocks import CODECS, find_codec
 from edgetune.quantize.formats.nbits import (
-    BLOCK_TYPES,
-    block_row_bytes,
-    dequantize_blocks,
-    fits_blocks,
-    quantize_blocks,
+    NBITS_TYPES,
+    dequantize_nbits,
+    fits_nbits,
+    nbits_row_bytes,
+    quantize_nbits,
 )
-from edgetune.quantize.formats.nbits_codec import find_block_grid
-from edgetune.quantize.methods.fake_quant import Grid
+from edgetune.quantize.formats.nbits_codec import find_nbits_codec
 
 ALIGNMENT = 32  # of tensors in a GGUF file, bytes
 
@@ -40,8 +40,8 @@ class TypeSet:
         read: such bytes and their type to float32 values.
         row_bytes: of so many columns in a type.
         size: bytes of a tensor to those it takes in the file.
-        trainable: those of ``names`` that have a grid.
-        grid: of one of them; see :class:`edgetune.quantize.methods.fake_quant.Grid`.
+        codec_types: those of ``names`` whose blocks are scale x quant - min, which methods rewrite.
+        codec: of one of them; see :class:`edgetune.quantize.formats.codec.BlockCodec`.
     """
 
     names: tuple[str, ...]
@@ -51,8 +51,8 @@ class TypeSet:
     read: Callable[[np.ndarray, str], np.ndarray]
     row_bytes: Callable[[int, str], int]
     size: Callable[[int], int]
-    trainable: tuple[str, ...]
-    grid: Callable[[str], Grid]
+    codec_types: tuple[str, ...]
+    codec: Callable[[str], BlockCodec]
 
 
 def pad(size: int) -> int:
@@ -74,18 +74,18 @@ GGUF = TypeSet(
     dequantize_tensor,
     row_bytes,
     pad,
-    tuple(GRIDS),
-    find_grid,
+    tuple(CODECS),
+    find_codec,
 )  # fmt: skip
 #: External data follow each other without padding.
 ONNX = TypeSet(
-    BLOCK_TYPES,
+    NBITS_TYPES,
     ("Q4_0",),
-    lambda columns, kind, _: fits_blocks(columns, kind),
-    quantize_blocks,
-    dequantize_blocks,
-    block_row_bytes,
+    lambda columns, kind, _: fits_nbits(columns, kind),
+    quantize_nbits,
+    dequantize_nbits,
+    nbits_row_bytes,
     lambda size: size,
-    BLOCK_TYPES,
-    find_block_grid,
+    NBITS_TYPES,
+    find_nbits_codec,
 )

@@ -28,7 +28,7 @@ def types_of(decider: str, wanted: Sequence[str], kind: str) -> tuple[str, ...]:
 
     possible = ONNX.names  # all deciders have them all
     if kind == "gguf":
-        own = {"grid": GGUF.trainable, "autoround": GGML_TYPES}
+        own = {"grid": GGUF.codec_types, "autoround": GGML_TYPES}
         possible = own.get(decider, GGUF.names)
     known = {*GGUF.names, *ONNX.names}
     for name in wanted:

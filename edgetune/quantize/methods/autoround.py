@@ -27,7 +27,7 @@ from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
-from edgetune.quantize.formats.nbits import BLOCK_TYPES, dequantize_blocks
+from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
 from edgetune.quantize.held_out import judge
 from edgetune.quantize.methods.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.weights import Fused, Weight
@@ -36,7 +36,7 @@ from edgetune.recipe import AutoRoundSection
 _KEPT = {"bits": 16, "act_bits": 16, "data_type": "float"}
 
 
-def round_with_autoround(
+def quantize_autoround(
     model: Path, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
     judged: Sequence[Sequence[int]], section: AutoRoundSection, seed: int, name: str, log: Log,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
@@ -67,10 +67,10 @@ def round_with_autoround(
         raise Unsupported(
             "AutoRound has nothing to decide: no matrix of a layer has a type that can hold it",
             where=f"quantize.method: {name}",
-            hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *BLOCK_TYPES)))}",
+            hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *NBITS_TYPES)))}",
         )
     log.say(f"{name}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations a layer")
-    raw = plain | decide_codes(loaded, load_tokenizer(model), chosen, rows, section, seed)
+    raw = plain | run_autoround(loaded, load_tokenizer(model), chosen, rows, section, seed)
     del loaded
     gc.collect()
     found = judge(load_model(ModelRef(model)), candidates, types, plain, raw, judged)
@@ -102,7 +102,7 @@ def find_roundable(
     return found
 
 
-def decide_codes(
+def run_autoround(
     model: Any, tokenizer: Any, chosen: Mapping[str, Chosen], rows: Sequence[Sequence[int]],
     section: AutoRoundSection, seed: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
@@ -201,7 +201,7 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
     values_RC = np.ascontiguousarray((values.T if weight.transposed else values).numpy())
     zeros = module.zp.detach().float().cpu().numpy() if torch.is_tensor(module.zp) else None
     raw = pack_values(values_RC, module.scale.detach().cpu().numpy(), zeros, kind)
-    read = dequantize_tensor if kind in GGML_TYPES else dequantize_blocks
+    read = dequantize_tensor if kind in GGML_TYPES else dequantize_nbits
     if not np.array_equal(read(raw, kind), values_RC):
         raise EdgetuneError(
             f"AutoRound's weights do not lie on the grid of {kind}",

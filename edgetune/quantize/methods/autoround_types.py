@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgetune.quantize.formats.ggml_blocks import GRIDS
-from edgetune.quantize.formats.nbits import BLOCK_TYPES, layout_of, pack_bits
+from edgetune.quantize.formats.ggml_blocks import CODECS
+from edgetune.quantize.formats.nbits import NBITS_TYPES, layout_of, pack_bits
 
 #: Types of a GGUF file that hold AutoRound's result exactly; of ONNX graphs all do.
 GGML_TYPES = ("Q8_0", "Q5_0", "Q4_0")
@@ -47,7 +47,7 @@ def find_scheme(kind: str) -> Scheme | None:
     """Return how AutoRound rounds for a type; none where the type does not hold its result."""
     if kind in GGML_TYPES:
         return Scheme(int(kind[1]), 32, False)
-    if kind in BLOCK_TYPES:
+    if kind in NBITS_TYPES:
         layout = layout_of(kind)
         return Scheme(layout.bits, layout.block, layout.has_zeros)
     return None
@@ -69,15 +69,15 @@ def pack_values(
     rows, columns = values_RC.shape
     scales_RB = np.ascontiguousarray(scales.astype(np.float16).reshape(rows, -1))
     wide_RB1 = scales_RB.astype(np.float32)[..., None]
-    codes_RBW = np.rint(
+    quants_RBW = np.rint(
         values_RC.reshape(rows, -1, scheme.block) / np.where(wide_RB1 == 0, 1, wide_RB1)
     )
     if kind in GGML_TYPES:
-        grid = GRIDS[kind]
+        grid = CODECS[kind]
         raw = np.zeros((rows, columns // scheme.block, grid.block[1]), np.uint8)
         raw[..., :2] = scales_RB[..., None].view(np.uint8)  # each of them begins with its scale
-        codes_RC = codes_RBW.reshape(rows, columns) + grid.zero
-        return grid.put_together(raw.reshape(rows, -1), codes_RC)
+        quants_RC = quants_RBW.reshape(rows, columns) + grid.zero
+        return grid.pack(raw.reshape(rows, -1), quants_RC)
     if scheme.has_zeros:
         assert zeros is not None
         zeros_RB = zeros.reshape(rows, -1)
@@ -85,5 +85,5 @@ def pack_values(
     else:
         zeros_RB = np.full_like(wide_RB1[..., 0], 1 << (scheme.bits - 1))
         before = [scales_RB.view(np.uint8)]
-    codes_RC = (codes_RBW + zeros_RB[..., None]).reshape(rows, columns)
-    return np.concatenate([*before, pack_bits(codes_RC, scheme.bits)], axis=1)
+    quants_RC = (quants_RBW + zeros_RB[..., None]).reshape(rows, columns)
+    return np.concatenate([*before, pack_bits(quants_RC, scheme.bits)], axis=1)

@@ -25,11 +25,11 @@ from edgetune.models.batching import batch_sequences, device_of, replaced_forwar
 from edgetune.models.layers import find_layers
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
-from edgetune.quantize.methods.gptq import Feedback
+from edgetune.quantize.methods.gptq import Gptq
 from edgetune.quantize.weights import Weight, put_weights
 
 
-def round_file(
+def quantize_gptaq(
     model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
     judged: Sequence[Sequence[int]], name: str, log: Log,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
@@ -48,7 +48,7 @@ def round_file(
         log: where bars go.
     """
     alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
-    in_order = alone | round_in_order(model, candidates, types, rows, log)
+    in_order = alone | quantize_sequential(model, candidates, types, rows, log)
     asked, what = (judged, "held-out") if len(judged) > 1 else (rows, "calibration")
     found = judge(model, candidates, types, alone, in_order, asked)
     log.say(f"{name}: rounded in order, {what}: {found}")
@@ -56,7 +56,7 @@ def round_file(
 
 
 @torch.no_grad()
-def round_in_order(
+def quantize_sequential(
     model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
     log: Log,
 ) -> dict[str, np.ndarray]:  # fmt: skip
@@ -84,14 +84,14 @@ def round_in_order(
     with log.progress("rounding in order", len(anew)) as bar:
         for group in order:
             moments = _compare(passes, group.module, candidates.weights[group.tensors[0]].layer)
-            feedback = None if moments is None else Feedback(moments[0])
+            feedback = None if moments is None else Gptq(moments[0])
             for tensor in group.tensors:
                 weight, kind = candidates.weights[tensor], types[tensor]
                 raw = candidates.load(tensor, kind)
                 if moments and feedback:
-                    wanted_RC = feedback.make_up(weight.read(model), moments[1])
+                    wanted_RC = feedback.correct_weights(weight.read(model), moments[1])
                     plain = candidates.load(tensor, kind, plain=True)
-                    raw = feedback.round(wanted_RC, plain, candidates.types.grid(kind))
+                    raw = feedback.round(wanted_RC, plain, candidates.types.codec(kind))
                     made[tensor] = raw
                 put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
                 bar.update(1, now=tensor)
@@ -158,8 +158,8 @@ def _compare(
         sums[0] = sums[0] + found_NC.T @ found_NC
         sums[1] = sums[1] + (true_NC - found_NC).T @ found_NC
         count += tokens
-    moments_CC, lacking_CC = ((each / count).cpu().numpy() for each in sums)
-    return moments_CC, lacking_CC
+    hessian_CC, cross_CC = ((each / count).cpu().numpy() for each in sums)
+    return hessian_CC, cross_CC
 
 
 class _Seen(Exception):

@@ -17,13 +17,13 @@ from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
-from edgetune.quantize.methods.fake_quant import Lattice
+from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection
 from edgetune.train.distillation import train_student
 
 
-def train_on_grid(
+def train_qat(
     model: Path, candidates: Candidates, types: Mapping[str, str], raw: Mapping[str, np.ndarray],
     rows: Sequence[Sequence[int]], judged: Sequence[Sequence[int]], section: GridSection,
     seed: int, out: Path, name: str, log: Log,
@@ -47,13 +47,13 @@ def train_on_grid(
         log: where bars go.
     """
     teacher, student = load_model(ModelRef(model)), load_model(ModelRef(model))
-    on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.trainable}
+    on_grid = {name: kind for name, kind in types.items() if kind in candidates.types.codec_types}
     put_weights(
         student, candidates.as_parameters({n: raw[n] for n in raw if n not in on_grid}, types)
     )
-    lattice = Lattice(
-        student, candidates.weights, raw, on_grid, candidates.types.grid,
-        learn_factors=section.scales == "learned",
+    lattice = FakeQuantized(
+        student, candidates.weights, raw, on_grid, candidates.types.codec,
+        learn_scales=section.scales == "learned",
     )  # fmt: skip
     learned = lattice.parameters
     for parameter in student.parameters():

@@ -11,10 +11,10 @@ import numpy as np
 
 from edgetune.errors import Unsupported
 from edgetune.log import Log
-from edgetune.quantize.calibration.kl_meter import HarmMeter
+from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import ONNX
-from edgetune.quantize.methods.gptq import measure_moments
+from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.search.budget import Target
 from edgetune.quantize.search.device import Measure
 from edgetune.quantize.search.problem import Fits, count_parameters, search_targets
@@ -77,7 +77,7 @@ def fit_onnx_targets(
     weights = match_weights(model, blocky, importance)
     if not weights:
         raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.target")
-    moments = measure_moments(model, weights, sequences, log) if feedback else {}
+    moments = accumulate_hessians(model, weights, sequences, log) if feedback else {}
     candidates = Candidates(model, weights, scratch / "onnx-candidates", ONNX, moments)
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}
@@ -99,6 +99,6 @@ def fit_onnx_targets(
     frame = Frame({}, overhead, count_parameters(model), header, sizes, count)
     refuse_too_small(targets, frame, candidates, types)
     candidates.make(types, log)
-    search = Search(candidates, HarmMeter(model, sequences, tokens), log)
+    search = Search(candidates, KLMeter(model, sequences, tokens), log)
     measure = try_files(candidates) if try_files else None
     return search_targets(search, frame, stock, targets, seed, log, measure)

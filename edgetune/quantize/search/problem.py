@@ -11,12 +11,12 @@ import numpy as np
 
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
-from edgetune.quantize.calibration.activations import InputEnergy
-from edgetune.quantize.calibration.kl_meter import HarmMeter
+from edgetune.quantize.calibration.activations import ActivationStats
+from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import stock_types
 from edgetune.quantize.formats.types import GGUF
-from edgetune.quantize.methods.gptq import measure_moments
+from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.budget import MEASURED, Target
 from edgetune.quantize.search.device import Device, Measure, describe_taken
@@ -53,7 +53,7 @@ def fit_targets(
     model: Any,
     source: GgufFile,
     names: tuple[str, int],
-    energy: InputEnergy | None,
+    energy: ActivationStats | None,
     importance: Mapping[str, np.ndarray],
     sequences: Sequence[Sequence[int]],
     tokens: int,
@@ -99,7 +99,7 @@ def fit_targets(
             for one in weights
             if order_like(source.read(one.tensor), one.read(model)) is not None
         ]
-        moments = measure_moments(model, kept, sequences, log)
+        moments = accumulate_hessians(model, kept, sequences, log)
     candidates = Candidates(model, weights, scratch / "candidates", GGUF, moments)
     stock = {scheme: stock_types(source.path, scheme, importance).types for scheme in STOCK}
     count = count_header or (lambda scheme, mix: first_offset(source))
@@ -112,7 +112,7 @@ def fit_targets(
     frame = Frame(fixed, overhead, count_parameters(model), header, sizes)
     refuse_too_small(targets, frame, candidates, types)
     candidates.make(types, log)
-    search = Search(candidates, HarmMeter(model, sequences, tokens), log)
+    search = Search(candidates, KLMeter(model, sequences, tokens), log)
     measure = try_files(candidates) if try_files else None
     return search_targets(search, frame, stock, targets, seed, log, measure)
 

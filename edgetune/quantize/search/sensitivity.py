@@ -17,7 +17,7 @@ import numpy as np
 
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
-from edgetune.quantize.calibration.kl_meter import HarmMeter
+from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.search.knapsack import Option, assign_types, convex_frontier
 
@@ -61,7 +61,7 @@ class Search:
     """
 
     candidates: Candidates
-    meter: HarmMeter
+    meter: KLMeter
     log: Log
     harms: dict[str, dict[str, float]] = field(default_factory=dict)
     tried: list[Found] = field(default_factory=list)

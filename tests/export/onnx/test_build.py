@@ -25,11 +25,11 @@ from edgetune.export.onnx.build import (
 )
 from edgetune.quantize.formats.ggml import quantize_tensor
 from edgetune.quantize.formats.nbits import (
-    BLOCK_TYPES,
-    block_row_bytes,
-    dequantize_blocks,
+    NBITS_TYPES,
+    dequantize_nbits,
     layout_of,
-    quantize_blocks,
+    nbits_row_bytes,
+    quantize_nbits,
     unpack_bits,
     unpack_rows,
 )
@@ -128,7 +128,7 @@ def test_blocks_hold_ggmls_numbers(kind: str, number: int, zero: int) -> None:
     values = np.random.default_rng(0).standard_normal((6, 96), dtype=np.float32)
     raw = quantize_tensor(values, kind)
     packed = unpack_rows(raw, kind)
-    codes = unpack_bits(packed.codes_RBY, 4 if kind == "Q4_0" else 8)
+    codes = unpack_bits(packed.quants_RBY, 4 if kind == "Q4_0" else 8)
     found = (codes.astype(np.float32) - zero) * packed.scales_RB.astype(np.float32)[..., None]
     assert np.array_equal(found.reshape(6, 96), dequantize(raw, number))
 
@@ -142,7 +142,7 @@ def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize("kind", BLOCK_TYPES)
+@pytest.mark.parametrize("kind", NBITS_TYPES)
 def test_every_type_runs_as_weights_head_and_embedding(
     kind: str, wide: Path, tmp_path: Path
 ) -> None:
@@ -157,7 +157,7 @@ def test_every_type_runs_as_weights_head_and_embedding(
     for name in held:
         matrix = plain.read(name)
         rows = np.ascontiguousarray(matrix.T if name.endswith("MatMul") else matrix)
-        rounded = dequantize_blocks(quantize_blocks(rows, kind), kind)
+        rounded = dequantize_nbits(quantize_nbits(rows, kind), kind)
         assert np.array_equal(again.read(name), rounded.T if name.endswith("MatMul") else rounded)
     runtime = open_runtime(tmp_path / "made", threads=1)
     assert len(list(runtime.stream(IDS[:9], 5))) == 5
@@ -171,7 +171,7 @@ def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> 
     sizes = {}
     for kind in ("uint4_g32", "Q4_0", "int8_g128"):
         types = dict.fromkeys(matrices, kind)
-        rows = {n: len(m) * block_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
+        rows = {n: len(m) * nbits_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
         over, header = measure_overhead(
             wide / "fp32", wide / "model", tmp_path / "frame", settings_of(types), rows
         )

@@ -13,18 +13,18 @@ from edgetune.log import Log
 from edgetune.models import batching, offload
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.calibration.activations import InputEnergy, measure_inputs
+from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
 from tests.twins import make_twin
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60)), [44, 2, 9], [7]]
 
 
-def measure(model: Any) -> InputEnergy:
-    return measure_inputs(model, SEQUENCES, Log(quiet=True))
+def measure(model: Any) -> ActivationStats:
+    return collect_activation_stats(model, SEQUENCES, Log(quiet=True))
 
 
-def assert_equal(found: InputEnergy, wanted: InputEnergy) -> None:
+def assert_equal(found: ActivationStats, wanted: ActivationStats) -> None:
     assert (found.sequences, found.longest) == (wanted.sequences, wanted.longest)
     assert found.sums.keys() == wanted.sums.keys()
     for name, sums in wanted.sums.items():
@@ -93,7 +93,7 @@ def test_experts_in_the_file(tmp_path: Path) -> None:
     """[experts, columns] and a count each, as llama.cpp's imatrix tool writes them."""
     from gguf import GGUFReader
 
-    energy = InputEnergy(sequences=1, longest=4)
+    energy = ActivationStats(sequences=1, longest=4)
     energy.add("model.layers.0.mlp.experts.gate_up_proj", torch.ones(3, 8) * 2, (2,), 1)
     energy.add("model.layers.0.mlp.experts.down_proj", torch.ones(3, 4), (2,), 1)
     named = name_for_gguf(energy, "qwen2moe", 1, tied=False)

@@ -13,7 +13,7 @@ from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.calibration.imatrix import (
     check_imatrix,
     describe_imatrix,
@@ -27,7 +27,7 @@ SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60))]
 
 @pytest.fixture(scope="module")
 def written(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    energy = measure_inputs(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
+    energy = collect_activation_stats(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
     path = tmp_path_factory.mktemp("imatrix") / "imatrix.gguf"
     write_imatrix(name_for_gguf(energy, "llama", 2, tied=True), path, "three sequences")
     return path
@@ -54,7 +54,7 @@ def test_covers_every_quantized_weight_and_the_tied_head(written: Path) -> None:
 
 
 def test_an_untied_head_has_its_own_name(tiny_model: Path) -> None:
-    energy = measure_inputs(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
+    energy = collect_activation_stats(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
     assert "output.weight" in name_for_gguf(energy, "llama", 2, tied=False).sums
 
 
@@ -73,7 +73,7 @@ def test_is_in_llama_cpps_format(written: Path) -> None:
 
 def test_refuses_no_data_and_other_files(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to calibrate on"):
-        measure_inputs(load_model(ModelRef(tiny_model)), [], Log(quiet=True))
+        collect_activation_stats(load_model(ModelRef(tiny_model)), [], Log(quiet=True))
     (tmp_path / "x.gguf").write_bytes(b"no GGUF file, but some bytes of text to read")
     with pytest.raises(InputError, match="not an importance matrix"):
         read_imatrix(tmp_path / "x.gguf")
@@ -105,6 +105,6 @@ def test_what_a_file_says_of_it(written: Path) -> None:
 
 
 def test_leaves_out_what_the_file_has_no_tensor_for(tiny_model: Path) -> None:
-    energy = measure_inputs(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
+    energy = collect_activation_stats(load_model(ModelRef(tiny_model)), SEQUENCES, Log(quiet=True))
     named = name_for_gguf(energy, "llama", 2, tied=True, tensors=["blk.0.ffn_up.weight"])
     assert list(named.sums) == ["blk.0.ffn_up.weight"]

@@ -7,7 +7,7 @@ import pytest
 
 from edgetune.errors import Unsupported
 from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
-from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
+from edgetune.quantize.formats.ggml_blocks import CODECS, find_codec
 
 RANDOM = np.random.default_rng(0)
 
@@ -20,31 +20,31 @@ def rows(count: int = 37) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_values_are_those_of_ggml(kind: str) -> None:
     raw = quantize_tensor(rows(), kind, RANDOM.random(768, dtype=np.float32) + 0.1)
-    grid, codes = find_grid(kind), find_grid(kind).take_apart(raw)
-    width = codes.codes_RC.shape[1] // codes.scale_RB.shape[1]
+    grid, codes = find_codec(kind), find_codec(kind).unpack(raw)
+    width = codes.quants_RC.shape[1] // codes.scale_RB.shape[1]
     values = np.repeat(codes.scale_RB, width, 1) * (
-        codes.codes_RC.astype(np.float32) - np.float32(grid.zero)
+        codes.quants_RC.astype(np.float32) - np.float32(grid.zero)
     )
-    if codes.offset_RB is not None:
-        values -= np.repeat(codes.offset_RB, width, 1)
+    if codes.min_RB is not None:
+        values -= np.repeat(codes.min_RB, width, 1)
     assert np.array_equal(values, dequantize_tensor(raw, kind))
-    assert codes.codes_RC.min() >= grid.first and codes.codes_RC.max() <= grid.last
+    assert codes.quants_RC.min() >= grid.first and codes.quants_RC.max() <= grid.last
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_any_codes_can_be_written_beside_the_scales(kind: str) -> None:
-    raw, grid = quantize_tensor(rows(), kind), find_grid(kind)
-    before = grid.take_apart(raw)
-    assert np.array_equal(grid.put_together(raw, before.codes_RC), raw)
-    codes = RANDOM.integers(grid.first, grid.last + 1, before.codes_RC.shape)
-    after = grid.take_apart(grid.put_together(raw, codes))
-    assert np.array_equal(after.codes_RC, codes)
+    raw, grid = quantize_tensor(rows(), kind), find_codec(kind)
+    before = grid.unpack(raw)
+    assert np.array_equal(grid.pack(raw, before.quants_RC), raw)
+    codes = RANDOM.integers(grid.first, grid.last + 1, before.quants_RC.shape)
+    after = grid.unpack(grid.pack(raw, codes))
+    assert np.array_equal(after.quants_RC, codes)
     assert np.array_equal(after.scale_RB, before.scale_RB)
 
 
 def test_a_type_without_a_grid_is_refused() -> None:
     with pytest.raises(Unsupported, match="IQ4_NL"):
-        find_grid("IQ4_NL")
+        find_codec("IQ4_NL")

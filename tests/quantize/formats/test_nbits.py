@@ -12,11 +12,11 @@ from onnx import helper, numpy_helper
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.quantize.formats.nbits import (
-    BLOCK_TYPES,
-    dequantize_blocks,
+    NBITS_TYPES,
+    dequantize_nbits,
     layout_of,
     pack_bits,
-    quantize_blocks,
+    quantize_nbits,
     unpack_bits,
     unpack_rows,
 )
@@ -48,14 +48,14 @@ def run(node: onnx.NodeProto, feed: np.ndarray, weights: dict[str, np.ndarray]) 
 
 def operands(kind: str, raw: np.ndarray) -> dict[str, np.ndarray]:
     packed = unpack_rows(raw, kind)
-    made: dict[str, Any] = {"b": packed.codes_RBY, "s": packed.scales_RB.astype(np.float32)}
+    made: dict[str, Any] = {"b": packed.quants_RBY, "s": packed.scales_RB.astype(np.float32)}
     return made if packed.zeros_RY is None else {**made, "z": packed.zeros_RY}
 
 
-@pytest.mark.parametrize("kind", BLOCK_TYPES)
+@pytest.mark.parametrize("kind", NBITS_TYPES)
 def test_the_runtime_multiplies_with_the_definition(kind: str) -> None:
-    raw = quantize_blocks(make_matrix(), kind)
-    values, layout = dequantize_blocks(raw, kind), layout_of(kind)
+    raw = quantize_nbits(make_matrix(), kind)
+    values, layout = dequantize_nbits(raw, kind), layout_of(kind)
     given = operands(kind, raw)
     feed = np.random.default_rng(1).standard_normal((5, COLUMNS), dtype=np.float32)
     for level, tolerance in ((0, 1e-5), (4, 3e-2)):  # 4: the inputs are rounded to 8 bits
@@ -68,10 +68,10 @@ def test_the_runtime_multiplies_with_the_definition(kind: str) -> None:
         assert off < tolerance, level
 
 
-@pytest.mark.parametrize("kind", BLOCK_TYPES)
+@pytest.mark.parametrize("kind", NBITS_TYPES)
 def test_the_runtime_looks_up_the_definition(kind: str) -> None:
-    raw = quantize_blocks(make_matrix(), kind)
-    values, layout = dequantize_blocks(raw, kind), layout_of(kind)
+    raw = quantize_nbits(make_matrix(), kind)
+    values, layout = dequantize_nbits(raw, kind), layout_of(kind)
     given = operands(kind, raw)
     given["b"] = given["b"].reshape(len(values), -1)
     ids = np.array([[3, 39], [0, 7]])
@@ -85,7 +85,7 @@ def test_the_runtime_looks_up_the_definition(kind: str) -> None:
 
 def error(kind: str, importance: np.ndarray | None = None) -> float:
     values = make_matrix()
-    off = np.square(dequantize_blocks(quantize_blocks(values, kind, importance), kind) - values)
+    off = np.square(dequantize_nbits(quantize_nbits(values, kind, importance), kind) - values)
     return float((off if importance is None else off * importance).mean())
 
 
@@ -95,22 +95,22 @@ def test_more_bytes_are_less_error() -> None:
     ]
     assert errors == sorted(errors) and errors[0] < 1e-4
     assert error("int4_g64") < 1.35 * error("Q4_0")
-    rough = [len(quantize_blocks(make_matrix(1), kind)[0]) * 8 / COLUMNS for kind in BLOCK_TYPES]
+    rough = [len(quantize_nbits(make_matrix(1), kind)[0]) * 8 / COLUMNS for kind in NBITS_TYPES]
     assert min(rough) < 2.2 and max(rough) == 8.5
 
 
 def test_importance_moves_the_error() -> None:
     importance = np.where(np.arange(COLUMNS) % 16 == 5, 1e3, 1).astype(np.float32)
     values = make_matrix()
-    plain = np.square(dequantize_blocks(quantize_blocks(values, "int4_g64"), "int4_g64") - values)
+    plain = np.square(dequantize_nbits(quantize_nbits(values, "int4_g64"), "int4_g64") - values)
     assert error("int4_g64", importance) < 0.95 * float((plain * importance).mean())
 
 
 def test_zero_blocks_and_idle_inputs_are_no_trouble() -> None:
     values = make_matrix()
     values[0] = 0
-    for kind in BLOCK_TYPES:
-        read = dequantize_blocks(quantize_blocks(values, kind, np.zeros(COLUMNS, np.float32)), kind)
+    for kind in NBITS_TYPES:
+        read = dequantize_nbits(quantize_nbits(values, kind, np.zeros(COLUMNS, np.float32)), kind)
         assert np.isfinite(read).all() and not read[0].any(), kind
 
 
@@ -124,6 +124,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(Unsupported, match="no blocks of S3_32"):
         layout_of("S3_32")
     with pytest.raises(Unsupported, match="rows of 96"):
-        quantize_blocks(np.zeros((2, 96), np.float32), "int4_g64")
+        quantize_nbits(np.zeros((2, 96), np.float32), "int4_g64")
     with pytest.raises(InputError, match="NaN"):
-        quantize_blocks(np.full((2, 64), np.nan, np.float32), "int4_g64")
+        quantize_nbits(np.full((2, 64), np.nan, np.float32), "int4_g64")

@@ -17,9 +17,9 @@ from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
-from edgetune.quantize.formats.nbits import dequantize_blocks
+from edgetune.quantize.formats.nbits import dequantize_nbits
 from edgetune.quantize.methods import autoround
-from edgetune.quantize.methods.autoround import decide_codes, find_roundable, round_with_autoround
+from edgetune.quantize.methods.autoround import find_roundable, quantize_autoround, run_autoround
 from edgetune.quantize.methods.autoround_types import GGML_TYPES
 from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
@@ -65,10 +65,10 @@ def test_the_bytes_are_what_autoround_computed_with(
     for _ in range(2):
         model = load_model(ModelRef(folder))
         chosen = find_roundable(model, weights, types)
-        raw = decide_codes(model, load_tokenizer(folder), chosen, ROWS, SECTION, 0)
+        raw = run_autoround(model, load_tokenizer(folder), chosen, ROWS, SECTION, 0)
         assert set(raw) == set(types) - {"token_embd.weight", "blk.1.ffn_up.weight"}
         for name, rows in raw.items():
-            read = dequantize_tensor if types[name] in GGML_TYPES else dequantize_blocks
+            read = dequantize_tensor if types[name] in GGML_TYPES else dequantize_nbits
             theirs = weights[name].read(model)
             assert np.array_equal(read(rows, types[name]), theirs), name
             assert not np.array_equal(theirs, weights[name].read(load_model(ModelRef(folder))))
@@ -85,7 +85,7 @@ def test_it_is_closer_where_few_bits_are(
     monkeypatch.chdir(tmp_path / "here")
     types = dict.fromkeys(candidates.weights, "Q4_0")
     section = AutoRoundSection(iterations=40, batch_size=4)
-    raw, facts = round_with_autoround(
+    raw, facts = quantize_autoround(
         folder, candidates, types, ROWS, JUDGED, section, 0, "fit", QUIET
     )
     assert facts["kept"] and facts["kl_decided"] < facts["kl_rounded"], facts
@@ -97,7 +97,7 @@ def test_it_is_closer_where_few_bits_are(
 def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q8_0")
-    raw, facts = round_with_autoround(
+    raw, facts = quantize_autoround(
         folder, candidates, types, ROWS[:1], JUDGED, AutoRoundSection(iterations=1), 0, "fit", QUIET
     )
     plain = all(np.array_equal(raw[name], candidates.load(name, "Q8_0")) for name in raw)
@@ -111,7 +111,7 @@ def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path
     with pytest.raises(
         Unsupported, match=r"no matrix of a layer has a type.*\n.*Q8_0, Q5_0, Q4_0, int8_g64"
     ):
-        round_with_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
+        quantize_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
 
 
 def test_a_failure_of_its_own_is_explained(folder: Path) -> None:

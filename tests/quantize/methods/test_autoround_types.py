@@ -7,9 +7,9 @@ import pytest
 
 from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
 from edgetune.quantize.formats.nbits import (
-    BLOCK_TYPES,
-    dequantize_blocks,
-    quantize_blocks,
+    NBITS_TYPES,
+    dequantize_nbits,
+    quantize_nbits,
     unpack_bits,
     unpack_rows,
 )
@@ -17,7 +17,7 @@ from edgetune.quantize.methods.autoround_types import GGML_TYPES, find_scheme, p
 
 
 def test_knows_which_types_hold_its_result() -> None:
-    assert all(find_scheme(kind) for kind in (*GGML_TYPES, *BLOCK_TYPES))
+    assert all(find_scheme(kind) for kind in (*GGML_TYPES, *NBITS_TYPES))
     assert find_scheme("uint2_g64") == (2, 64, True) and find_scheme("Q5_0") == (5, 32, False)
     assert not any(find_scheme(kind) for kind in ("Q4_K", "Q6_K", "Q4_1", "Q5_1", "IQ4_NL", "F16"))
 
@@ -31,10 +31,10 @@ def test_packs_scales_and_codes_as_ggml_does(kind: str) -> None:
     assert np.array_equal(pack_values(dequantize_tensor(raw, kind), scales, None, kind), raw)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BLOCK_TYPES if kind not in GGML_TYPES])
+@pytest.mark.parametrize("kind", [kind for kind in NBITS_TYPES if kind not in GGML_TYPES])
 def test_packs_blocks_of_an_onnx_graph(kind: str) -> None:
     values = np.random.default_rng(0).normal(size=(6, 384)).astype(np.float32)
-    raw = quantize_blocks(values, kind)
+    raw = quantize_nbits(values, kind)
     packed = unpack_rows(raw, kind)
     scheme = find_scheme(kind)
     assert scheme is not None
@@ -42,5 +42,5 @@ def test_packs_blocks_of_an_onnx_graph(kind: str) -> None:
     if packed.zeros_RY is not None:
         zeros = unpack_bits(packed.zeros_RY, scheme.bits)[:, : packed.scales_RB.shape[1]]
         zeros = zeros.astype(np.float32)
-    again = pack_values(dequantize_blocks(raw, kind), packed.scales_RB, zeros, kind)
+    again = pack_values(dequantize_nbits(raw, kind), packed.scales_RB, zeros, kind)
     assert np.array_equal(again, raw)

@@ -13,8 +13,8 @@ from edgetune.export.gguf.write import GgufHeader, convert_gguf
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
-from edgetune.quantize.formats.ggml_blocks import GRIDS, find_grid
-from edgetune.quantize.methods.fake_quant import Lattice
+from edgetune.quantize.formats.ggml_blocks import CODECS, find_codec
+from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.weights import Weight, find_weights
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
@@ -37,10 +37,10 @@ def parts(folder: Path, kind: str) -> tuple[Any, dict[str, Weight], dict[str, np
     return model, weights, raw
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> None:
     model, weights, raw = parts(folder, kind)
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec)
     assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
     with lattice.applied(model):
         for name, weight in weights.items():
@@ -51,7 +51,7 @@ def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> Non
 @pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q4_K", "Q4_0", "Q3_K"])
 def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -> None:
     model, weights, raw = parts(folder, kind)
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec)
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in weights.values():
@@ -67,21 +67,21 @@ def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, latent)
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_weights_start_at_the_codes_given_and_lean_to_where_they_were(
     kind: str, folder: Path
 ) -> None:
     model, weights, raw = parts(folder, kind)
-    grid, random = find_grid(kind), np.random.default_rng(0)
+    grid, random = find_codec(kind), np.random.default_rng(0)
     true = {name: one.read(model) for name, one in weights.items()}
     for name, rows in raw.items():  # as rounding with feedback leaves them: some one step off
-        codes = grid.take_apart(rows).codes_RC.astype(int) + random.integers(-1, 2, (len(rows), 1))
-        raw[name] = grid.put_together(rows, np.clip(codes, grid.first, grid.last))
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
+        codes = grid.unpack(rows).quants_RC.astype(int) + random.integers(-1, 2, (len(rows), 1))
+        raw[name] = grid.pack(rows, np.clip(codes, grid.first, grid.last))
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec)
     assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
     name, weight = next(iter(weights.items()))
-    codes = grid.take_apart(raw[name])
-    lean = model.get_parameter(weight.parameter).detach().numpy() - codes.codes_RC
+    codes = grid.unpack(raw[name])
+    lean = model.get_parameter(weight.parameter).detach().numpy() - codes.quants_RC
     assert np.abs(lean).max() <= 0.25 + 1e-5 and np.abs(lean).max() > 0.1
     scale = np.repeat(codes.scale_RB, lean.shape[1] // codes.scale_RB.shape[1], axis=1)
     off = true[name] - dequantize_tensor(raw[name], kind)
@@ -96,7 +96,7 @@ def test_gradients_are_those_by_steps_of_the_grid(kind: str, folder: Path) -> No
     ids = torch.arange(5, 37)[None]
     name = "blk.1.ffn_down.weight"
     weight = model.model.layers[1].mlp.down_proj.weight
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid)
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec)
     with lattice.applied(model):
         model(input_ids=ids, labels=ids).loss.backward()
     by_steps = weight.grad.clone()
@@ -107,19 +107,19 @@ def test_gradients_are_those_by_steps_of_the_grid(kind: str, folder: Path) -> No
             plain.get_parameter(one.parameter).copy_(values)
     plain(input_ids=ids, labels=ids).loss.backward()
     by_values = plain.model.layers[1].mlp.down_proj.weight.grad
-    scale_RB = torch.from_numpy(find_grid(kind).take_apart(raw[name]).scale_RB)
+    scale_RB = torch.from_numpy(find_codec(kind).unpack(raw[name]).scale_RB)
     scale_RC = scale_RB.repeat_interleave(weight.shape[1] // scale_RB.shape[1], dim=1)
     assert float(by_steps.abs().max()) > 0
     torch.testing.assert_close(by_steps, by_values * scale_RC)
     assert id(weight) in lattice.parameters
 
 
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_learned_factors_start_where_they_were_and_are_written_as_computed_with(
     kind: str, folder: Path
 ) -> None:
     model, weights, raw = parts(folder, kind)
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid, True)
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec, True)
     assert all(np.array_equal(lattice.write()[name], raw[name]) for name in raw)
     torch.manual_seed(0)
     assert len(model.grid_moves) == len(weights)
@@ -132,10 +132,10 @@ def test_learned_factors_start_where_they_were_and_are_written_as_computed_with(
         for name, weight in weights.items():
             values = weight.to_model(dequantize_tensor(written[name], kind))
             assert torch.equal(model.get_parameter(weight.parameter).data, values)
-    grid = find_grid(kind)
+    grid = find_codec(kind)
     for name, rows in written.items():
-        assert np.array_equal(grid.take_apart(rows).codes_RC, grid.take_apart(raw[name]).codes_RC)
-        moved = grid.read_factors(rows) != grid.read_factors(raw[name])
+        assert np.array_equal(grid.unpack(rows).quants_RC, grid.unpack(raw[name]).quants_RC)
+        moved = grid.read_super_scales(rows) != grid.read_super_scales(raw[name])
         assert moved.reshape(-1, moved.shape[-1]).mean(0).min() > 0.5
 
 
@@ -144,7 +144,7 @@ def test_a_move_goes_where_the_loss_falls(kind: str, folder: Path) -> None:
     """A move's gradient is the loss's by it, so one against it lowers the loss by as much."""
     model, weights, raw = parts(folder, kind)
     ids = torch.arange(5, 37)[None]
-    lattice = Lattice(model, weights, raw, dict.fromkeys(weights, kind), find_grid, True)
+    lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec, True)
     with torch.no_grad():  # not only where all moves are 0
         for moves in model.grid_moves.values():
             moves.add_(0.25)

@@ -16,8 +16,13 @@ from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.methods.gptaq import _find_order, _Passes, round_file, round_in_order
-from edgetune.quantize.methods.gptq import measure_moments
+from edgetune.quantize.methods.gptaq import (
+    _find_order,
+    _Passes,
+    quantize_gptaq,
+    quantize_sequential,
+)
+from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
 from tests.twins import make_twin
@@ -48,7 +53,7 @@ def make(folder: Path, kind: str) -> tuple[Any, Candidates, dict[str, str], list
     weights = find_weights(model, "llama", 2, shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 200)]
-    moments = measure_moments(model, weights, rows, QUIET)
+    moments = accumulate_hessians(model, weights, rows, QUIET)
     candidates = Candidates(model, weights, folder / "candidates", moments=moments)
     candidates.make((kind,), QUIET)
     return model, candidates, dict.fromkeys(candidates.weights, kind), rows
@@ -93,7 +98,7 @@ def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
     model, candidates, types, rows = make(tmp_path, "Q4_0")
     calibration, held_out = rows[:150], rows[150:]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    made = round_in_order(model, candidates, types, calibration, QUIET)
+    made = quantize_sequential(model, candidates, types, calibration, QUIET)
     assert set(made) == set(types) - {"token_embd.weight"}
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     true = last_hidden(model, held_out)
@@ -108,7 +113,7 @@ def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
 def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
     """Calibrated on a token that no row has, it does harm."""
     model, candidates, types, rows = make(tmp_path, "Q8_0")
-    raw, facts = round_file(model, candidates, types, [[3] * 30], rows[:20], "one", QUIET)
+    raw, facts = quantize_gptaq(model, candidates, types, [[3] * 30], rows[:20], "one", QUIET)
     alone = {name: candidates.load(name, kind) for name, kind in types.items()}
     assert not facts["kept"] and facts["kl_rounded"] < facts["kl_decided"], facts
     assert all(np.array_equal(raw[name], alone[name]) for name in types)
@@ -126,9 +131,9 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     weights = find_weights(model, *found[:2], shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
-    moments = measure_moments(model, weights, rows[:100], QUIET)
+    moments = accumulate_hessians(model, weights, rows[:100], QUIET)
     candidates = Candidates(model, weights, tmp_path / "candidates", moments=moments)
     candidates.make(("Q4_0",), QUIET)
     types = dict.fromkeys(candidates.weights, "Q4_0")
-    _, facts = round_file(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
+    _, facts = quantize_gptaq(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
     assert facts["kept"] and facts["kl_decided"] < 0.95 * facts["kl_rounded"], facts

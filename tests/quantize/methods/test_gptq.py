@@ -11,7 +11,7 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.formats.types import GGUF, ONNX, TypeSet
-from edgetune.quantize.methods.gptq import Feedback, measure_moments
+from edgetune.quantize.methods.gptq import Gptq, accumulate_hessians
 from edgetune.quantize.weights import find_weights
 
 QUIET = Log(quiet=True)
@@ -29,7 +29,7 @@ def inputs(tokens: int = 2000) -> np.ndarray:
 
 EVERY_GRID = pytest.mark.parametrize(
     ("types", "kind"),
-    [*((GGUF, kind) for kind in GGUF.trainable), *((ONNX, kind) for kind in ONNX.trainable)],
+    [*((GGUF, kind) for kind in GGUF.codec_types), *((ONNX, kind) for kind in ONNX.codec_types)],
 )
 
 
@@ -39,14 +39,14 @@ def test_less_error_at_the_output_on_the_same_grid(types: TypeSet, kind: str) ->
     values = RANDOM.standard_normal((48, 256)).astype(np.float32)
     values[5] = 0
     moments = given.T @ given / np.float32(len(given))
-    feedback = Feedback(moments)
+    feedback = Gptq(moments)
     raw = types.quantize(values, kind, np.ascontiguousarray(moments.diagonal()), "one")
-    fed = feedback.round(values, raw, types.grid(kind))
-    chosen = feedback.choose_codes(values, raw, types.grid(kind))
-    before, after = (types.grid(kind).take_apart(each) for each in (raw, chosen))
+    fed = feedback.round(values, raw, types.codec(kind))
+    chosen = feedback.choose_quants(values, raw, types.codec(kind))
+    before, after = (types.codec(kind).unpack(each) for each in (raw, chosen))
     assert np.array_equal(before.scale_RB, after.scale_RB)
-    assert after.codes_RC.min() >= types.grid(kind).first
-    assert after.codes_RC.max() <= types.grid(kind).last
+    assert after.quants_RC.min() >= types.codec(kind).first
+    assert after.quants_RC.max() <= types.codec(kind).last
     plain_off, fed_off = (types.read(each, kind) - values for each in (raw, fed))
     assert feedback.error(fed_off) < 0.7 * feedback.error(plain_off)
     seen = [np.square(held_out @ off.T).mean() for off in (plain_off, fed_off)]
@@ -58,17 +58,17 @@ def test_factors_are_fitted_to_the_codes(types: TypeSet, kind: str) -> None:
     """Factors that are a little off come back as near as float16 takes them; codes stay."""
     given = inputs()
     moments = given.T @ given / np.float32(len(given))
-    feedback = Feedback(moments)
-    grid = types.grid(kind)
+    feedback = Gptq(moments)
+    grid = types.codec(kind)
     noise = RANDOM.standard_normal((24, 256)).astype(np.float32)
     noise[3] = 0
     raw = types.quantize(noise, kind, np.ascontiguousarray(moments.diagonal()), "one")
     values = types.read(raw, kind)  # on the grid, so some factors give no error at all
-    factors = grid.read_factors(raw)
-    assert np.array_equal(grid.write_factors(raw, factors), raw)
-    off = grid.write_factors(raw, factors * RANDOM.uniform(0.8, 1.25, factors.shape))
-    fitted = feedback.fit_factors(values, off, grid)
-    assert np.array_equal(grid.take_apart(fitted).codes_RC, grid.take_apart(raw).codes_RC)
+    factors = grid.read_super_scales(raw)
+    assert np.array_equal(grid.write_super_scales(raw, factors), raw)
+    off = grid.write_super_scales(raw, factors * RANDOM.uniform(0.8, 1.25, factors.shape))
+    fitted = feedback.fit_scales(values, off, grid)
+    assert np.array_equal(grid.unpack(fitted).quants_RC, grid.unpack(raw).quants_RC)
     before, after = (feedback.error(types.read(one, kind) - values) for one in (off, fitted))
     assert after < 1e-4 * before
     assert np.array_equal(fitted[3], raw[3])  # nothing to fit
@@ -76,10 +76,10 @@ def test_factors_are_fitted_to_the_codes(types: TypeSet, kind: str) -> None:
 
 def test_a_row_that_a_fit_would_harm_stays() -> None:
     values = RANDOM.standard_normal((8, 256)).astype(np.float32)
-    grid = GGUF.grid("Q8_0")
+    grid = GGUF.codec("Q8_0")
     raw = GGUF.quantize(values, "Q8_0", None, "one")
     moments = np.eye(256, dtype=np.float32)
-    once = Feedback(moments).fit_factors(values, raw, grid)
+    once = Gptq(moments).fit_scales(values, raw, grid)
     errors = [np.square(GGUF.read(one, "Q8_0") - values).sum(-1) for one in (raw, once)]
     assert (errors[1] <= errors[0]).all()
     assert (errors[1] < errors[0]).any()
@@ -88,11 +88,11 @@ def test_a_row_that_a_fit_would_harm_stays() -> None:
 def test_independent_columns_are_rounded_each_by_itself() -> None:
     values = RANDOM.standard_normal((16, 256)).astype(np.float32)
     raw = GGUF.quantize(values, "Q4_0", None, "one")
-    grid = GGUF.grid("Q4_0")
-    feedback = Feedback(np.eye(256, dtype=np.float32))
-    fed = grid.take_apart(feedback.choose_codes(values, raw, grid))
+    grid = GGUF.codec("Q4_0")
+    feedback = Gptq(np.eye(256, dtype=np.float32))
+    fed = grid.unpack(feedback.choose_quants(values, raw, grid))
     steps = np.rint(values.reshape(16, 8, 32) / fed.scale_RB[..., None]) + grid.zero
-    assert np.array_equal(fed.codes_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
+    assert np.array_equal(fed.quants_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
 
 
 def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
@@ -107,7 +107,7 @@ def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
     }
     weights = find_weights(model, "llama", 2, shapes)
     sequences = [[(7 * n + 3 * t) % 290 + 5 for t in range(9 + n)] for n in range(5)]
-    found = measure_moments(model, weights, sequences, QUIET)
+    found = accumulate_hessians(model, weights, sequences, QUIET)
     assert set(found) == set(shapes)
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
     watched = dict(zip(shapes, (model.model.layers[1].mlp.down_proj, model.lm_head), strict=True))
@@ -128,6 +128,6 @@ def test_other_inputs_are_made_up_for() -> None:
     found = true + 0.1 * RANDOM.standard_normal(true.shape).astype(np.float32) - 0.2 * true
     moments = found.T @ found / np.float32(len(found))
     lacking = (true - found).T @ found / np.float32(len(found))
-    moved = Feedback(moments).make_up(values, lacking)
+    moved = Gptq(moments).correct_weights(values, lacking)
     before, after = (np.square(found @ w.T - true @ values.T).mean() for w in (values, moved))
     assert after < 0.2 * before

@@ -13,8 +13,8 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.formats.ggml_blocks import find_grid
-from edgetune.quantize.methods.qat import train_on_grid
+from edgetune.quantize.formats.ggml_blocks import find_codec
+from edgetune.quantize.methods.qat import train_qat
 from edgetune.quantize.weights import find_weights
 from edgetune.recipe import GridSection
 from edgetune.train import loop
@@ -40,7 +40,7 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     section = GridSection(learning_rate=0.004, max_steps=150, batch_size=16)
     (tmp_path / "out" / "scratch").mkdir(parents=True)
     before = {name: candidates.load(name, kind) for name, kind in types.items()}
-    raw, facts = train_on_grid(
+    raw, facts = train_qat(
         model, candidates, types, before, rows[:2400], rows[2400:], section, 0, tmp_path / "out",
         "x", LOG,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_stopped_training_goes_on_as_if_unbroken(
 
     def train(out: str) -> dict[str, np.ndarray]:
         (tmp_path / out / "scratch").mkdir(parents=True, exist_ok=True)
-        raw, facts = train_on_grid(
+        raw, facts = train_qat(
             model, candidates, types, began, rows[:640], rows[640:], section, 0, tmp_path / out,
             "x", LOG,
         )  # fmt: skip
@@ -84,8 +84,8 @@ def test_a_stopped_training_goes_on_as_if_unbroken(
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="step 21 of 60"):
         patched.setattr(loop, "StopWhenAsked", Asked)
         train("broken")
-    resumed, grid = train("broken"), find_grid("Q4_1")
+    resumed, grid = train("broken"), find_codec("Q4_1")
     for name, raw in whole.items():
         assert np.array_equal(raw, resumed[name])
-        same = grid.read_factors(raw) == grid.read_factors(began[name])
+        same = grid.read_super_scales(raw) == grid.read_super_scales(began[name])
         assert same.all() if scales == "kept" else not same.all((0, 1)).any()

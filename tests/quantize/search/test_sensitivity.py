@@ -15,9 +15,9 @@ from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration import kl_meter
-from edgetune.quantize.calibration.activations import measure_inputs
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.calibration.imatrix import name_for_gguf
-from edgetune.quantize.calibration.kl_meter import HarmMeter
+from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import GGUF
 from edgetune.quantize.search.budget import parse_target
@@ -52,7 +52,7 @@ def model(folder: Path) -> Any:
 
 def run(model: Any, folder: Path, *targets: str) -> Fits:
     architecture, blocks, tied = find_architecture(folder / "model")  # type: ignore[misc]
-    energy = measure_inputs(model, SEQUENCES, QUIET)
+    energy = collect_activation_stats(model, SEQUENCES, QUIET)
     named = name_for_gguf(energy, architecture, blocks, tied)
     importance = {
         name: (sums / named.counts[name]).astype(np.float32) for name, sums in named.sums.items()
@@ -65,7 +65,7 @@ def run(model: Any, folder: Path, *targets: str) -> Fits:
 
 
 def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: Any) -> None:
-    meter = HarmMeter(model, SEQUENCES, 200)
+    meter = KLMeter(model, SEQUENCES, 200)
     assert meter.positions == 200
     assert meter.keep() == pytest.approx(0, abs=1e-9)
     name = "model.layers.2.mlp.down_proj.weight"
@@ -81,10 +81,10 @@ def test_a_large_vocabulary_cuts_no_positions(
 ) -> None:
     """The reference is computed anew, from the head as it was, where it would not fit in memory."""
     change = {name: model.get_parameter(name).detach() * 1.1}
-    kept = HarmMeter(model, SEQUENCES, 384)
+    kept = KLMeter(model, SEQUENCES, 384)
     monkeypatch.setattr(kl_meter, "LOGIT_BYTES", 4 * model.config.vocab_size * 10)
     monkeypatch.setattr(kl_meter, "CHUNK_BYTES", 4 * model.config.vocab_size * 7)
-    anew = HarmMeter(model, SEQUENCES, 384)
+    anew = KLMeter(model, SEQUENCES, 384)
     assert anew.positions == kept.positions == 384 and anew.counts == [24] * 16
     for first_layer in (0, 2) if "layers.2" in name else (0,):
         for meter in (kept, anew):
@@ -96,7 +96,7 @@ def test_a_large_vocabulary_cuts_no_positions(
 
 def test_weights_that_overflow_are_infinitely_far(model: Any) -> None:
     name = "model.layers.0.mlp.down_proj.weight"
-    meter = HarmMeter(model, SEQUENCES, 48)
+    meter = KLMeter(model, SEQUENCES, 48)
     assert meter.measure({name: torch.full_like(model.get_parameter(name), torch.inf)}) == np.inf
 
 
@@ -164,7 +164,7 @@ def test_a_type_whose_range_a_tensor_leaves_is_not_chosen(
         weight.data[0, 0] = 1e6
         candidates = Candidates(model, weights, tmp_path)
         candidates.make(["F16", "Q8_0", "Q4_K"], QUIET)
-        search = Search(candidates, HarmMeter(model, SEQUENCES, 96), QUIET)
+        search = Search(candidates, KLMeter(model, SEQUENCES, 96), QUIET)
         search.estimate()
         best = search.best_for_bytes(10**9)
     finally:
