@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
 from importlib import resources
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
-from edgetune.report import sections
 from edgetune.report.format import (
+    NONE,
     depth_of,
     interval,
     measured,
@@ -23,91 +22,72 @@ from edgetune.report.format import (
     times,
     value_of,
 )
-
-SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
-    ("Failed gates", "Limits that must hold for a pass, and do not.", sections.failed_gates),
-    (
-        "Models",
-        "Every model and file, measured in the runtime that will run it, each in a process of its "
-        "own, on the same prompts. Intervals are 95 %; latencies are medians.",
-        sections.models,
-    ),
-    (
-        "KV cache",
-        "The same files with keys and values cached in fewer bits. The divergence in an f16 row is "
-        "computed with 32 bits, so that it tells of the file alone.",
-        sections.caches,
-    ),
-    (
-        "Quality against cost",
-        "Up and to the left is better for the score, down and to the left for divergence.",
-        sections.quality,
-    ),
-    (
-        "Quality per byte",
-        "Types chosen tensor by tensor for a budget, against the usual mixes (diamonds); the "
-        "curve is the best that was measured at each size.",
-        sections.search,
-    ),
-    (
-        "Distillation",
-        "The student, and the same student trained as long without the teacher.",
-        sections.distillation,
-    ),
-    (
-        "From training to file",
-        "What each step changed: every step is compared with the one before it.",
-        sections.chain,
-    ),
-    ("Gates", "Limits that must hold for the verdict to be a pass.", sections.gates),
-    ("Training", "", sections.training),
-    (
-        "Lineage",
-        "What was made of what; keys are hashes of all that decides a result.",
-        sections.lineage,
-    ),
-    ("Left out and fallen back", "", sections.refusals),
-    ("Warnings", "", sections.warnings),
-    ("Machine", "", sections.machine),
-    ("Definitions", "What each figure is, by its name in report.json.", sections.definitions),
-)
+from edgetune.report.jinja import html_environment, render
+from edgetune.report.plots import curve_plots, distillation_plot, quality_plots, search_plot
+from edgetune.report.tables import machine_rows, speed_settings
 
 
 def render_html(report: dict[str, Any]) -> str:
-    """Return the page. Sections that have nothing to say are left out."""
+    """Return the page. Sections without content are left out."""
     style = resources.files("edgetune.report").joinpath("style.css").read_text(encoding="utf-8")
-    parts = []
-    for title, note, render in SECTIONS:
-        body = render(report)
-        if body:
-            said = f"<p>{escape(note)}</p>" if note else "<p></p>"
-            parts.append(f"<section><h2>{escape(title)}</h2>{said}{body}</section>")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report['name'])} · edgetune report</title><style>{style}</style></head>"
-        f"<body><main>{_header(report)}{''.join(parts)}{_recipe(report)}"
-        f"<footer>Made by edgetune. All figures are in <code>report.json</code>.</footer>"
-        "</main></body></html>\n"
+    note = report["headline"].get("note", "")
+    page = render(
+        html_environment(),
+        "report.html.j2",
+        report=report,
+        style=Markup(style),
+        verdict="pass" if report["verdict"] == "pass" else "fail",
+        created=str(report.get("created", "")).replace("T", " ").removesuffix("+00:00"),
+        headline=report["headline"]["text"].removesuffix(note).strip(),
+        lede=_lede(report),
+        key_figures=_key_figures(report),
+        speed_settings=speed_settings(report["models"]),
+        quality_plots=_drawn(quality_plots(report["models"])),
+        curve_plots=_drawn(curve_plots(report.get("curves", []))),
+        search_plots=[(one, Markup(search_plot(one))) for one in report.get("searches", [])],
+        distillation=_distillation(report.get("distillation")),
+        fallbacks=_group_fallbacks(report.get("fallbacks", [])),
+        machine=machine_rows(report["machine"]),
+        recipe=yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True, width=96),
     )
+    return page.lstrip()
 
 
-def _header(report: dict[str, Any]) -> str:
-    verdict = "pass" if report["verdict"] == "pass" else "fail"
-    headline = report["headline"]
-    note = headline.get("note", "")
-    created = str(report.get("created", "")).replace("T", " ").removesuffix("+00:00")
-    return (
-        f'<header><p class="eyebrow"><span>edgetune report</span><b>{escape(report["name"])}</b>'
-        f"<span>{escape(created)} UTC</span>"
-        f'<span class="badge {verdict}">{verdict}</span></p>'
-        f"<h1>{escape(headline['text'].removesuffix(note).strip())}</h1>"
-        f'<p class="lede">{escape(_lede(report))}</p>{_key_figures(report)}</header>'
-    )
+def _drawn(plots: list[tuple[str, str]]) -> list[tuple[str, Markup]]:
+    """Mark SVG, whose texts are escaped where it is drawn, as finished."""
+    return [(title, Markup(svg)) for title, svg in plots]
+
+
+def _distillation(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the words and the plot of the comparison with the baseline."""
+    if not found:
+        return None
+    low, high = (100 * end for end in found["ci95"])
+    lost = found["verdict"] == "lost"
+    return {
+        "won": found["verdict"] == "won",
+        "title": "Distillation lost" if lost else "Distillation did not win",
+        "reason": "" if lost else f", {found['verdict']}",
+        "difference": f"{100 * found['difference']:+.1f} points "
+        f"(95 % interval {low:+.1f} to {high:+.1f})",
+        "gap": percent(found["gap_recovered"], 0) if found["gap_recovered"] else "",
+        "plot": Markup(distillation_plot(found)),
+    }
+
+
+def _group_fallbacks(
+    fallbacks: list[dict[str, Any]],
+) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return (file, wanted type, type used, reason) with the tensors they apply to."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in fallbacks:
+        key = tuple(str(one[name]) for name in ("file", "wanted", "got", "why"))
+        groups.setdefault(key, []).append(str(one["tensor"]))
+    return list(groups.items())
 
 
 def _lede(report: dict[str, Any]) -> str:
-    """The headline's figures with what they stand on."""
+    """Return the sentence below the headline: the scores behind it, and the gates."""
     best, against = _chosen(report), reference(report["models"])
     note = report["headline"].get("note", "")
     said = [note] if note else []
@@ -127,10 +107,11 @@ def _lede(report: dict[str, Any]) -> str:
     return " ".join(said)
 
 
-def _key_figures(report: dict[str, Any]) -> str:
+def _key_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return title, value and note of the figures below the headline."""
     best, against = _chosen(report), reference(report["models"])
     if not best or not against:
-        return ""
+        return []
     headline = report["headline"]
     kept = (
         ("Score kept", percent(headline["kept"]), f"of the {against['role']}’s")
@@ -154,22 +135,9 @@ def _key_figures(report: dict[str, Any]) -> str:
         ),
         ("Peak memory", size(value_of(best, "peak_rss_bytes")), "of its process"),
     ]
-    items = "".join(
-        f"<div><dt>{escape(title)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for title, value, note in found
-        if value != "–"
-    )
-    return f'<dl class="key">{items}</dl>'
+    return [figure for figure in found if figure[1] != NONE]
 
 
 def _chosen(report: dict[str, Any]) -> dict[str, Any] | None:
     name = report["headline"].get("model")
     return next((model for model in report["models"] if model["name"] == name), None)
-
-
-def _recipe(report: dict[str, Any]) -> str:
-    text = yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True, width=96)
-    return (
-        "<section><h2>Recipe</h2><p></p><details><summary>every value, as it was resolved</summary>"
-        f"<pre>{escape(text)}</pre></details></section>"
-    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 from edgetune.report.format import (
@@ -161,34 +160,22 @@ def describe(model: dict[str, Any], device: str | None) -> str:
     return " · ".join(parts)
 
 
-def html_table(
-    titles: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], words: Sequence[int] = ()
-) -> str:
-    """Return a table of finished cells (HTML): ``rows`` are (class, cells).
-
-    Args:
-        titles: of the columns.
-        rows: each with the class of its row.
-        words: columns of words, set flush left.
-    """
-
-    def kind(at: int) -> str:
-        return ' class="words"' if at in words else ""
-
-    head = "".join(f"<th{kind(at)}>{escape(title)}</th>" for at, title in enumerate(titles))
-    body = []
-    for row_class, cells in rows:
-        marked = f' class="{row_class}"' if row_class else ""
-        tds = []
-        for at, (title, cell) in enumerate(zip(titles, cells, strict=True)):
-            label = f' data-label="{escape(title)}"' if at and title else ""
-            empty = ' class="empty"' if cell == NONE else kind(at)
-            tds.append(f"<td{label}{empty}>{cell}</td>")
-        body.append(f"<tr{marked}>{''.join(tds)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return title and text of each property of the machine that is known."""
+    rows = []
+    for key, value in machine.items():
+        if value in (None, [], {}, ""):
+            continue
+        if key.endswith("_bytes"):
+            text = size(value)
+        elif isinstance(value, dict):
+            text = " · ".join(f"{name} {item}" for name, item in value.items())
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rows.append((key.removesuffix("_bytes").replace("_", " "), text))
+    return rows
 
 
-def html_cell(cell: Cell) -> str:
-    """Return a cell's HTML."""
-    below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
-    return escape(cell.text) + below
+def parent_names(artifact: dict[str, Any]) -> str:
+    """Return the names of the stages and sources that an artifact was made of."""
+    return ", ".join(name.removeprefix("source:") for name in artifact.get("parents", {}))

@@ -47,7 +47,8 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
     assert "Greedy answers over 300 test rows" in card
     assert re.search("\\| quickstart-Q4\\\\_0.gguf .*91\\.7\u202f% \\(88\\.6–94\\.8\\)", card)
     assert "| base model `embedded:base` | Apache-2.0 | `edgetune` |" in card
-    assert "merged over the dequantized base" in card
+    assert "`, then distilled into a student (method " in card
+    assert ", then merged over the dequantized base" in card
     assert "## Failed gates" not in card
 
 

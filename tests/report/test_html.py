@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 import pytest
 
 from edgetune.report.axes import fit_axis
@@ -76,7 +77,7 @@ def test_data_cannot_write_markup(sample: SampleRun) -> None:
     page = render_html(made)
     check(page)
     assert "<img" not in page
-    assert html.escape(evil) in page
+    assert str(markupsafe.escape(evil)) in page
 
 
 def test_distillation_that_did_not_win_is_red(sample: SampleRun) -> None:

@@ -1,0 +1,89 @@
+"""The Jinja environments of the report's pages: whatever a template prints is escaped.
+
+HTML is escaped by Jinja itself. Markdown pages use the same mechanism with their own rule: a value
+that is not marked as finished text goes through ``escape`` before it is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from edgetune.report import format as numbers
+from edgetune.report import tables
+
+#: Functions that write numbers; their results need no escape.
+_NUMBERS = ("percent", "significant", "size", "small", "tick")
+
+
+def html_environment() -> Environment:
+    """Return the environment of HTML pages."""
+    return _environment()
+
+
+def markdown_environment(
+    escape: Callable[[object], str], escape_cell: Callable[[object], str], align: str
+) -> Environment:
+    """Return the environment of Markdown pages.
+
+    Args:
+        escape: makes any value text that Markdown shows as it is.
+        escape_cell: the same inside a table.
+        align: the rule below the columns after the first, ``---:`` for flush right.
+    """
+
+    def finish(value: object) -> Markup:
+        return value if isinstance(value, Markup) else Markup(escape(value))
+
+    def row(*cells: object) -> Markup:
+        texts = [one if isinstance(one, Markup) else Markup(escape_cell(one)) for one in cells]
+        return Markup(f"| {' | '.join(texts)} |")
+
+    def header(*titles: str) -> Markup:
+        rule = " | ".join(["---", *[align] * (len(titles) - 1)])
+        return Markup(f"| {' | '.join(titles)} |\n| {rule} |")
+
+    environment = _environment(finalize=finish)
+    environment.globals |= {"row": row, "header": header, "cell_texts": _cell_texts}
+    return environment
+
+
+def _environment(finalize: Callable[[object], Markup] | None = None) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgetune.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {name: _finished(getattr(numbers, name)) for name in _NUMBERS}
+    environment.globals |= {
+        "NONE": numbers.NONE,
+        "CACHE_TITLES": tables.CACHE_TITLES,
+        "cache_rows": tables.cache_rows,
+        "describe": tables.describe,
+        "machine_rows": tables.machine_rows,
+        "model_rows": tables.model_rows,
+        "parent_names": tables.parent_names,
+        "speed_settings": tables.speed_settings,
+    }
+    return environment
+
+
+def _finished(form: Callable[..., str]) -> Callable[..., Markup]:
+    return lambda *values: Markup(form(*values))
+
+
+def _cell_texts(cells: Sequence[tables.Cell]) -> list[Markup]:
+    """Return the text of each cell of numbers, with what stands below it in brackets."""
+    return [Markup(f"{c.text} ({c.below})" if c.below else c.text) for c in cells]
+
+
+def render(environment: Environment, name: str, **values: Any) -> str:
+    """Return the page that the template ``name`` gives."""
+    return environment.get_template(name).render(**values)
