@@ -49,7 +49,7 @@ export: {{check_rows: 16}}
 def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
     """Return the links of one family's chain, what was refused, and how long it took."""
     from edgetune.compare.checks import Question
-    from edgetune.diagnose.bisect import find_steps, walk
+    from edgetune.diagnose.bisect import find_steps, verify_steps
     from edgetune.log import Log
 
     began = time.monotonic()
@@ -71,12 +71,13 @@ def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
     if done.returncode == 2:
         row["refused"]["all"] = done.stderr.strip().splitlines()[-2:]
         return row
-    links = walk(find_steps(run), Question((), TOKENS), Log(None, quiet=True))
+    links = verify_steps(find_steps(run), Question((), TOKENS), Log(None, quiet=True))
     for link in links:
         pair = link.comparison
         weights = pair.find("weights").figures
         row["cells"][link.name.split(" → ")[-1]] = {
-            "verdict": "pass" if pair.ok else "fail", "guilty": pair.guilty, "class": pair.kind,
+            "verdict": "pass" if pair.ok else "fail", "class": pair.kind,
+            "failing_check": pair.failing_check,
             "kl_mean": weights.get("kl_mean"), "top1_agreement": weights.get("top1_agreement"),
             "faults": [fault.name for fault in pair.faults],
         }  # fmt: skip

@@ -130,9 +130,9 @@ def mutate_template(rng: random.Random, raw: bytes, head: int) -> bytes:
 
 def read_gguf(folder: Path) -> None:
     """Open the file as ``verify`` does, and ask for a few logits."""
-    from edgetune.compare.model_spec import declared_ends, find_subject
+    from edgetune.compare.model_spec import declared_ends, resolve_spec
 
-    subject = find_subject(str(folder / "model.gguf"))
+    subject = resolve_spec(str(folder / "model.gguf"))
     declared_ends(subject)
     runtime = subject.open()
     try:
@@ -144,10 +144,10 @@ def read_gguf(folder: Path) -> None:
 
 def read_safetensors(folder: Path) -> None:
     """Load the folder in torch, and ask for a few logits."""
-    from edgetune.compare.model_spec import find_subject
+    from edgetune.compare.model_spec import resolve_spec
     from edgetune.diagnose.tensors import FolderTensors
 
-    subject = find_subject(str(folder))
+    subject = resolve_spec(str(folder))
     tensors = FolderTensors(folder)
     for name in tensors.entries:
         tensors.read(name)
@@ -160,13 +160,13 @@ def read_safetensors(folder: Path) -> None:
 
 def read_tokenizer(folder: Path) -> None:
     """Load the tokenizer and spell the probes; read what ``verify`` reads of its file."""
-    from edgetune.compare.loaded import Side
-    from edgetune.compare.model_spec import Subject
+    from edgetune.compare.loaded import LoadedModel
+    from edgetune.compare.model_spec import ModelSpec
     from edgetune.compare.probes import TEXTS
     from edgetune.models.load import load_tokenizer
     from edgetune.models.ref import ModelRef
 
-    side = Side(Subject(str(folder), "hf", ModelRef(folder), "float32"), None)  # type: ignore[arg-type]
+    side = LoadedModel(ModelSpec(str(folder), "hf", ModelRef(folder), "float32"), None)  # type: ignore[arg-type]
     _ = side.pieces, side.special_tokens
     tokenizer = load_tokenizer(folder)
     for text in TEXTS:

@@ -46,13 +46,13 @@ import sys
 from pathlib import Path
 from edgetune.export.gguf.write import open_model, write_gguf
 from edgetune.export.gguf.header import header_of
-from edgetune.models.hardware import return_freed_blocks
+from edgetune.models.hardware import trim_malloc
 from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.plan import read_plan
 model, plan, target, scheme = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 source = open_model(model, target.with_suffix(".frame"), header_of(model, "bench"))
 types = read_plan(plan).gguf[scheme]
-return_freed_blocks()
+trim_malloc()
 write_gguf(source, target, scheme, types, read_imatrix(plan / "imatrix.gguf"))
 """
 # llama.cpp's converter as its own script calls it.

@@ -1,4 +1,4 @@
-"""Time `edgetune verify` on two 50 M models, and weigh a merge over several shards.
+"""Time `edgetune verify` on two 50 M models, and decide a merge over several shards.
 
     python bench/verify.py --json
 

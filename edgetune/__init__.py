@@ -10,7 +10,7 @@ def _concerns_us(record: logging.LogRecord) -> bool:
 
     On every CPU with AVX-512 BF16 it says at import that a kernel of the package ``kernels`` is
     missing. That kernel multiplies with repacked 4-bit weights, which edgetune keeps from being
-    repacked (:func:`edgetune.models.nf4.keep_narrow_layers_portable`): nothing is slower for it.
+    repacked (:func:`edgetune.models.nf4.disable_avx512_repacking`): nothing is slower for it.
     """
     return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 

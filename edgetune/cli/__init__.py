@@ -28,7 +28,7 @@ COMMANDS = {
     "merge": "Fold an adapter into its base, measured over both bases.",
     "quantize": "Decide the type of every tensor.",
     "export": "Write GGUF and ONNX files and compare each with the model.",
-    "verify": "Say whether one model is the other, and if not, why.",
+    "verify": "Compare a candidate model with a reference, and name what differs.",
     "bench": "Measure models and files, each in its own runtime.",
     "report": "Write a run's report again.",
     "run": "Do all of it: skip what is done, go on where it was interrupted.",

@@ -1,4 +1,4 @@
-"""``edgetune verify``: is one model the other, and if not, what is wrong with it."""
+"""``edgetune verify``: compare a candidate model with a reference, and name what differs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgetune.errors import GateFailed, InputError
 
 if TYPE_CHECKING:
     from edgetune.compare.comparison import Comparison
-    from edgetune.diagnose.bisect import Link, Step
+    from edgetune.diagnose.bisect import Step, StepResult
     from edgetune.log import Log
 
 
 @click.command("verify")
-@click.argument("models", nargs=-1, required=True, metavar="A B")
+@click.argument("models", nargs=-1, required=True, metavar="REFERENCE CANDIDATE")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--tokens", type=click.IntRange(16), default=4096, show_default=True, help="At most so many."
 )
 @click.option(
-    "--bisect", is_flag=True, help="Walk a run's folder, or a chain of models, link by link."
+    "--bisect", is_flag=True, help="Compare each step of a run, or of a sequence of models."
 )
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON line.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing on stderr but errors.")
@@ -39,59 +39,67 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Compare model B with model A: tokenizer, template, stopping, weights, in this order.
+    """Compare CANDIDATE with REFERENCE: tokenizer, template, stopping, weights, in this order.
 
-    A and B are Hugging Face folders, DIR+ADAPTER, GGUF files, ONNX folders or artifacts of a run,
-    made by anyone. With --bisect give a run's folder, or three and more models in their order: the
-    first guilty link is named.
+    REFERENCE and CANDIDATE are Hugging Face folders, DIR+ADAPTER, GGUF files, ONNX folders or
+    artifacts of a run, made by anyone. With --bisect give a run's folder, or three and more models
+    in their order: the first failing step is named.
 
     An adapter belongs to the weights it was trained over: the original ones, or their NF4 values
-    (QLoRA). Adapters of `edgetune tune` say which. Where nothing does, B may be either, and the
+    (QLoRA). Adapters of `edgetune tune` say which. Where nothing does, both are compared and the
     verdict says so; DIR@nf4+ADAPTER, DIR@nf4:bfloat16+ADAPTER or DIR@original+ADAPTER decides.
 
     The measured KL decides on the weights: a difference between files that changes no answer is a
-    note. Exit code 3: B is not A.
+    note. Exit code 3: the candidate differs from the reference.
     """
     if bisect:
         _bisect(models, data, tokens, as_json, quiet)
         return
     if len(models) != 2:
         raise InputError(
-            f"{len(models)} models given, not 2", where="command line", hint="edgetune verify A B"
+            f"{len(models)} models given, not 2",
+            where="command line",
+            hint="edgetune verify REFERENCE CANDIDATE",
         )
-    from edgetune.compare.model_spec import find_subject
+    from edgetune.compare.model_spec import resolve_spec
     from edgetune.diagnose.verify import verify_pair
 
-    a, b = (find_subject(spec) for spec in models)
+    a, b = (resolve_spec(spec) for spec in models)
     found = verify_pair(a, b, _question(data, tokens), make_log(quiet))
-    failure = None if found.ok else GateFailed(f"B is not A: {found.guilty}", where=models[1])
+    failure = (
+        None
+        if found.ok
+        else GateFailed(
+            f"the candidate differs from the reference: {found.failing_check}", where=models[1]
+        )
+    )
     judge(found.to_json(), table(found), as_json, failure)
 
 
 def _bisect(
     models: tuple[str, ...], data: Path | None, tokens: int, as_json: bool, quiet: bool
 ) -> None:
-    from edgetune.diagnose.bisect import first_guilty, paths_to_steps, walk
+    from edgetune.diagnose.bisect import first_failing, paths_to_steps, verify_steps
 
     log = make_log(quiet)
     steps = _steps_of(Path(models[0]), log) if len(models) == 1 else paths_to_steps(models)
-    links = walk(steps, _question(data, tokens), log)
-    guilty = first_guilty(links)
+    results = verify_steps(steps, _question(data, tokens), log)
+    failing = first_failing(results)
     result: dict[str, Any] = {
-        "verdict": "fail" if guilty else "pass",
-        "guilty_link": guilty.name if guilty else None,
-        "guilty": guilty.comparison.guilty if guilty else None,
-        "links": [link.to_json() for link in links],
+        "verdict": "fail" if failing else "pass",
+        "first_failing_step": failing.name if failing else None,
+        "failing_check": failing.comparison.failing_check if failing else None,
+        "steps": [result.to_json() for result in results],
     }
     failure = None
-    if guilty:
-        what = f"the first guilty link is '{guilty.name}': {guilty.comparison.guilty}"
+    if failing:
+        what = f"the first failing step is '{failing.name}': {failing.comparison.failing_check}"
         failure = GateFailed(what, where=models[0])
-    judge(result, chain_table(links), as_json, failure)
+    judge(result, steps_table(results), as_json, failure)
 
 
 def _steps_of(folder: Path, log: Log) -> list[Step]:
-    """Return the links of the artifacts that a run's own recipe leads to."""
+    """Return the steps between the artifacts that a run's own recipe leads to."""
     from edgetune import pipeline
     from edgetune.diagnose.bisect import find_steps, newest_generation
     from edgetune.recipe.load import load_recipe
@@ -132,10 +140,12 @@ _MARKS = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("–", "yellow")
 
 
 def table(found: Comparison) -> str:
-    """Return the verdict for a person: a line a check, then what is at fault."""
+    """Return the verdict for a person: one line per check, then the faults."""
     lines = [
-        f"A  {found.a['spec']}  ({found.a['format']}, {found.a['scheme']})",
-        f"B  {found.b['spec']}  ({found.b['format']}, {found.b['scheme']})",
+        *(
+            f"{role:<10} {model['spec']}  ({model['format']}, {model['scheme']})"
+            for role, model in (("reference", found.reference), ("candidate", found.candidate))
+        ),
         "",
     ]
     for check in found.checks:
@@ -153,23 +163,28 @@ def table(found: Comparison) -> str:
         lines += ["", f"{click.style('note', fg='yellow')}  {note}"]
     verdict = click.style("pass", fg="green", bold=True)
     if not found.ok:
-        verdict = click.style(f"fail: {found.guilty}", fg="red", bold=True)
+        verdict = click.style(f"fail: {found.failing_check}", fg="red", bold=True)
     return "\n".join([*lines, "", f"verdict    {verdict} ({found.kind} pair)"])
 
 
-def chain_table(links: list[Link]) -> str:
-    """Return a line a link, and the first guilty one in full."""
-    width = max(len(link.name) for link in links)
+def steps_table(results: list[StepResult]) -> str:
+    """Return one line per step, and the first failing step in full."""
+    width = max(len(result.name) for result in results)
     lines = []
-    guilty = None
-    for link in links:
-        figures = link.comparison.find("weights").figures
+    failing = None
+    for result in results:
+        figures = result.comparison.find("weights").figures
         kl = f"{figures['kl_mean']:.2e}" if "kl_mean" in figures else "–"
-        text, colour = _MARKS[link.comparison.ok]
-        said = "" if link.comparison.ok else str(link.comparison.guilty)
-        lines.append(f"{link.name:<{width}}  KL {kl:<9} {click.style(text, fg=colour)} {said}")
-        if guilty is None and not link.comparison.ok:
-            guilty = link
-    if guilty is not None:
-        lines += ["", f"first guilty link: {guilty.name}", "", table(guilty.comparison)]
+        text, colour = _MARKS[result.comparison.ok]
+        said = "" if result.comparison.ok else str(result.comparison.failing_check)
+        lines.append(f"{result.name:<{width}}  KL {kl:<9} {click.style(text, fg=colour)} {said}")
+        if failing is None and not result.comparison.ok:
+            failing = result
+    if failing is not None:
+        lines += [
+            "",
+            f"first failing step: {failing.name}",
+            "",
+            table(failing.comparison),
+        ]
     return "\n".join(lines)

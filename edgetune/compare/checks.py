@@ -1,4 +1,4 @@
-"""The four checks, each asked of both models in their own runtimes."""
+"""The four checks: tokenizer, template, stopping and weights, each in the models' own runtimes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from edgetune.compare import probes
 from edgetune.compare.comparison import Check
-from edgetune.compare.loaded import Side, attempt
+from edgetune.compare.loaded import LoadedModel, attempt
 from edgetune.compare.logits import (
-    Answers,
-    Judged,
-    Weights,
+    GreedyAnswers,
+    LogitComparison,
+    TokenizedText,
     compare_greedy,
     compare_logits,
 )
-from edgetune.compare.model_spec import LOSSLESS_KL, Subject, declared_ends
+from edgetune.compare.model_spec import LOSSLESS_KL, ModelSpec, declared_ends
 from edgetune.data.rows import Row
 from edgetune.log import counted
 
@@ -34,163 +34,203 @@ TOP1_LOSSLESS = 0.999
 
 @dataclass(frozen=True)
 class Question:
-    """What the weights are judged on.
+    """What the weights are evaluated on.
 
     Attributes:
-        rows: the user's rows; none: built-in prose and the first model's own answers.
-        tokens: at most so many are judged.
+        rows: the user's rows; none: built-in prose and the reference's own answers.
+        tokens: most tokens evaluated.
     """
 
     rows: Sequence[Row] = ()
     tokens: int = 4096
 
 
-def check_tokenizer(a: Side, b: Side, texts: Sequence[str] = ()) -> Check:
+def check_tokenizer(
+    reference: LoadedModel, candidate: LoadedModel, texts: Sequence[str] = ()
+) -> Check:
     """Compare ids on the probe set, special tokens inside text among it."""
-    specials = list(dict.fromkeys([*a.special_tokens, *b.special_tokens]))[:32]
+    specials = list(dict.fromkeys([*reference.special_tokens, *candidate.special_tokens]))[:32]
     asked = [*probes.TEXTS, "".join(specials), *(f"before{one}after {one} x" for one in specials)]
     asked += texts
     left_out = 0
-    if "gguf" in {a.subject.format, b.subject.format}:
-        for side in (a, b):
+    if "gguf" in {reference.subject.format, candidate.subject.format}:
+        for side in (reference, candidate):
             if side.tokenizer_json:
                 asked, out = probes.fit_texts(asked, side.tokenizer_json, specials)
                 left_out += out
     different = []
     for text in asked:
-        (ids_a, no_a), (ids_b, no_b) = attempt(a.tokenize, text), attempt(b.tokenize, text)
-        if ids_a != ids_b or (no_a is None) != (no_b is None):
-            different.append((text, no_a or ids_a, no_b or ids_b))
+        (ids_reference, no_reference), (ids_candidate, no_candidate) = (
+            attempt(reference.tokenize, text),
+            attempt(candidate.tokenize, text),
+        )
+        if ids_reference != ids_candidate or (no_reference is None) != (no_candidate is None):
+            different.append((text, no_reference or ids_reference, no_candidate or ids_candidate))
     figures = {
         "texts": len(asked),
         "different": len(different),
         "left_out": left_out,
-        "examples": [_id_difference(a, b, *each) for each in different[:SHOWN]],
+        "examples": [_id_difference(reference, candidate, *each) for each in different[:SHOWN]],
     }
     if not different:
         return Check("tokenizer", True, f"{counted(len(asked), 'text')} with the same ids", figures)
     first = figures["examples"][0]
     said = f"{len(different)} of {len(asked)} texts give other ids; {first['text']!r}: "
-    return Check("tokenizer", False, said + f"{first['a']} against {first['b']}", figures)
+    return Check(
+        "tokenizer", False, said + f"{first['reference']} against {first['candidate']}", figures
+    )
 
 
-def _id_difference(a: Side, b: Side, text: str, of_a: Any, of_b: Any) -> dict[str, Any]:
+def _id_difference(
+    reference: LoadedModel, candidate: LoadedModel, text: str, of_reference: Any, of_candidate: Any
+) -> dict[str, Any]:
     """Return the text around where two tokenizers part ways, and their ids from there on."""
-    if isinstance(of_a, str) or isinstance(of_b, str):  # one refuses the text
-        return {"text": text[:80], "a": _few(of_a, 0), "b": _few(of_b, 0)}
+    if isinstance(of_reference, str) or isinstance(of_candidate, str):  # one refuses the text
+        return {
+            "text": text[:80],
+            "reference": _few(of_reference, 0),
+            "candidate": _few(of_candidate, 0),
+        }
     low, high = 0, len(text)  # the shortest prefix that already differs, found by halving
     while high - low > 1:
         half = (low + high) // 2
-        same = attempt(a.tokenize, text[:half]) == attempt(b.tokenize, text[:half])
+        same = attempt(reference.tokenize, text[:half]) == attempt(candidate.tokenize, text[:half])
         low, high = (half, high) if same else (low, half)
-    at = _first(of_a, of_b)
+    at = _first(of_reference, of_candidate)
     shown = text[max(0, high - BEFORE) : high + BEHIND]
-    return {"text": shown, "character": high, "id": at, "a": _few(of_a, at), "b": _few(of_b, at)}
+    return {
+        "text": shown,
+        "character": high,
+        "id": at,
+        "reference": _few(of_reference, at),
+        "candidate": _few(of_candidate, at),
+    }
 
 
 def _few(ids: Any, at: int) -> Any:
     return ids if isinstance(ids, str) else ids[max(0, at - 2) : at + 8]
 
 
-def _first(a: Sequence[Any], b: Sequence[Any]) -> int:
+def _first(reference: Sequence[Any], candidate: Sequence[Any]) -> int:
     """Return the first place at which two sequences differ."""
-    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(differ, min(len(a), len(b)))
+    differ = (i for i, (x, y) in enumerate(zip(reference, candidate, strict=False)) if x != y)
+    return next(differ, min(len(reference), len(candidate)))
 
 
-def check_template(a: Side, b: Side, conversations: Sequence[list[dict[str, Any]]] = ()) -> Check:
+def check_template(
+    reference: LoadedModel,
+    candidate: LoadedModel,
+    conversations: Sequence[list[dict[str, Any]]] = (),
+) -> Check:
     """Compare the rendered text of golden conversations and the ids each side gives it."""
     asked = [*probes.CONVERSATIONS, *conversations]
     different: list[dict[str, Any]] = []
-    rendered, refused, none_a, none_b = 0, 0, 0, 0
+    rendered, refused, none_reference, none_candidate = 0, 0, 0, 0
     for messages in asked:
-        (text_a, no_a), (text_b, no_b) = attempt(a.render, messages), attempt(b.render, messages)
-        none_a += "no chat template" in (no_a or "")
-        none_b += "no chat template" in (no_b or "")
-        if no_a is not None and no_b is not None:
+        (text_reference, no_reference), (text_candidate, no_candidate) = (
+            attempt(reference.render, messages),
+            attempt(candidate.render, messages),
+        )
+        none_reference += "no chat template" in (no_reference or "")
+        none_candidate += "no chat template" in (no_candidate or "")
+        if no_reference is not None and no_candidate is not None:
             refused += 1  # both refuse it, a system message say
-        elif text_a != text_b:
-            different.append(_first_difference(no_a or text_a, no_b or text_b))
+        elif text_reference != text_candidate:
+            different.append(
+                _first_difference(no_reference or text_reference, no_candidate or text_candidate)
+            )
         else:
             rendered += 1
     figures = {
         "conversations": len(asked), "equal": rendered, "refused_by_both": refused,
         "examples": different[:SHOWN],
     }  # fmt: skip
-    if none_a == none_b == len(asked):
+    if none_reference == none_candidate == len(asked):
         return Check("template", None, "neither carries a chat template", figures)
-    if none_b == len(asked):
-        return Check("template", False, "the second carries no chat template", figures)
-    if none_a == len(asked):  # merging and tuning give a base without one a plain one
-        said = "the first carries no chat template that the second's could contradict"
+    if none_candidate == len(asked):
+        return Check("template", False, "the candidate carries no chat template", figures)
+    if none_reference == len(asked):  # merging and tuning give a base without one a plain one
+        said = "the reference carries no chat template to compare with"
         return Check("template", None, said, figures)
-    if different and a.template == b.template and a.ends != b.ends:
-        said = f"one template, but its end token is another: {a.ends} against {b.ends}"
+    if different and reference.template == candidate.template and reference.ends != candidate.ends:
+        said = (
+            f"one template, but its end token is another: {reference.ends} against {candidate.ends}"
+        )
         return Check("template", None, said, figures)
     if different:
         one = different[0]
         said = f"{len(different)} of {len(asked)} conversations render otherwise; at character "
-        said += f"{one['at']}: {one['a']!r} against {one['b']!r}"
+        said += f"{one['at']}: {one['reference']!r} against {one['candidate']!r}"
         return Check("template", False, said, figures)
     return Check("template", True, f"{rendered} conversations render to the same text", figures)
 
 
-def _first_difference(a: str, b: str) -> dict[str, Any]:
-    at = _first(a, b)
+def _first_difference(reference: str, candidate: str) -> dict[str, Any]:
+    at = _first(reference, candidate)
     window = slice(max(0, at - BEFORE), at + BEHIND)
-    return {"at": at, "a": a[window], "b": b[window]}
+    return {"at": at, "reference": reference[window], "candidate": candidate[window]}
 
 
-def check_stopping(a: Side, b: Side, answers: Answers) -> Check:
+def check_stopping(reference: LoadedModel, candidate: LoadedModel, answers: GreedyAnswers) -> Check:
     """Compare the ids that end an answer, then whether greedy answers end."""
-    missing = [one for one in a.ends if one not in b.ends]
+    missing = [one for one in reference.ends if one not in candidate.ends]
     # What a runtime adds of its own accord (llama.cpp knows the usual end tokens by their text) is
     # no fault; what the file itself names and the first model does not know, is.
-    named = {one for ids in declared_ends(b.subject).values() for one in ids}
-    strange = sorted(named - set(a.ends)) if a.ends else []
+    named = {one for ids in declared_ends(candidate.subject).values() for one in ids}
+    strange = sorted(named - set(reference.ends)) if reference.ends else []
     figures: dict[str, Any] = {
-        "ends_a": a.ends, "ends_b": b.ends, "named_a": declared_ends(a.subject),
-        "named_b": declared_ends(b.subject), "missing": missing, "strange": strange,
+        "ends_reference": reference.ends, "ends_candidate": candidate.ends,
+        "named_reference": declared_ends(reference.subject),
+        "named_candidate": declared_ends(candidate.subject), "missing": missing, "strange": strange,
     }  # fmt: skip
-    if not a.ends and not b.ends:
+    if not reference.ends and not candidate.ends:
         return Check("stopping", None, "neither names an end token", figures)
     said_answers = ""
     if answers.prompts:
-        ended_a, ended_b = answers.ended()
+        ended_reference, ended_candidate = answers.ended()
         count = len(answers.prompts)
-        figures |= {"answers": count, "ended_a": ended_a, "ended_b": ended_b}
-        said_answers = f"{ended_a} and {ended_b} of {count} greedy answers ended"
+        figures |= {
+            "answers": count,
+            "ended_reference": ended_reference,
+            "ended_candidate": ended_candidate,
+        }
+        said_answers = f"{ended_reference} and {ended_candidate} of {count} greedy answers ended"
     # Not every container has room for what else a generation configuration lists.
-    if set(missing) & set(a.main_ends):
-        said = f"the second does not stop at {missing}, where the first does; {said_answers}"
+    if set(missing) & set(reference.main_ends):
+        said = f"the candidate does not stop at {missing}, where the reference does; {said_answers}"
         return Check("stopping", False, said.removesuffix("; "), figures)
-    if a.ends and not named:
-        said = f"the second names no end token of its own; it should name {a.ends}"
+    if reference.ends and not named:
+        said = f"the candidate names no end token of its own; it should name {reference.ends}"
         return Check("stopping", False, said, figures)
     if strange:
-        said = f"the second stops at {strange}, where the first goes on"
+        said = f"the candidate stops at {strange}, where the reference continues"
         return Check("stopping", False, said, figures)
-    what = f"both stop at {[one for one in a.ends if one not in missing]}"
+    what = f"both stop at {[one for one in reference.ends if one not in missing]}"
     if missing:
-        what += f", only the first at {missing}"
+        what += f", only the reference at {missing}"
     return Check("stopping", True, f"{what}; {said_answers}".removesuffix("; "), figures)
 
 
-def check_weights(a: Side, b: Side, rows: Sequence[Judged], answers: Answers) -> Check:
+def check_weights(
+    reference: LoadedModel,
+    candidate: LoadedModel,
+    rows: Sequence[TokenizedText],
+    answers: GreedyAnswers,
+) -> Check:
     """Compare distributions, teacher-forced on the same ids, and the first greedy difference."""
-    found = compare_logits(a, b, rows)
-    figures: dict[str, Any] = {**found.to_json(), **compare_greedy(a, b, answers)}
-    limit, usual, name = limits(a.subject, b.subject)
+    found = compare_logits(reference, candidate, rows)
+    figures: dict[str, Any] = {**found.to_json(), **compare_greedy(reference, candidate, answers)}
+    limit, usual, name = limits(reference.subject, candidate.subject)
     figures |= {"limit": limit, "usual": usual, "scheme": name}
     return _judge(found, limit, usual, name, figures)
 
 
-def limits(a: Subject, b: Subject) -> tuple[float, float | None, str]:
+def limits(reference: ModelSpec, candidate: ModelSpec) -> tuple[float, float | None, str]:
     """Return the KL that fails the pair, the usual one of a lossy pair, and the deciding scheme.
 
     NF4 below an adapter is no loss: its training saw the values that are computed with.
     """
-    schemes = ["float32" if one.scheme == "nf4" else one.scheme for one in (a, b)]
+    schemes = ["float32" if one.scheme == "nf4" else one.scheme for one in (reference, candidate)]
     lossy = [one for one in schemes if one not in LOSSLESS_KL]
     if not lossy:
         worst = max(schemes, key=lambda one: LOSSLESS_KL[one])
@@ -204,7 +244,7 @@ def limits(a: Subject, b: Subject) -> tuple[float, float | None, str]:
 
 
 def _judge(
-    found: Weights, limit: float, usual: float | None, name: str, figures: dict[str, Any]
+    found: LogitComparison, limit: float, usual: float | None, name: str, figures: dict[str, Any]
 ) -> Check:
     said = f"KL {found.kl_mean:.2e} over {counted(found.positions, 'token')}, "
     said += f"same top token at {found.top1:.2%}"

@@ -1,4 +1,4 @@
-"""What a comparison says: checks with their numbers, and faults with a name and a remedy."""
+"""Result of a comparison: checks with their numbers, faults with a name and a remedy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Comparison:
     """The verdict on a pair.
 
     Attributes:
-        a, b: what was compared, as :meth:`edgetune.compare.model_spec.Subject.to_json` says it.
+        reference, candidate: the two models, as
+            :meth:`edgetune.compare.model_spec.ModelSpec.to_json` describes them.
         kind: ``lossless`` or ``lossy``.
         checks: the four, in order.
         faults: causes found, the likeliest first; may be empty when a check fails.
@@ -58,8 +59,8 @@ class Comparison:
             and what had to be assumed.
     """
 
-    a: dict[str, Any]
-    b: dict[str, Any]
+    reference: dict[str, Any]
+    candidate: dict[str, Any]
     kind: str
     checks: list[Check]
     faults: list[Fault]
@@ -67,11 +68,11 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed and no file is at fault."""
+        """Whether no check failed and no fault was found."""
         return all(check.ok is not False for check in self.checks) and not self.faults
 
     @property
-    def guilty(self) -> str | None:
+    def failing_check(self) -> str | None:
         """The first check that fails, or that a fault breaks."""
         broken = {check.name for check in self.checks if check.ok is False}
         broken |= {fault.kind for fault in self.faults}
@@ -86,10 +87,10 @@ class Comparison:
         return {
             "schema": 1,
             "verdict": "pass" if self.ok else "fail",
-            "guilty": self.guilty,
+            "failing_check": self.failing_check,
             "class": self.kind,
-            "a": self.a,
-            "b": self.b,
+            "reference": self.reference,
+            "candidate": self.candidate,
             "checks": [asdict(check) for check in self.checks],
             "faults": [asdict(fault) for fault in self.faults],
             "notes": self.notes,

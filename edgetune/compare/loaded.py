@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.compare.model_spec import Subject, declared_ends, read_clock
+from edgetune.compare.model_spec import ModelSpec, declared_ends, read_clock
 from edgetune.data.chat_format import clock_now
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.models.chat_template import fold_templates
@@ -20,14 +20,14 @@ from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.template import render_template
 
 
-class Side:
+class LoadedModel:
     """One of the two models.
 
     The tokenizer and template of a tuned model are those of its contract, which training used, not
     those of the base it grew on. ``clock`` is the time that templates print; ``None`` is now.
     """
 
-    def __init__(self, subject: Subject, runtime: Runtime, clock: str | None = None) -> None:
+    def __init__(self, subject: ModelSpec, runtime: Runtime, clock: str | None = None) -> None:
         self.subject, self.runtime, self.clock = subject, runtime, clock
 
     @cached_property
@@ -137,14 +137,18 @@ class Side:
 
 
 @contextmanager
-def open_sides(a: Subject, b: Subject) -> Iterator[tuple[Side, Side]]:
+def load_pair(
+    reference: ModelSpec, candidate: ModelSpec
+) -> Iterator[tuple[LoadedModel, LoadedModel]]:
     """Load both models; close both whatever happens."""
-    first = a.open()
+    first = reference.open()
     try:
-        second = b.open()
+        second = candidate.open()
         try:
-            clock = read_clock(a) or read_clock(b) or clock_now()  # one for both, past midnight too
-            yield Side(a, first, clock), Side(b, second, clock)
+            clock = (
+                read_clock(reference) or read_clock(candidate) or clock_now()
+            )  # one for both, past midnight too
+            yield LoadedModel(reference, first, clock), LoadedModel(candidate, second, clock)
         finally:
             second.close()
     finally:

@@ -1,4 +1,4 @@
-"""Two models on the same ids: how far apart their distributions are, position by position."""
+"""KL divergence, agreement and perplexity of two models on the same token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgetune.compare import probes
-from edgetune.compare.loaded import Side, attempt
+from edgetune.compare.loaded import LoadedModel, attempt
 from edgetune.data.rows import Row
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.measure.quality import compare_positions, log_softmax
@@ -20,46 +20,53 @@ ANSWER_TOKENS = 64  # a greedy answer that has not ended by then has not ended
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Ids of one text; every position but the first is judged."""
+class TokenizedText:
+    """Token ids of one text; every position but the first is scored."""
 
     ids: list[int]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What each model goes on to say, greedily, until one of its own end ids.
+class GreedyAnswers:
+    """Greedy continuations of both models, each until one of its own end ids.
 
     Attributes:
         prompts: ids of each prompt.
-        of_a: ids of the first model's answer to each, without the end id.
-        of_b: those of the second.
+        of_reference: ids of the reference's answer to each, without the end id.
+        of_candidate: those of the candidate.
     """
 
     prompts: Sequence[list[int]] = ()
-    of_a: Sequence[list[int]] = ()
-    of_b: Sequence[list[int]] = ()
+    of_reference: Sequence[list[int]] = ()
+    of_candidate: Sequence[list[int]] = ()
 
     def ended(self) -> tuple[int, int]:
         """Return how many answers of each came to an end."""
-        ended = [sum(len(one) < ANSWER_TOKENS for one in each) for each in (self.of_a, self.of_b)]
+        ended = [
+            sum(len(one) < ANSWER_TOKENS for one in each)
+            for each in (self.of_reference, self.of_candidate)
+        ]
         return ended[0], ended[1]
 
 
-def ask(a: Side, b: Side, prompts: Sequence[list[int]]) -> Answers:
-    """Have both models answer the prompts, each in its runtime."""
+def generate_pair(
+    reference: LoadedModel, candidate: LoadedModel, prompts: Sequence[list[int]]
+) -> GreedyAnswers:
+    """Return the greedy answers of both models, each generated in its runtime."""
     if not prompts:
-        return Answers()
-    of_a, of_b = (side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (a, b))
-    return Answers(prompts, of_a, of_b)
+        return GreedyAnswers()
+    of_reference, of_candidate = (
+        side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (reference, candidate)
+    )
+    return GreedyAnswers(prompts, of_reference, of_candidate)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Figures of teacher-forced scoring; KL(first || second) in nats.
+class LogitComparison:
+    """Teacher-forced scores; KL(reference || candidate) in nats per token.
 
     ``perplexity_ratio`` is exp of the mean difference of the negative log likelihoods, with its
-    95 % interval over texts: 1.01 says that the second is one percent worse.
+    95 % interval over texts: 1.01: the candidate is one percent worse.
     """
 
     positions: int
@@ -69,8 +76,8 @@ class Weights:
     kl_p99: float
     kl_max: float
     top1: float
-    perplexity_a: float
-    perplexity_b: float
+    perplexity_reference: float
+    perplexity_candidate: float
     nll_difference: Estimate
     vocabulary: int
 
@@ -82,44 +89,53 @@ class Weights:
             "positions": self.positions, "texts": self.texts, "vocabulary": self.vocabulary,
             "kl_mean": self.kl_mean, "kl_p50": self.kl_p50, "kl_p99": self.kl_p99,
             "kl_max": self.kl_max, "top1_agreement": self.top1,
-            "perplexity_a": self.perplexity_a, "perplexity_b": self.perplexity_b,
+            "perplexity_reference": self.perplexity_reference,
+            "perplexity_candidate": self.perplexity_candidate,
             "perplexity_ratio": float(np.exp(difference.value)),
             "perplexity_ratio_ci95": [float(np.exp(end)) for end in interval],
         }  # fmt: skip
 
 
-def judge_texts(a: Side, rows: Sequence[Row], answers: Answers, tokens: int) -> list[Judged]:
-    """Return the ids to judge, at most ``tokens`` of them.
+def select_texts(
+    reference: LoadedModel, rows: Sequence[Row], answers: GreedyAnswers, tokens: int
+) -> list[TokenizedText]:
+    """Return the token ids to evaluate on, at most ``tokens`` of them.
 
-    The user's rows, rendered and tokenized as the first model does; without rows the built-in
-    prose and the first model's own greedy answers, which lie where it works.
+    The user's rows, rendered and tokenized as the reference does; without rows the built-in
+    prose and the reference's own greedy answers, which lie where it works.
     """
     found: list[list[int]] = []
     if rows:
         for row in rows:
             if row.text is not None:
-                found.append(a.tokenize(row.text))
+                found.append(reference.tokenize(row.text))
                 continue
             turns = [{"role": m.role, "content": m.content} for m in row.messages[:-1]]
-            found.append(a.tokenize(a.render(turns)) + a.tokenize(row.answer) + a.ends[:1])
+            found.append(
+                reference.tokenize(reference.render(turns))
+                + reference.tokenize(row.answer)
+                + reference.ends[:1]
+            )
     else:
         # A probe that the model's vocabulary cannot spell says nothing of its weights.
-        found += [ids for text in probes.PROSE if (ids := attempt(a.tokenize, text)[0])]
-        own = zip(answers.prompts, answers.of_a, strict=True)
+        found += [ids for text in probes.PROSE if (ids := attempt(reference.tokenize, text)[0])]
+        own = zip(answers.prompts, answers.of_reference, strict=True)
         found += [[*prompt, *answer] for prompt, answer in own]
     judged, left = [], tokens
     for ids in found:
         if left < 2:
             break
         if len(ids) > 1:
-            judged.append(Judged(ids[:left]))
+            judged.append(TokenizedText(ids[:left]))
             left -= len(ids[:left])
     if not judged:
-        raise InputError("no text to judge the weights on", hint="give --data FILE")
+        raise InputError("no text to evaluate the weights on", hint="give --data FILE")
     return judged
 
 
-def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
+def compare_logits(
+    reference: LoadedModel, candidate: LoadedModel, rows: Sequence[TokenizedText]
+) -> LogitComparison:
     """Score every text with both models.
 
     Vocabularies may be padded to different sizes: the common part is compared, renormalised.
@@ -128,13 +144,16 @@ def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
         EdgetuneError: a logit that is not finite.
     """
     divergences, agreements = [], 0
-    nll_a: list[float] = []
-    nll_b: list[float] = []
+    nll_reference: list[float] = []
+    nll_candidate: list[float] = []
     size = 0
     for number, row in enumerate(rows):
-        logits_a, logits_b = a.logits(row.ids[:-1]), b.logits(row.ids[:-1])
-        size = min(logits_a.shape[1], logits_b.shape[1])
-        for side, logits in ((a, logits_a), (b, logits_b)):
+        logits_reference, logits_candidate = (
+            reference.logits(row.ids[:-1]),
+            candidate.logits(row.ids[:-1]),
+        )
+        size = min(logits_reference.shape[1], logits_candidate.shape[1])
+        for side, logits in ((reference, logits_reference), (candidate, logits_candidate)):
             if not np.isfinite(logits).all():
                 raise EdgetuneError(
                     f"a logit is not finite in text {number}", where=side.subject.spec
@@ -145,17 +164,19 @@ def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
         for first in range(0, len(targets), step):
             chunk = slice(first, first + step)
             at = targets[chunk, None]
-            scores = [log_softmax(logits[chunk, :size]) for logits in (logits_a, logits_b)]
+            scores = [
+                log_softmax(logits[chunk, :size]) for logits in (logits_reference, logits_candidate)
+            ]
             for side_number, each in enumerate(scores):
                 sums[side_number] -= float(np.take_along_axis(each, at, axis=1).sum())
             divergence_P, agree_P = compare_positions(scores[0], scores[1])
             divergences.append(divergence_P)
             agreements += int(agree_P.sum())
-        nll_a.append(sums[0])
-        nll_b.append(sums[1])
+        nll_reference.append(sums[0])
+        nll_candidate.append(sums[1])
     every = np.concatenate(divergences)
     counts = [len(row.ids) - 1 for row in rows]
-    return Weights(
+    return LogitComparison(
         positions=len(every),
         texts=len(rows),
         kl_mean=float(every.mean()),
@@ -163,19 +184,21 @@ def compare_logits(a: Side, b: Side, rows: Sequence[Judged]) -> Weights:
         kl_p99=float(np.percentile(every, 99)),
         kl_max=float(every.max()),
         top1=agreements / len(every),
-        perplexity_a=float(np.exp(sum(nll_a) / sum(counts))),
-        perplexity_b=float(np.exp(sum(nll_b) / sum(counts))),
-        nll_difference=ratio_of_sums(np.subtract(nll_b, nll_a).tolist(), counts),
+        perplexity_reference=float(np.exp(sum(nll_reference) / sum(counts))),
+        perplexity_candidate=float(np.exp(sum(nll_candidate) / sum(counts))),
+        nll_difference=ratio_of_sums(np.subtract(nll_candidate, nll_reference).tolist(), counts),
         vocabulary=size,
     )
 
 
-def compare_greedy(a: Side, b: Side, answers: Answers) -> dict[str, Any]:
+def compare_greedy(
+    reference: LoadedModel, candidate: LoadedModel, answers: GreedyAnswers
+) -> dict[str, Any]:
     """Return where greedy answers first part: the earliest position, and how many never do."""
     if not answers.prompts:
         return {"greedy_prompts": 0}
-    pairs = zip(answers.of_a, answers.of_b, strict=True)
-    first = [_parting(_cut(one, b.ends), _cut(two, a.ends)) for one, two in pairs]
+    pairs = zip(answers.of_reference, answers.of_candidate, strict=True)
+    first = [_parting(_cut(one, candidate.ends), _cut(two, reference.ends)) for one, two in pairs]
     parted = [at for at in first if at is not None]
     return {
         "greedy_prompts": len(first),

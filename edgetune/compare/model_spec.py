@@ -35,7 +35,7 @@ LOSSLESS_KL = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelSpec:
     """A model as the user named it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Subject:
             found["trained_over"] = None
         return found
 
-    def over(self, base: TrainingBase) -> Subject:
+    def over(self, base: TrainingBase) -> ModelSpec:
         """Return the same adapter as if it had been trained on ``base``."""
         assert isinstance(self.target, ModelRef)
         target = replace(self.target, nf4=base.nf4, nf4_dtype=base.dtype or self._stored)
@@ -102,7 +102,7 @@ class Subject:
         return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-def find_subject(spec: str) -> Subject:
+def resolve_spec(spec: str) -> ModelSpec:
     """Read what ``spec`` names, without loading weights.
 
     ``spec`` is a ``.gguf`` file, an ONNX folder, a Hugging Face folder, ``DIR+ADAPTER``, an
@@ -129,7 +129,7 @@ def find_subject(spec: str) -> Subject:
     return _hugging_face(spec, ModelRef(resolve_model(spec)))
 
 
-def _adapted(spec: str, base: str, adapter: Path) -> Subject:
+def _adapted(spec: str, base: str, adapter: Path) -> ModelSpec:
     """Return an adapter over a base, on whatever the adapter was trained."""
     folder, at, asked = base.rpartition("@")
     given = parse_training_base(asked, "asked for") if at and not Path(base).exists() else None
@@ -147,7 +147,7 @@ def _adapted(spec: str, base: str, adapter: Path) -> Subject:
     return subject.over(over) if over else replace(subject, unsure=True)
 
 
-def _artifact(spec: str, path: Path) -> Subject:
+def _artifact(spec: str, path: Path) -> ModelSpec:
     artifact = load_artifact(path)
     if artifact.kind == "model":
         return _hugging_face(spec, ModelRef(artifact.model_folder))
@@ -166,15 +166,15 @@ def _artifact(spec: str, path: Path) -> Subject:
     return replace(subject, trained_over=TrainingBase(ref.nf4, dtype, str(path / ENTRY)))
 
 
-def _hugging_face(spec: str, ref: ModelRef, contract: Path | None = None) -> Subject:
+def _hugging_face(spec: str, ref: ModelRef, contract: Path | None = None) -> ModelSpec:
     config = check_model_folder(ref.base)
     named = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     scheme = "nf4" if ref.nf4 else named
     folder = contract or ref.base
-    return Subject(spec, "hf", ref, scheme, folder if (folder / CONTRACT).is_file() else None)
+    return ModelSpec(spec, "hf", ref, scheme, folder if (folder / CONTRACT).is_file() else None)
 
 
-def _gguf(spec: str, path: Path) -> Subject:
+def _gguf(spec: str, path: Path) -> ModelSpec:
     import gguf
 
     file = open_gguf(path)
@@ -183,10 +183,10 @@ def _gguf(spec: str, path: Path) -> Subject:
     with suppress(KeyError, ValueError, TypeError):  # none, a number that no scheme has, no number
         named = gguf.LlamaFileType(int(file.keys["general.file_type"])).name
         scheme = named.removeprefix("ALL_").removeprefix("MOSTLY_")
-    return Subject(spec, "gguf", path, scheme)
+    return ModelSpec(spec, "gguf", path, scheme)
 
 
-def _onnx(spec: str, folder: Path) -> Subject:
+def _onnx(spec: str, folder: Path) -> ModelSpec:
     import onnx
 
     graph = open_onnx(find_graph(folder)).graph
@@ -205,7 +205,7 @@ def _onnx(spec: str, folder: Path) -> Subject:
     if bits:
         scheme = f"int{min(bits)}"
     contract = folder if (folder / CONTRACT).is_file() else None
-    return Subject(spec, "onnx", folder, scheme, contract)
+    return ModelSpec(spec, "onnx", folder, scheme, contract)
 
 
 def _count(dims: Any) -> int:
@@ -215,7 +215,7 @@ def _count(dims: Any) -> int:
     return total
 
 
-def declared_ends(subject: Subject) -> dict[str, list[int]]:
+def declared_ends(subject: ModelSpec) -> dict[str, list[int]]:
     """Return the end-of-answer ids that each of the subject's own files names."""
     if subject.format == "gguf":
         keys = open_gguf(subject.folder).keys
@@ -236,7 +236,7 @@ def declared_ends(subject: Subject) -> dict[str, list[int]]:
     return found
 
 
-def read_clock(subject: Subject) -> str | None:
+def read_clock(subject: ModelSpec) -> str | None:
     """Return the time that the prompts of its training print; ``None`` where it is not known."""
     path = (subject.contract or subject.folder) / CONTRACT
     return read_json(path, "").get("clock") if path.is_file() else None

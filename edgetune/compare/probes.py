@@ -48,7 +48,7 @@ CONVERSATIONS: tuple[list[dict[str, Any]], ...] = (
     ],
 )
 
-#: Judged when the user gives no data: prose, instructions, code, numbers.
+#: TokenizedText when the user gives no data: prose, instructions, code, numbers.
 PROSE = (
     "The ferry left at seven, before the fog had lifted from the river. On deck a woman counted "
     "her bags twice, found one too many, and laughed at herself until the whistle blew.",

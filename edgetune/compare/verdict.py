@@ -1,4 +1,4 @@
-"""Weigh what the files show against what the models answer: the measured KL decides, names explain.
+"""Decide on the weights: the measured KL decides, differences between files explain it.
 
 A difference between tensors says nothing by itself: a folder may be rounded otherwise, or this
 house may reckon the right weights wrongly. A KL says nothing of its cause. So
@@ -15,42 +15,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgetune.compare.comparison import Check, Fault
-from edgetune.compare.model_spec import LOSSLESS_KL, Subject
+from edgetune.compare.model_spec import LOSSLESS_KL, ModelSpec
 
 #: KL in nats that equal weights show: in one runtime (1e-12 is usual), and in two (up to 7e-8).
 SAME_RUNTIME, OTHER_RUNTIME = 1e-8, 2e-7
 OWN_FACTOR = 2  # a right file is at most so many times as far away as our own of its types
 
 
-def weigh(
-    a: Subject, b: Subject, check: Check, faults: Sequence[Fault],
+def decide(
+    reference: ModelSpec, candidate: ModelSpec, check: Check, faults: Sequence[Fault],
     measure_own: Callable[[], float | None],
 ) -> tuple[Check, list[Fault], list[str]]:  # fmt: skip
     """Return the check of the weights, the faults that count, and the others as notes.
 
     Args:
-        a: the model that should be the other.
-        b: the one on trial.
+        reference: the model compared with.
+        candidate: the model evaluated.
         check: the measured check of the weights.
         faults: what was found in the files.
-        measure_own: returns the KL of our own copy of ``a`` in the types of ``b``; ``None`` where
-            none can be made.
+        measure_own: returns the KL of ``reference`` to our own copy of it in the types of
+            ``candidate``; ``None`` where none can be made.
     """
     ours = [fault for fault in faults if fault.kind == "weights"]
     others = [fault for fault in faults if fault.kind != "weights"]
     kl = check.figures.get("kl_mean")
     if kl is None:
         return check, list(faults), []
-    noise = SAME_RUNTIME if a.format == b.format == "hf" else OTHER_RUNTIME
+    noise = SAME_RUNTIME if reference.format == candidate.format == "hf" else OTHER_RUNTIME
     if kl <= noise:  # whatever the top tokens: those of near ties
         return replace(check, ok=True), others, [_note(fault, kl) for fault in ours]
-    exact = b.scheme == "nf4" or LOSSLESS_KL.get(b.scheme, 1.0) <= LOSSLESS_KL["float32"]
+    exact = (
+        candidate.scheme == "nf4"
+        or LOSSLESS_KL.get(candidate.scheme, 1.0) <= LOSSLESS_KL["float32"]
+    )
     if exact or not (ours or check.ok is False):
         return (_fail(check) if ours else check), [*others, *ours], []
     own = measure_own()
     if own is None:
         return (_fail(check) if ours else check), [*others, *ours], []
-    check = replace(check, figures={**check.figures, "kl_own_copy": own})
+    check = replace(check, figures={**check.figures, "kl_requantized": own})
     as_own = kl <= max(noise, OWN_FACTOR * own)
     if check.ok is False:
         if as_own and not ours:

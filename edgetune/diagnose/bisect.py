@@ -1,4 +1,4 @@
-"""Walk a chain of models, measure what each link adds, and name the first guilty one."""
+"""Compare each step of a run with the one before it, and name the first that fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from edgetune.artifact import ENTRY, Artifact, load_artifact
 from edgetune.compare.checks import Question
 from edgetune.compare.comparison import Comparison
-from edgetune.compare.model_spec import Subject, find_subject
+from edgetune.compare.model_spec import ModelSpec, resolve_spec
 from edgetune.diagnose.verify import verify_pair
 from edgetune.errors import InputError
 from edgetune.log import Log
@@ -21,7 +21,7 @@ LOSSLESS_FILES = {"gguf": ("F32", "BF16", "F16"), "onnx": ("fp32", "fp16")}
 
 
 @dataclass(frozen=True)
-class Link:
+class StepResult:
     """One step from a model to the next, with its verdict."""
 
     name: str
@@ -29,7 +29,7 @@ class Link:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"link": self.name, **self.comparison.to_json()}
+        return {"step": self.name, **self.comparison.to_json()}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Step:
 
 
 def find_steps(made: Mapping[str, Artifact], run: Path) -> list[Step]:
-    """Return the links of a run's artifacts: trained → merged → lossless file → other files.
+    """Return the steps of a run's artifacts: trained → merged → lossless file → other files.
 
     Args:
         made: artifacts by stage.
@@ -100,26 +100,26 @@ def newest_generation(run: Path) -> dict[str, Artifact]:
 
 
 def paths_to_steps(paths: Sequence[str]) -> list[Step]:
-    """Return the links between consecutive models that the user named."""
+    """Return the steps between consecutive models that the user named."""
     return [Step(f"{Path(a).name} → {Path(b).name}", a, b) for a, b in pairwise(paths)]
 
 
-def walk(steps: Sequence[Step], question: Question, log: Log) -> list[Link]:
-    """Verify every link; the walk goes on behind a guilty one, so that the report is whole."""
-    subjects: dict[str, Subject] = {}
-    links = []
+def verify_steps(steps: Sequence[Step], question: Question, log: Log) -> list[StepResult]:
+    """Verify every step, those after a failing one too, so that the report is complete."""
+    subjects: dict[str, ModelSpec] = {}
+    results = []
     for step in steps:
         for spec in (step.before, step.after):
             if spec not in subjects:
-                subjects[spec] = find_subject(spec)
+                subjects[spec] = resolve_spec(spec)
         pair = verify_pair(subjects[step.before], subjects[step.after], question, log.muted())
-        links.append(Link(step.name, pair))
+        results.append(StepResult(step.name, pair))
         kl = pair.find("weights").figures.get("kl_mean")
         said = "" if kl is None else f"KL {kl:.2e}"
-        log.say(f"{step.name}: {'ok' if pair.ok else 'FAIL: ' + str(pair.guilty)}  {said}")
-    return links
+        log.say(f"{step.name}: {'ok' if pair.ok else 'FAIL: ' + str(pair.failing_check)}  {said}")
+    return results
 
 
-def first_guilty(links: Sequence[Link]) -> Link | None:
-    """Return the first link that fails."""
-    return next((link for link in links if not link.comparison.ok), None)
+def first_failing(results: Sequence[StepResult]) -> StepResult | None:
+    """Return the first step that fails."""
+    return next((result for result in results if not result.comparison.ok), None)

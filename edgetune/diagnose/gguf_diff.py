@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ TOKEN_TYPES = {1: "normal", 2: "unknown", 3: "control", 4: "user defined", 5: "u
 
 
 def find_gguf_faults(
-    wanted: dict[str, Any], found: dict[str, Any], where: str
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
 ) -> dict[str, list[Fault]]:
     """Compare a file's metadata with that of a right conversion.
 
@@ -33,7 +33,9 @@ def find_gguf_faults(
     }
 
 
-def _find_key_faults(wanted: dict[str, Any], found: dict[str, Any], where: str) -> list[Fault]:
+def _find_key_faults(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+) -> list[Fault]:
     faults = []
     for key, value in wanted.items():
         if key.startswith(_FREE):
@@ -72,7 +74,7 @@ def _short(value: Any) -> str:
 
 
 def _find_vocabulary_faults(
-    wanted: dict[str, Any], found: dict[str, Any], where: str
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
 ) -> list[Fault]:
     def fault(name: str, key: str, what: str, advice: str) -> Fault:
         return Fault("tokenizer", name, what, f"{where}: {_TOKENS}{key}", advice)
@@ -151,7 +153,9 @@ def find_template_faults(wanted: Any, found: Any, where: str) -> list[Fault]:
     return [Fault("template", "template_changed", what, where, advice)]
 
 
-def _find_end_faults(wanted: dict[str, Any], found: dict[str, Any], where: str) -> list[Fault]:
+def _find_end_faults(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+) -> list[Fault]:
     faults = []
     for name in ("eos", "eot"):
         key = f"{_TOKENS}{name}_token_id"
@@ -168,7 +172,9 @@ def _find_end_faults(wanted: dict[str, Any], found: dict[str, Any], where: str) 
     return faults
 
 
-def find_config_faults(wanted: dict[str, Any], found: dict[str, Any], where: str) -> list[Fault]:
+def find_config_faults(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+) -> list[Fault]:
     """Compare what two ``config.json`` or ``genai_config.json`` compute with."""
     faults = []
     for key in COMPUTED_KEYS:
@@ -205,7 +211,9 @@ def tokenizer_parts(tokenizer: dict[str, Any]) -> dict[str, str]:
     return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
 
 
-def find_tokenizer_faults(wanted: dict[str, Any], found: dict[str, Any], where: str) -> list[Fault]:
+def find_tokenizer_faults(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+) -> list[Fault]:
     """Name which parts of one ``tokenizer.json`` differ from another's."""
     names = {
         "normalizer": "normalizer_changed", "pre_tokenizer": "pre_tokenizer_changed",

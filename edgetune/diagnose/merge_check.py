@@ -1,4 +1,4 @@
-"""Was the adapter folded in, once, whole, at its scale, and into its own base?
+"""Check a merge: is the adapter in the weights once, whole, at its scale, in its own base?
 
 For each tuned weight the change that should have been made, D = scale · B A, is looked for in the
 change that was made, E = found − base: c = <E, D> / <D, D>. Rounding is uncorrelated with D, so c
@@ -21,20 +21,20 @@ QUIET = 1e-7  # |D| / |W| below which an adapter changed nothing that could be f
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One tuned weight: the share c of its change that was made, and what c leaves unexplained.
+class MergedTensor:
+    """One tuned weight: the coefficient c of its change, and the residual that c leaves.
 
     ``rest`` is relative to the weight's norm, with the rounding of its storage already taken off.
     """
 
     tensor: str
-    share: float
+    coefficient: float
     rest: float
     change: float
 
 
-def measure_folds(base: Tensors, merged: Tensors, found: Tensors) -> list[Fold]:
-    """Return a :class:`Fold` for every weight that the adapter changes.
+def measure_merge(base: Tensors, merged: Tensors, found: Tensors) -> list[MergedTensor]:
+    """Return a :class:`MergedTensor` for every weight that the adapter changes.
 
     Args:
         base: the weights before, full precision.
@@ -55,34 +55,34 @@ def measure_folds(base: Tensors, merged: Tensors, found: Tensors) -> list[Fold]:
         share = float((made * change).sum()) / size**2
         rest = float(np.linalg.norm(made - share * change)) / norm
         allowed = own_rounding(before, found.entries[name].type)
-        folds.append(Fold(name, share, max(0.0, rest - 1.35 * allowed), size / norm))
+        folds.append(MergedTensor(name, share, max(0.0, rest - 1.35 * allowed), size / norm))
     return folds
 
 
-def find_fold_fault(candidates: Sequence[list[Fold]], where: str) -> Fault | None:
+def find_merge_fault(candidates: Sequence[list[MergedTensor]], where: str) -> Fault | None:
     """Name what went wrong, or none.
 
     Args:
-        candidates: the folds over each base that would be right (original, NF4-dequantized); the
-            one that leaves least unexplained speaks.
+        candidates: the merge measured over each base that would be right (original,
+            NF4-dequantized); the one with the smallest residual counts.
         where: the file.
     """
     candidates = [folds for folds in candidates if folds]
     if not candidates:
         return None
     folds = min(candidates, key=lambda each: float(np.median([fold.rest for fold in each])))
-    shares = np.array([fold.share for fold in folds])
+    shares = np.array([fold.coefficient for fold in folds])
     total = len(folds)
 
     def fault(name: str, what: str, advice: str) -> Fault:
         return Fault("weights", name, what, where, advice)
 
-    # Judged first: over another base nothing that c says can be trusted.
+    # TokenizedText first: over another base nothing that c says can be trusted.
     foreign = [fold for fold in folds if fold.rest > max(0.02, 0.5 * fold.change)]
     if len(foreign) > total / 2:
         worst = max(foreign, key=lambda fold: fold.rest)
         return fault(
-            "folded_into_wrong_base",
+            "merged_into_wrong_base",
             f"{len(foreign)} of {total} tuned weights differ from base + adapter by more than the "
             f"adapter explains ('{worst.tensor}': {worst.rest:.1%} of its norm)",
             "merge into the base the adapter was trained on; its hash is in the tune artifact",

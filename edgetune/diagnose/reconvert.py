@@ -1,11 +1,11 @@
-"""The first model once more, in the second's container: what a right file would hold."""
+"""Convert the reference into the candidate's container: what a right file would hold."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from edgetune.compare.model_spec import Subject
+from edgetune.compare.model_spec import ModelSpec
 from edgetune.diagnose.tensors import GgufTensors, OnnxTensors
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -13,13 +13,14 @@ from edgetune.runtimes.genai_folder import find_graph
 from edgetune.runtimes.onnx_header import open_onnx
 
 
-def plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
+def write_reference_folders(reference: ModelSpec, scratch: Path) -> tuple[list[Path], list[Path]]:
     """Return folders without and with the adapter: over the original base, and over NF4 if so."""
-    ref = a.target
+    ref = reference.target
     assert isinstance(ref, ModelRef)
-    if ref.adapter is None and not ref.nf4 and a.contract in (None, ref.base):
+    if ref.adapter is None and not ref.nf4 and reference.contract in (None, ref.base):
         return [ref.base], [ref.base]
-    base, merged = [], []
+    base: list[Path] = []
+    merged: list[Path] = []
     for name, dtype in (("original", None), ("dequantized", ref.nf4_dtype)):
         if dtype and not ref.nf4:
             continue
@@ -27,18 +28,18 @@ def plain_folders(a: Subject, scratch: Path) -> tuple[list[Path], list[Path]]:
             folder = scratch / f"{name}-{'merged' if adapter else 'base'}"
             write_merged(ref.base, [adapter] if adapter else [], folder, "float32", dtype)
             kept.append(folder)
-            _copy_contract(a, folder)
+            _copy_contract(reference, folder)
     return base, merged
 
 
-def _copy_contract(a: Subject, folder: Path) -> None:
-    if a.contract is not None and a.contract != a.folder:
-        for file in a.contract.iterdir():
+def _copy_contract(reference: ModelSpec, folder: Path) -> None:
+    if reference.contract is not None and reference.contract != reference.folder:
+        for file in reference.contract.iterdir():
             if file.is_file():
                 shutil.copy(file, folder / file.name)
 
 
-def as_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
+def convert_to_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
     from edgetune.export.gguf.header import header_of
     from edgetune.export.gguf.write import convert_gguf
 
@@ -49,7 +50,7 @@ def as_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
     return path, GgufTensors(path)
 
 
-def as_onnx(folder: Path, scratch: Path) -> tuple[Path, OnnxTensors]:
+def convert_to_onnx(folder: Path, scratch: Path) -> tuple[Path, OnnxTensors]:
     from edgetune.export.onnx.build import build_graph
 
     scratch.mkdir(parents=True, exist_ok=True)

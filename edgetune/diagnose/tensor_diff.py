@@ -1,4 +1,4 @@
-"""How a tensor differs from what it should be, and which known fault that is."""
+"""Differences between tensors, each under the name of a known fault."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROUNDING = {"F32": 1e-6, "F16": 5e-4, "BF16": 4e-3, "F64": 1e-9}
 #: … and for block types, of normally distributed weights; used where ggml cannot be asked.
 BLOCK_ROUNDING = {"int8": 0.01, "int4": 0.13, "int2": 0.6}
 #: ggml's types in the order of their error, and the error itself, for telling an earlier rounding.
-LATTICES = ("Q2_K", "Q3_K", "Q4_0", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0")
+GRIDS = ("Q2_K", "Q3_K", "Q4_0", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0")
 SLACK = 1.35  # an importance matrix trades plain error for weighted error: up to 1.2 was seen
 
 
 @dataclass(frozen=True)
-class Damage:
+class TensorDifference:
     """One tensor's difference.
 
     Attributes:
@@ -37,12 +37,12 @@ class Damage:
     severity: float = math.inf
 
 
-def find_damage(
+def diff_tensors(
     wanted: Tensors,
     found: Tensors,
     expected_type: Callable[[str], str] | None = None,
     heads: dict[str, int] | None = None,
-) -> list[Damage]:
+) -> list[TensorDifference]:
     """Compare every tensor of ``wanted`` with its namesake.
 
     Args:
@@ -54,18 +54,18 @@ def find_damage(
     damages = []
     for name, entry in wanted.entries.items():
         if name not in found.entries:
-            damages.append(Damage(name, "missing", "it is not in the file"))
+            damages.append(TensorDifference(name, "missing", "it is not in the file"))
             continue
         got = found.entries[name]
         lower = expected_type(name) if expected_type else None
         if lower is not None and bits_of(got.type) < 0.9 * bits_of(lower):
             what = f"stored as {got.type}, where the file's scheme has {lower}"
-            damages.append(Damage(name, "wrong_precision", what))
+            damages.append(TensorDifference(name, "wrong_precision", what))
             continue
         if got.shape != entry.shape:
             turned = got.shape == entry.shape[::-1]
             what = f"its shape is {got.shape}, not {entry.shape}"
-            damages.append(Damage(name, "transposed" if turned else "shape", what))
+            damages.append(TensorDifference(name, "transposed" if turned else "shape", what))
             continue
         values = wanted.read(name)
         damage = _compare(name, values, found.read(name), got.type, (heads or {}).get(name))
@@ -89,45 +89,51 @@ def bits_of(kind: str) -> float:
 
 def _compare(
     name: str, wanted: np.ndarray, found: np.ndarray, kind: str, heads: int | None
-) -> Damage | None:
+) -> TensorDifference | None:
     norm = float(np.linalg.norm(wanted)) or 1.0
     error = float(np.linalg.norm(found - wanted)) / norm
     if not np.isfinite(error):
-        return Damage(name, "differs", "it holds values that are not finite")
+        return TensorDifference(name, "differs", "it holds values that are not finite")
     if error <= ROUNDING.get(kind, 0.0) * 2 + 1e-7:
         return None
     allowed = own_rounding(wanted, kind)
     if error <= SLACK * allowed + 1e-7:
         return None
     if not found.any():
-        return Damage(name, "zeroed", "every value is zero")
+        return TensorDifference(name, "zeroed", "every value is zero")
     near = max(3 * allowed, 0.02)
     severity = error / (allowed + 1e-7)
     if kind == "F32" and error <= 2 * ROUNDING["BF16"] and is_bfloat16(found):
         what = f"its values are rounded to bfloat16, by {error:.2%} of its norm"
-        return Damage(name, "rounded", what, severity)
+        return TensorDifference(name, "rounded", what, severity)
 
     def fits(other: np.ndarray) -> bool:
         same = other.shape == found.shape
         return same and float(np.linalg.norm(found - other)) / norm <= SLACK * allowed + 0.02
 
     if wanted.ndim == 2 and fits(wanted.T):
-        return Damage(name, "transposed", "it is the transpose of what it should be", severity)
+        return TensorDifference(
+            name, "transposed", "it is the transpose of what it should be", severity
+        )
     if wanted.ndim == 2 and heads:
         for other in (permute_rows(wanted, heads), unpermute_rows(wanted, heads)):
             if fits(other):
                 what = f"its rows are in another order of the {heads} heads' rotary pairs"
-                return Damage(name, "rows_not_permuted", what, severity)
+                return TensorDifference(name, "rows_not_permuted", what, severity)
     scale = float((found * wanted).sum()) / norm**2
     rest = float(np.linalg.norm(found - scale * wanted)) / norm
     if rest <= SLACK * allowed * max(scale, 1) + 1e-6 and abs(scale - 1) > near / 4:
-        return Damage(name, "scaled", f"it is {scale:.3g} times what it should be", severity)
-    earlier = find_lattice(found, kind, allowed)
+        return TensorDifference(
+            name, "scaled", f"it is {scale:.3g} times what it should be", severity
+        )
+    earlier = find_coarser_grid(found, kind, allowed)
     if earlier is not None:
         what = f"its values lie on the {earlier} grid though it is stored as {kind}: "
-        return Damage(name, "quantized_twice", what + "rounded before it was written", severity)
+        return TensorDifference(
+            name, "quantized_twice", what + "rounded before it was written", severity
+        )
     what = f"it differs by {error:.2%} of its norm; storing it as {kind} costs {allowed:.2%}"
-    return Damage(name, "differs", what, severity)
+    return TensorDifference(name, "differs", what, severity)
 
 
 def is_bfloat16(values: np.ndarray) -> bool:
@@ -164,13 +170,13 @@ def round_trip(values: np.ndarray, kind: str) -> np.ndarray | None:
     return restored.reshape(values.shape).astype(np.float32)
 
 
-def find_lattice(values: np.ndarray, kind: str, allowed: float) -> str | None:
+def find_coarser_grid(values: np.ndarray, kind: str, allowed: float) -> str | None:
     """Return the coarser ggml type whose grid ``values`` lie on already, if one is.
 
     Rounding weights to a type costs its error once; rounding them again to the same type costs
     next to nothing. Values that a coarser type leaves alone were rounded to it before.
     """
-    for lattice in LATTICES:
+    for lattice in GRIDS:
         if bits_of(lattice) >= bits_of(kind):
             break
         again = round_trip(values, lattice)

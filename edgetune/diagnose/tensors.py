@@ -76,7 +76,7 @@ class _Table:
 
 
 class OnnxTensors:
-    """Weights of an ONNX graph: matrices by the name of their MatMul node, ``[in, out]``.
+    """LogitComparison of an ONNX graph: matrices by the name of their MatMul node, ``[in, out]``.
 
     Blocks of MatMulNBits are dequantized; float16 behind a Cast, and a tied head behind a
     Transpose, are read through it. What no MatMul reads goes by its initializer's name.

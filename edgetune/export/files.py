@@ -30,7 +30,7 @@ from edgetune.export.onnx.build import (
     tensor_bytes,
 )
 from edgetune.log import Log
-from edgetune.models.hardware import return_freed_blocks
+from edgetune.models.hardware import trim_malloc
 from edgetune.quantize.calibration.imatrix import check_imatrix, describe_imatrix, read_imatrix
 from edgetune.quantize.formats.ggml import PLAIN
 from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
@@ -100,7 +100,7 @@ def write_ggufs(
     check_types(plan.gguf, shapes, planned / NAME)
     check_imatrix(importance, shapes, imatrix)
     said = describe_imatrix(imatrix) if importance else {}
-    return_freed_blocks()  # the vocabulary, read several times over
+    trim_malloc()  # the vocabulary, read several times over
     with log.progress("GGUF", len(plan.gguf)) as bar:
         for scheme, types in plan.gguf.items():
             path = out / "gguf" / f"{header.name}-{scheme}.gguf"

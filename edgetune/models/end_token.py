@@ -31,7 +31,7 @@ _NORMS = {
 
 
 @torch.no_grad()
-def reach(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+def greedy_margin(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
     """Return each token's lead over all others where it is favoured most, in nats; shape [N].
 
     LoRA leaves the head and the embedding as they are, so a token whose head row was never trained
@@ -157,7 +157,7 @@ class _Leads:
         ids = {name: int(self._tokenizer.convert_tokens_to_ids(name)) for name in names}
         new = [name for name, id in ids.items() if name not in self._known and id < size]
         if new:
-            found = reach(self._model, [ids[name] for name in new]).tolist()
+            found = greedy_margin(self._model, [ids[name] for name in new]).tolist()
             self._known.update(zip(new, found, strict=True))
         return {name: self._known.get(name, float("-inf")) for name in names}
 
@@ -169,4 +169,4 @@ class _Leads:
     def _usual(self) -> float:
         size = len(self._model.get_output_embeddings().weight)
         some = range(0, size, max(1, size // USUAL_TOKENS))
-        return float(reach(self._model, some).clamp(min=0).quantile(USUAL_QUANTILE))
+        return float(greedy_margin(self._model, some).clamp(min=0).quantile(USUAL_QUANTILE))

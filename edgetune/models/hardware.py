@@ -122,7 +122,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def return_freed_blocks() -> None:
+def trim_malloc() -> None:
     """Give freed memory back to the system, and have large blocks go back as they are freed.
 
     glibc's malloc raises the size from which blocks are mapped on their own up to 32 MB as blocks

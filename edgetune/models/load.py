@@ -24,8 +24,8 @@ from edgetune.models.generation import mend_generation_config
 from edgetune.models.lora import Adapter
 from edgetune.models.lora_config import refuse_start_over_nf4
 from edgetune.models.nf4 import (
+    disable_avx512_repacking,
     fits_unpacked,
-    keep_narrow_layers_portable,
     round_to_nf4,
     unpack_nf4,
     unpack_uneven_layers,
@@ -123,7 +123,7 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     if nf4 and device == "cpu" and fits_unpacked(model):
         unpack_nf4(model)
     elif nf4:
-        keep_narrow_layers_portable(model)
+        disable_avx512_repacking(model)
         if device == "cpu":
             unpack_uneven_layers(model)
     else:

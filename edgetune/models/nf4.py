@@ -11,7 +11,7 @@ import torch
 BLOCK = 64  # weights, along a row, that share a scale
 
 
-def keep_narrow_layers_portable(model: Any) -> None:
+def disable_avx512_repacking(model: Any) -> None:
     """Keep bitsandbytes from repacking weights on CPU.
 
     At the first forward in eval mode it repacks a weight for AVX512-BF16, which asserts on rows

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.checkpoint_tensors import StoredWeights
-from edgetune.models.hardware import return_freed_blocks
+from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 
@@ -42,7 +42,7 @@ def open_streamed(folder: Path) -> PreTrainedModel | None:
     weights = StoredWeights(folder)
     if 4 * sum(math.prod(shape) for shape in weights.shapes.values()) <= HELD_BYTES:
         return None
-    return_freed_blocks()
+    trim_malloc()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):  # type: ignore[no-untyped-call]
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from edgetune.errors import Unsupported
 from edgetune.models.adapters import fold_float32
 from edgetune.models.batching import batch_sequences, replaced_forward
-from edgetune.models.hardware import return_freed_blocks
+from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.offload import hold_head
 from edgetune.models.ref import ModelRef
@@ -109,7 +109,7 @@ class Streamed(Torch):
 
         The head stays in memory from then on.
         """
-        return_freed_blocks()
+        trim_malloc()
         hidden: dict[int, torch.Tensor] = {}
         decoder, kind = self._model.base_model, BaseModelOutput
         for numbers, ids_BT, real_BT in batch_sequences(sequences):

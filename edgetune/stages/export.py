@@ -22,12 +22,12 @@ from edgetune.export.check import (
 )
 from edgetune.export.files import find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf.header import header_of
-from edgetune.export.ollama.modelfile import find_manners, write_modelfile
+from edgetune.export.ollama.modelfile import derive_prompt_format, write_modelfile
 from edgetune.export.readme import write_readme
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.checkpoint_tensors import StoredWeights
-from edgetune.models.hardware import count_threads, require_room, return_freed_blocks
+from edgetune.models.hardware import count_threads, require_room, trim_malloc
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.plan import read_plan
 from edgetune.recipe import Sections
@@ -82,7 +82,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         reference = make_reference(encoder, chosen, merged, out / "scratch")
     finally:
         merged.close()
-    return_freed_blocks()
+    trim_malloc()
 
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
     golden = golden_of(model, encoder, rows)
@@ -124,7 +124,7 @@ def _check_files(
             try:
                 file["checks"] = check_file(runtime, reference)
                 if file["format"] == "gguf":
-                    manners = find_manners(encoder, golden, runtime)
+                    manners = derive_prompt_format(encoder, golden, runtime)
                     page = write_modelfile(out / file["path"], manners)
                     file["modelfile"] = page.relative_to(out).as_posix()
                     file["modelfile_template"] = manners.template is not None

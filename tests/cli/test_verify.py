@@ -83,16 +83,16 @@ def test_rows_of_the_user_are_judged(chain: Chain, tmp_path: Path) -> None:
     assert weights["texts"] == 3
 
 
-def test_bisect_names_the_first_guilty_link(chain: Chain, tmp_path: Path) -> None:
+def test_bisect_names_the_first_failing_step(chain: Chain, tmp_path: Path) -> None:
     spoiled = rewrite(chain.small, tmp_path / "x.gguf", {"tokenizer.ggml.eos_token_id": 5})
     done = invoke(
         "--bisect", chain.trained, chain.merged, chain.plain, spoiled, "--json", "--tokens", 256
     )
     assert done.exit_code == 3
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["guilty_link"] == "F32.gguf → x.gguf"
-    assert found["guilty"] == "stopping"
-    assert [link["verdict"] for link in found["links"]] == ["pass", "pass", "fail"]
+    assert found["first_failing_step"] == "F32.gguf → x.gguf"
+    assert found["failing_check"] == "stopping"
+    assert [step["verdict"] for step in found["steps"]] == ["pass", "pass", "fail"]
 
 
 def test_bisect_takes_the_artifacts_of_the_recipe(
@@ -153,7 +153,7 @@ def test_an_independent_file_passes_and_one_without_scores_fails(
     done = invoke(folder, rewrite(golden, tmp_path / "flat.gguf", flat), "--json")
     assert done.exit_code == 3
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["guilty"] == "tokenizer"
+    assert found["failing_check"] == "tokenizer"
     assert found["faults"][0]["name"] == "scores_lost"
 
 
@@ -163,5 +163,5 @@ def test_a_file_that_its_runtime_dies_of_is_explained(chain: Chain, tmp_path: Pa
     done = invoke(chain.merged, broken, "--json")
     assert done.exit_code == 3, done.output
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["guilty"] == "weights"
+    assert found["failing_check"] == "weights"
     assert "head_count" in found["faults"][0]["what"]

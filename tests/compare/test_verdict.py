@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgetune.compare.comparison import Check, Comparison, Fault
-from edgetune.compare.model_spec import Subject, find_subject
-from edgetune.compare.verdict import weigh
+from edgetune.compare.model_spec import ModelSpec, resolve_spec
+from edgetune.compare.verdict import decide
 from edgetune.errors import InputError
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.merge import write_merged
@@ -64,9 +64,9 @@ def test_an_adapter_over_nf4_is_held_against_nf4(
         trained = f"{chain.base}+{own}"
     right, wrong = verify(trained, str(over_nf4)), verify(trained, str(chain.merged))
     assert right.ok, right.to_json()
-    assert right.a["trained_over"] == "nf4:bfloat16"
-    assert names(wrong) == ["folded_over_original_base"]
-    assert wrong.guilty == "weights"
+    assert right.reference["trained_over"] == "nf4:bfloat16"
+    assert names(wrong) == ["merged_over_original_base"]
+    assert wrong.failing_check == "weights"
 
 
 def test_an_adapter_over_the_original_is_not_held_against_nf4(chain: Chain, over_nf4: Path) -> None:
@@ -78,18 +78,18 @@ def test_what_nothing_says_is_measured_both_ways_and_told(chain: Chain, over_nf4
     for right, assumed in ((chain.merged, "original"), (over_nf4, "nf4:bfloat16")):
         found = verify(trained, str(right))
         assert found.ok, found.to_json()
-        assert found.a["trained_over"] == assumed
+        assert found.reference["trained_over"] == assumed
         assert "nothing says" in found.notes[0]
         figures = found.find("weights").figures
         assert abs(figures["kl_over_nf4"] - figures["kl_over_original"]) > 1e-3
     turned = verify(str(over_nf4), trained)
-    assert turned.ok and turned.b["trained_over"] == "nf4:bfloat16", turned.to_json()
+    assert turned.ok and turned.candidate["trained_over"] == "nf4:bfloat16", turned.to_json()
     assert names(verify(trained, str(chain.base)))[0] == "adapter_not_applied"
 
 
 def test_a_second_adapter_is_refused_by_name(chain: Chain) -> None:
     with pytest.raises(InputError, match="two adapters over one base"):
-        find_subject(f"{chain.base}+{chain.adapter}+{chain.adapter}")
+        resolve_spec(f"{chain.base}+{chain.adapter}+{chain.adapter}")
 
 
 # --- KL decides --------------------------------------------------------------------------------
@@ -136,9 +136,12 @@ _HF, _BF16, _GGUF = ("hf", "float32"), ("hf", "bfloat16"), ("gguf", "Q4_K_M")
 def test_neither_files_nor_kl_alone_decide(
     second: tuple[str, str], kl: float, within: bool, named: bool, own: float | None, passes: bool
 ) -> None:
-    a, b = Subject("a", "hf", Path("a"), "float32"), Subject("b", second[0], Path("b"), second[1])
+    a, b = (
+        ModelSpec("a", "hf", Path("a"), "float32"),
+        ModelSpec("b", second[0], Path("b"), second[1]),
+    )
     measured = Check("weights", within, "KL", {"kl_mean": kl})
-    check, faults, notes = weigh(a, b, measured, [FAULT] if named else [], lambda: own)
+    check, faults, notes = decide(a, b, measured, [FAULT] if named else [], lambda: own)
     assert (check.ok is True and not faults) == passes
     assert len(notes) == (named and passes)
 
@@ -212,7 +215,7 @@ def test_a_template_may_be_brought_and_not_lost(chain: Chain, tmp_path: Path) ->
     brought, lost = verify(bare, str(chain.merged)), verify(str(chain.merged), bare)
     assert brought.ok, brought.to_json()
     assert brought.find("template").ok is None
-    assert lost.guilty == "template", lost.to_json()
+    assert lost.failing_check == "template", lost.to_json()
 
 
 def test_evidence_shows_the_difference(chain: Chain, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_evidence_shows_the_difference(chain: Chain, tmp_path: Path) -> None:
     path.write_text(path.read_text() + "{{ '" + "y" * 30 + "DIFFERENCE' }}")
     found = verify(str(chain.merged), str(tmp_path / "x"))
     example = found.find("template").figures["examples"][0]
-    assert "DIFFERENCE" in example["b"] and "DIFFERENCE" not in example["a"]
+    assert "DIFFERENCE" in example["candidate"] and "DIFFERENCE" not in example["reference"]
 
     path = tmp_path / "x/tokenizer.json"
     state = json.loads(path.read_text())
@@ -229,7 +232,7 @@ def test_evidence_shows_the_difference(chain: Chain, tmp_path: Path) -> None:
     path.write_text(json.dumps(state))
     found = verify(str(chain.merged), str(tmp_path / "x"))
     for example in found.find("tokenizer").figures["examples"]:
-        assert example["a"] != example["b"]
+        assert example["reference"] != example["candidate"]
         assert "z" in example["text"]
 
 
@@ -239,5 +242,5 @@ def test_an_adapter_that_cannot_be_of_nf4_is_of_the_original(chain: Chain, tmp_p
     save_adapter_and_merge(chain.base, config, 3, tmp_path)
     found = verify(f"{chain.base}+{tmp_path / 'adapter'}", str(tmp_path / "merged"))
     assert found.ok, found.to_json()
-    assert found.a["trained_over"] == "original"
+    assert found.reference["trained_over"] == "original"
     assert "over the original weights" in found.notes[0]

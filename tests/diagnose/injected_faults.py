@@ -167,10 +167,10 @@ def adapter_wrong_scale(chain: Chain, out: Path) -> Planted:
     return chain.trained, str(after), "weights", "adapter_wrong_scale"
 
 
-def folded_into_wrong_base(chain: Chain, out: Path) -> Planted:
+def merged_into_wrong_base(chain: Chain, out: Path) -> Planted:
     other = make_twin(chain.family, out / "other", seed=7, real_tokenizer=False)
     write_merged(other, [chain.adapter], out / "merged", "float32")
-    return chain.trained, str(out / "merged"), "weights", "folded_into_wrong_base"
+    return chain.trained, str(out / "merged"), "weights", "merged_into_wrong_base"
 
 
 def adapter_not_in_file(chain: Chain, out: Path) -> Planted:
@@ -362,7 +362,7 @@ def end_missing_in_folder(chain: Chain, out: Path) -> Planted:
 
 FAULTS: tuple[Callable[[Chain, Path], Planted | None], ...] = (
     adapter_not_applied, adapter_applied_twice, adapter_layers_dropped, adapter_wrong_scale,
-    folded_into_wrong_base, adapter_not_in_file, rows_not_permuted, tensor_transposed,
+    merged_into_wrong_base, adapter_not_in_file, rows_not_permuted, tensor_transposed,
     tensor_zeroed, wrong_precision, quantized_twice, head_untied, rope_theta_changed,
     norm_epsilon_changed, head_count_changed, pre_tokenizer_changed, merges_truncated, scores_lost,
     special_token_demoted, template_dropped, template_newline, end_changed, end_missing,

@@ -41,7 +41,7 @@ def test_onnx_folders_of_our_own_pass(
     rewrite_weights(graph, chain.merged, tmp_path / "x", SETTINGS[precision], {})
     found = verify(str(chain.merged), str(tmp_path / "x"))
     assert found.ok, found.to_json()
-    assert found.b["scheme"] == precision
+    assert found.candidate["scheme"] == precision
     assert not found.notes
 
 

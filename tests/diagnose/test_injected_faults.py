@@ -8,7 +8,7 @@ import pytest
 
 from edgetune.compare.checks import Question
 from edgetune.compare.comparison import Comparison
-from edgetune.compare.model_spec import find_subject
+from edgetune.compare.model_spec import resolve_spec
 from edgetune.diagnose.verify import verify_pair
 from edgetune.log import Log
 from tests.diagnose.injected_faults import FAULTS, Chain, make_chain
@@ -19,7 +19,7 @@ FAMILIES = ("qwen2", "phi3", "gemma2", "granite")
 
 def verify(a: str, b: str) -> Comparison:
     question = Question((), 512)
-    return verify_pair(find_subject(a), find_subject(b), question, Log(None, quiet=True))
+    return verify_pair(resolve_spec(a), resolve_spec(b), question, Log(None, quiet=True))
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +66,6 @@ def test_planted_fault_is_named(family: str, fault, chains, tmp_path: Path) -> N
     before, after, kind, name = planted
     found = verify(before, after)
     assert not found.ok, "missed"
-    assert found.guilty == kind, found.to_json()
+    assert found.failing_check == kind, found.to_json()
     first = next(fault for fault in found.faults if fault.kind == kind)
     assert first.name == name, found.to_json()

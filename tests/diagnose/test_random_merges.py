@@ -84,4 +84,4 @@ def test_the_right_merge_passes_and_one_thing_wrong_fails(seed: int, tmp_path: P
     fault = FAULTS[seed % len(FAULTS)]
     save_file(spoil(fault, *weights), tmp_path / "merged/model.safetensors", {"format": "pt"})
     wrong = verify(trained, str(tmp_path / "merged"))
-    assert not wrong.ok and wrong.guilty == "weights", (fault, wrong.to_json())
+    assert not wrong.ok and wrong.failing_check == "weights", (fault, wrong.to_json())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgetune.compare.checks import Question
-from edgetune.compare.model_spec import find_subject
+from edgetune.compare.model_spec import resolve_spec
 from edgetune.diagnose.verify import verify_pair
 from edgetune.export.onnx.build import build_graph, check_onnx_support
 from edgetune.log import Log
@@ -28,7 +28,7 @@ def test_every_link_holds(family: str, tmp_path: Path) -> None:
         links.append((chain.merged, tmp_path / "onnx"))
     for before, after in links:
         found = verify_pair(
-            find_subject(str(before)), find_subject(str(after)), Question((), 256),
+            resolve_spec(str(before)), resolve_spec(str(after)), Question((), 256),
             Log(None, quiet=True),
         )  # fmt: skip
         assert found.ok, (before, after, found.to_json())

@@ -20,7 +20,7 @@ from transformers import (
 
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.end_token import REACHABLE, choose_end_token, final_norm, reach
+from edgetune.models.end_token import REACHABLE, choose_end_token, final_norm, greedy_margin
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
 
@@ -34,10 +34,10 @@ def test_an_untrained_row_is_out_of_reach(tiny_model: Path) -> None:
         end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
         head[pad].normal_(std=0.1)  # a padding row starts at zero
         head[end] = head.mean(0)
-    found = reach(model, range(len(head)))
+    found = greedy_margin(model, range(len(head)))
     assert found[end] < 0
     assert (found > REACHABLE).float().mean() > 0.9
-    torch.testing.assert_close(reach(model, [pad, end]), found[[pad, end]])
+    torch.testing.assert_close(greedy_margin(model, [pad, end]), found[[pad, end]])
     assert choose_end_token(model, tokenizer, None, tokenizer.eos_token, QUIET) == "<|endoftext|>"
     assert choose_end_token(model, tokenizer, "<|im_end|>", None, QUIET) == "<|im_end|>"
     with pytest.raises(InputError, match="not a token"):
@@ -82,7 +82,7 @@ def test_leads_are_those_of_the_models_own_logits(name: str) -> None:
         weight[7] = weight.mean(0)
     states: list[torch.Tensor] = []
     handle = norm.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
-    found = reach(model, [5, 7, 11])
+    found = greedy_margin(model, [5, 7, 11])
     handle.remove()
     # What the norm was given for each token, put through the model's own head and what follows it.
     (given,) = [each for each in states if each.ndim == 2]
@@ -109,7 +109,7 @@ def test_narrow_heads_of_many_tokens(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     model = make(LlamaConfig(**{**SHAPE, "vocab_size": 40_000}))
     usual, other = tokenizer.eos_token, tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert float(reach(model, [other])) < REACHABLE
+    assert float(greedy_margin(model, [other])) < REACHABLE
     assert choose_end_token(model, tokenizer, None, usual, QUIET) == usual
     with torch.no_grad():
         weight = model.get_output_embeddings().weight
@@ -122,9 +122,9 @@ def test_nothing_of_the_heads_size_is_made(monkeypatch: pytest.MonkeyPatch) -> N
     """256 reserved tokens against a whole vocabulary: a chunk of rows at a time."""
     monkeypatch.setattr("edgetune.models.end_token.CHUNK_ROWS", 100)
     model = make(LlamaConfig(**SHAPE))
-    whole = reach(model, range(256))
+    whole = greedy_margin(model, range(256))
     monkeypatch.setattr("edgetune.models.end_token.CHUNK_ROWS", 1000)
-    torch.testing.assert_close(reach(model, range(256)), whole)
+    torch.testing.assert_close(greedy_margin(model, range(256)), whole)
 
 
 @pytest.mark.assets

@@ -26,7 +26,7 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True)
-class Manners:
+class PromptFormat:
     """How a client should talk to the model.
 
     Attributes:
@@ -42,7 +42,9 @@ class Manners:
     stops: tuple[str, ...]
 
 
-def find_manners(encoder: Encoder, golden: Sequence[dict[str, Any]], client: Client) -> Manners:
+def derive_prompt_format(
+    encoder: Encoder, golden: Sequence[dict[str, Any]], client: Client
+) -> PromptFormat:
     """Derive the template of a file and prove it on golden conversations.
 
     Args:
@@ -68,7 +70,7 @@ def find_manners(encoder: Encoder, golden: Sequence[dict[str, Any]], client: Cli
             found = shorter
         elif _proves(derived, golden, client, ""):
             found = derived
-    return Manners(found, len(golden), encoder.system, stops)
+    return PromptFormat(found, len(golden), encoder.system, stops)
 
 
 def _proves(
@@ -84,7 +86,7 @@ def _proves(
     return bool(golden)
 
 
-def write_modelfile(file: Path, manners: Manners) -> Path:
+def write_modelfile(file: Path, manners: PromptFormat) -> Path:
     """Write ``<file without suffix>.Modelfile`` beside a GGUF file and return its path."""
     path = file.with_suffix(".Modelfile")
     parts = [
@@ -99,7 +101,7 @@ def write_modelfile(file: Path, manners: Manners) -> Path:
     return path
 
 
-def _template_part(manners: Manners) -> str:
+def _template_part(manners: PromptFormat) -> str:
     value = quote_value(manners.template.source()) if manners.template else None
     if value is None:
         return (

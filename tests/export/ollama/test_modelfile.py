@@ -12,8 +12,8 @@ from edgetune.data.contract import make_golden
 from edgetune.data.encode import Encoder
 from edgetune.export.ollama.go_template import GoTemplate
 from edgetune.export.ollama.modelfile import (
-    Manners,
-    find_manners,
+    PromptFormat,
+    derive_prompt_format,
     quote_value,
     read_value,
     write_modelfile,
@@ -75,14 +75,14 @@ def test_a_template_is_proven_in_the_files_runtime(
     tiny_model: Path, encoder: Encoder, golden: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     runtime: Any = open_runtime(make_gguf(tiny_model), threads=1)
-    manners = find_manners(encoder, golden, runtime)
+    manners = derive_prompt_format(encoder, golden, runtime)
     assert manners.template is not None and manners.proofs == 3
     assert manners.stops == ("<|im_end|>",)
     # One golden conversation of other ids, or of another text, and nothing is proven.
     for changed in ({"ids": [5]}, {"text": "another"}):
         others = [*golden[1:], golden[0] | changed]
-        assert find_manners(encoder, others, runtime).template is None
-    assert find_manners(encoder, [], runtime).template is None
+        assert derive_prompt_format(encoder, others, runtime).template is None
+    assert derive_prompt_format(encoder, [], runtime).template is None
     runtime.close()
 
     page = write_modelfile(tmp_path / "tiny-Q4_0.gguf", manners)
@@ -112,12 +112,12 @@ def test_a_begin_token_is_written_once(tiny_model: Path) -> None:
     encoder = Encoder(tokenizer, tokenizer.eos_token_id, 512, None, (tokenizer.eos_token_id,))
     golden = make_golden(encoder, [])
     assert golden[0]["text"].startswith("<|endoftext|><|im_start|>")
-    manners = find_manners(encoder, golden, Adding(encoder))
+    manners = derive_prompt_format(encoder, golden, Adding(encoder))
     assert manners.template is not None and manners.template.begin == ""
 
 
 def test_what_a_modelfile_cannot_hold_is_said(tmp_path: Path) -> None:
-    manners = Manners(None, 0, 'no """\nway', ("ok", "bell\x07"))
+    manners = PromptFormat(None, 0, 'no """\nway', ("ok", "bell\x07"))
     text = write_modelfile(tmp_path / "a.gguf", manners).read_text()
     assert "# No TEMPLATE" in text and "\nTEMPLATE" not in text
     assert "# No SYSTEM" in text and "\nSYSTEM" not in text
