@@ -1,8 +1,72 @@
 """edgetune: fine-tune, distil, merge, quantize, export, and measure what ships."""
 
+import importlib
 import logging
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetune.api import (
+        bench,
+        distill,
+        export,
+        load,
+        merge,
+        quantize,
+        run,
+        tune,
+        verify,
+    )
+    from edgetune.recipe import Recipe
 
 __version__ = "0.1.0"
+__all__ = [
+    "Recipe",
+    "bench",
+    "distill",
+    "export",
+    "load",
+    "merge",
+    "quantize",
+    "run",
+    "tune",
+    "verify",
+]
+
+
+class _Room(ModuleType):
+    """A subpackage that has the name of a public function, and is called as that function."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return _function(self.__name__.rpartition(".")[2])(*args, **settings)
+
+
+class _Package(ModuleType):
+    """This package: importing ``edgetune.export`` must not take ``edgetune.export()`` away."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in __all__ and isinstance(value, ModuleType):
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+def _function(name: str) -> Any:
+    return getattr(importlib.import_module("edgetune.api"), name)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is used first: ``import edgetune`` loads nothing heavy."""
+    if name not in __all__:
+        raise AttributeError(f"module 'edgetune' has no attribute '{name}'")
+    return _function(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:

@@ -1,8 +1,10 @@
-"""A run's directory: recipe.yaml, manifest.json, log.jsonl, a folder a stage, report/."""
+"""A run's directory: recipe.yaml, manifest.json, log.jsonl, report/, files/, stage folders."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,11 @@ class RunDir:
     def log_path(self) -> Path:
         """The run's event log, JSON lines."""
         return self.path / "log.jsonl"
+
+    @property
+    def files_path(self) -> Path:
+        """Where the files that ship are found by stable names, whatever the stages' keys are."""
+        return self.path / "files"
 
     def stage_path(self, stage: str, key: str) -> Path:
         """Where the artifact of ``stage`` with ``key`` lies once it is committed."""
@@ -80,6 +87,29 @@ class RunDir:
             return None, faults or ["its key is another"]
         return artifact, []
 
+    def link_files(self, artifact: Artifact | None) -> None:
+        """Put the files of ``export`` into ``files/``, in place of an earlier recipe's.
+
+        Hard links, so that they take no disk and outlive a cleaning of the stages' folders; copies
+        where the file system has no links. The new folder is whole before the old one goes.
+        """
+        stale = self.path / "files.old"
+        shutil.rmtree(stale, ignore_errors=True)
+        if artifact is None:
+            if self.files_path.exists():
+                self.files_path.rename(stale)
+        else:
+            fresh = self.path / "files.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            for name in artifact.files:
+                link = fresh / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                _link(artifact.path / name, link)
+            if self.files_path.exists():
+                self.files_path.rename(stale)
+            fresh.rename(self.files_path)
+        shutil.rmtree(stale, ignore_errors=True)
+
     def _read(self) -> dict[str, Any]:
         path = self.path / "manifest.json"
         if not path.exists():
@@ -95,3 +125,10 @@ class RunDir:
     def _write(self, entries: list[dict[str, Any]], plan: Mapping[str, str]) -> None:
         text = json.dumps({"plan": dict(plan), "artifacts": entries}, indent=1, ensure_ascii=False)
         write_atomic(self.path / "manifest.json", text)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links on this file system
+        shutil.copyfile(source, target)

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from edgetune.adopt import adopt_files
 from edgetune.cli.options import model_options, recipe_options
-from edgetune.cli.stage import open_files, open_trained, run_stage
+from edgetune.cli.stage import open_trained, run_stage
 
 
 @click.command("bench")
@@ -23,7 +24,7 @@ from edgetune.cli.stage import open_files, open_trained, run_stage
 @recipe_options
 def command(files: tuple[Path, ...], teacher: Path | None, **options: Any) -> None:
     """Measure --model and every FILE (GGUF, or a folder with ONNX) against the teacher."""
-    inputs = {"export": open_files(files)} if files else {}
+    inputs = {"export": adopt_files(files)} if files else {}
     if teacher is not None:
         inputs["tune"] = open_trained(teacher, "--teacher", options)
     run_stage("bench", inputs, options)

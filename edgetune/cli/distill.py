@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from edgetune.api import distill_inputs
 from edgetune.cli.options import model_options, recipe_options, training_options
-from edgetune.cli.stage import open_trained, run_stage
+from edgetune.cli.stage import run_stage
 
 
 @click.command("distill")
@@ -36,14 +37,5 @@ def command(teacher: Path | None, **options: Any) -> None:
     """Train a smaller student on what the teacher says."""
     options["student.layers"] = options.pop("layers")
     options["student.path"] = options.pop("student")
-    inputs = {}
-    if teacher is not None and _teaches_as_it_stands(teacher):
-        options["teacher"] = str(teacher)
-        options["model"] = options["model"] or options["student.path"] or str(teacher)
-    else:
-        inputs["tune"] = open_trained(teacher, "--teacher", options)
-    run_stage("distill", inputs, options)
-
-
-def _teaches_as_it_stands(path: Path) -> bool:
-    return path.suffix == ".gguf" or (path / "config.json").is_file()
+    inputs, flags = distill_inputs(teacher, options)
+    run_stage("distill", inputs, flags)

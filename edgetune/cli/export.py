@@ -9,7 +9,7 @@ import click
 
 from edgetune.artifact import load_artifact
 from edgetune.cli.options import model_options, recipe_options
-from edgetune.cli.stage import open_model, open_trained, run_stage, schemes_option
+from edgetune.cli.stage import open_model_option, open_trained, run_stage, schemes_option
 
 
 @click.command("export")
@@ -31,7 +31,7 @@ def command(
     plan: Path | None, adapter: Path | None, schemes: tuple[str, ...], **options: Any
 ) -> None:
     """Write GGUF and ONNX files of --model and compare each with it, in its own runtime."""
-    inputs = {"merge": open_model(options)}
+    inputs = {"merge": open_model_option(options)}
     if plan is None and not options["dry_run"] and options["out"]:
         beside = options["out"].with_name(options["out"].name + "-plan")
         made = run_stage("quantize", dict(inputs), {**options, "out": beside}, schemes, silent=True)

@@ -12,7 +12,7 @@ import click
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.recipe import Recipe
-from edgetune.recipe.load import dump_recipe, load_recipe
+from edgetune.recipe.load import dump_recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,33 +79,6 @@ def training_options(function: F) -> F:
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def stage_recipe(
-    stage: str, recipe: Path | None, overrides: tuple[str, ...], flags: dict[str, Any]
-) -> tuple[Recipe, dict[str, str]]:
-    """Return the recipe of one stage: file, then flags, then ``--set``.
-
-    ``flags`` are named as the options are; ``--model`` and its kin go to their sections, the rest
-    to the stage's own.
-    """
-    shared = {
-        "model": "model.path",
-        "device": "model.device",
-        "data": "data.train",
-        "validation": "data.validation",
-        "test": "data.test",
-        "max_length": "data.max_length",
-        "seed": "seed",
-    }
-    dotted = {shared.get(name, f"{stage}.{name}"): value for name, value in flags.items()}
-    if recipe is None and not any(text.startswith(f"{stage}.") for text in overrides):
-        dotted.setdefault(stage, None)
-    found, origins = load_recipe(recipe, overrides, dotted)
-    if getattr(found, stage, None) is None:
-        tree = {**found.model_dump(mode="json", exclude_unset=True), stage: {}}
-        found = Recipe.model_validate(tree)
-    return found, origins
 
 
 def show_plan(recipe: Recipe, origins: dict[str, str], lines: list[str], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgetune.cli.options import model_options, recipe_options
-from edgetune.cli.stage import open_model, run_stage, schemes_option
+from edgetune.cli.stage import open_model_option, run_stage, schemes_option
 
 
 @click.command("quantize")
@@ -50,4 +50,4 @@ def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) 
     and threads are bench's (bench.prompt_tokens, new_tokens, repeats, threads).
     """
     options["target"] = targets or None
-    run_stage("quantize", {"merge": open_model(options)}, options, schemes)
+    run_stage("quantize", {"merge": open_model_option(options)}, options, schemes)

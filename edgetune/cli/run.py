@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgetune import api
 from edgetune.cli.options import common_options, judge, show_plan
 from edgetune.disk import check_place
 from edgetune.errors import GateFailed
@@ -67,11 +68,9 @@ def command(
             for part in run.path.glob("*.part"):
                 shutil.rmtree(part)
         log = Log(run.log_path, quiet=quiet)
-        artifacts = pipeline.execute(recipe, origins, run, log)
-
-        from edgetune.report import publish
-
-        report = publish(recipe, artifacts, run, log)
+        report = api.run_recipe(recipe, origins, run, log).report
+    if run.files_path.exists():
+        log.say(f"files: {run.files_path}")
     page = run.path / "report" / "report.html"
     failure = None
     if report["verdict"] != "pass":
@@ -81,7 +80,8 @@ def command(
             where=str(page),
             hint="the report shows which file; lift the limit only if you mean it",
         )
-    judge({"report": str(page), "verdict": report["verdict"]}, str(page), as_json, failure)
+    result = {"report": str(page), "files": str(run.files_path), "verdict": report["verdict"]}
+    judge(result, str(page), as_json, failure)
 
 
 for option in reversed(common_options()):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune import api
 from edgetune.cli.options import judge, make_log
 from edgetune.errors import GateFailed, InputError
 
@@ -61,11 +62,7 @@ def command(
             where="command line",
             hint="edgetune verify REFERENCE CANDIDATE",
         )
-    from edgetune.compare.model_spec import resolve_spec
-    from edgetune.diagnose.verify import verify_pair
-
-    a, b = (resolve_spec(spec) for spec in models)
-    found = verify_pair(a, b, _question(data, tokens), make_log(quiet))
+    found = api.verify(models[0], models[1], data, tokens=tokens, log=make_log(quiet))
     failure = (
         None
         if found.ok
@@ -83,7 +80,7 @@ def _bisect(
 
     log = make_log(quiet)
     steps = _steps_of(Path(models[0]), log) if len(models) == 1 else paths_to_steps(models)
-    results = verify_steps(steps, _question(data, tokens), log)
+    results = verify_steps(steps, api.read_question(data, tokens), log)
     failing = first_failing(results)
     result: dict[str, Any] = {
         "verdict": "fail" if failing else "pass",
@@ -118,22 +115,6 @@ def _steps_of(folder: Path, log: Log) -> list[Step]:
         made = newest_generation(folder)
         log.warn(f"{why}: the newest files and what they were made of are looked at")
     return find_steps(made, folder)
-
-
-def _question(data: Path | None, tokens: int) -> Any:
-    from edgetune.compare.checks import Question
-
-    if data is None:
-        return Question((), tokens)
-    from edgetune.data.load import load_rows
-    from edgetune.data.sources import open_source
-    from edgetune.log import Log
-    from edgetune.recipe import DataSection
-
-    section = DataSection(train=str(data))
-    loaded = load_rows(open_source(str(data), "data"), section, Log(None, quiet=True), "data")
-    # Runtimes render roles and contents; what is for tools is compared at export, by its ids.
-    return Question(tuple(row for row in loaded.rows if row.text or row.is_plain), tokens)
 
 
 _MARKS = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("–", "yellow")}
