@@ -33,7 +33,7 @@ import torch  # noqa: E402
 
 from edgetune.data.encode import Encoded  # noqa: E402
 from edgetune.distill.cache import Cache, Origin, Settings, fill_cache  # noqa: E402
-from edgetune.distill.losses import Answers, Cached, Online, loss_of  # noqa: E402
+from edgetune.distill.losses import CachedKD, CrossEntropy, OnlineKD, loss_of  # noqa: E402
 from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.log import Log  # noqa: E402
@@ -102,7 +102,7 @@ def measure_step(vocabulary: int, pairs: int, folder: Path) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(student.parameters(), 1e-4, fused=True)
     head = find_head(student)
     sparse = choose("sparse_loss")
-    cached, answers = Cached(cache, sparse, 0.8, 0.0), Answers(sparse)
+    cached, answers = CachedKD(cache, sparse, 0.8, 0.0), CrossEntropy(sparse)
     numbers = iter(range(1 << 30))
 
     def batch(kept: Cache | None) -> dict[str, torch.Tensor]:
@@ -211,7 +211,7 @@ def measure_bytes(rows: list[Encoded], teacher: Any, folder: Path) -> dict[str, 
     entries = []
     for row in range(len(cache)):
         target = cache[row]
-        counts = (target.share * settings.count).round().astype(np.int64)
+        counts = (target.probs * settings.count).round().astype(np.int64)
         entries.append(Entries(target.lengths, target.ids, counts))
     write_shard(folder / "wide", entries, wide)
     return {
@@ -239,7 +239,7 @@ def measure_dense(
         sparse = choose("sparse_loss")
         kept = None
         if dense:
-            loss: Any = Online(
+            loss: Any = OnlineKD(
                 teacher, choose("dense_loss"), sparse, divergence="forward_kl",
                 divergence_mix=0.5, temperature=1.0, weight=1.0, warmup=0.0, vocabulary=vocabulary,
             )  # fmt: skip
@@ -248,7 +248,7 @@ def measure_dense(
                 TorchTeacher(teacher), rows, Settings(seed=seed), ORIGIN, folder / f"dense-{seed}",
                 QUIET,
             )  # fmt: skip
-            loss = Cached(kept, sparse, 1.0, 0.0)
+            loss = CachedKD(kept, sparse, 1.0, 0.0)
         optimizer = torch.optim.AdamW(student.parameters(), 2e-3, weight_decay=0.0, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = np.random.default_rng(seed).permutation(np.tile(np.arange(len(rows)), 50))
@@ -360,7 +360,7 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
         return speed(clock.marks)
 
     cache = fill_cache(TorchTeacher(teacher), encoded, Settings(), ORIGIN, folder / "trl", QUIET)
-    loss = Cached(cache, choose("sparse_loss"), 1.0, 0.0)
+    loss = CachedKD(cache, choose("sparse_loss"), 1.0, 0.0)
     found: dict[str, list[float]] = {"ours": [], "trl": []}
     for number in range(2):
         found["ours"].append(ours(loss, cache, folder / f"ours-{number}"))

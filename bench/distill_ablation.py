@@ -27,7 +27,7 @@ import torch  # noqa: E402
 
 from bench.distill import ORIGIN, QUIET, read_stories  # noqa: E402
 from edgetune.distill.cache import Settings, fill_cache  # noqa: E402
-from edgetune.distill.losses import Cached, loss_of  # noqa: E402
+from edgetune.distill.losses import CachedKD, loss_of  # noqa: E402
 from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.models.head import find_head  # noqa: E402
@@ -90,7 +90,7 @@ def train_one(
     kept = Settings(settings["targets"], settings["kept"], settings["temperature"], seed)
     name = f"{settings['targets']}-{settings['kept']}-{settings['temperature']}-{seed}"
     cache = fill_cache(TorchTeacher(teacher), train, kept, ORIGIN, folder / name, QUIET)
-    loss = Cached(cache, choose("sparse_loss"), settings["kl_weight"], settings["kl_warmup"])
+    loss = CachedKD(cache, choose("sparse_loss"), settings["kl_weight"], settings["kl_warmup"])
     student = load_base(folder / "student", False, "float32", "cpu").train()
     head = find_head(student)
     optimizer = torch.optim.AdamW(student.parameters(), 2e-3, weight_decay=0.0, fused=True)

@@ -1,10 +1,10 @@
-"""Tune, merge, export and verify a tiny twin of every model family; write docs/verified.md.
+"""Tune, merge, export and verify a tiny random model of every family; write docs/verified.md.
 
     python bench/families.py --json
     python bench/families.py --family llama --family gemma2 --quick
 
-Each twin has two layers and its family's own oddities (tests/twins.py). It goes through the same
-commands as any model: `edgetune run`, then `edgetune verify --bisect` over what came out.
+Each model has two layers and its family's own oddities (tests/tiny_models.py). It goes through the
+same commands as any model: `edgetune run`, then `edgetune verify --bisect` over what came out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.twins import FAMILIES, make_twin  # noqa: E402 - the root is known now
+from tests.tiny_models import FAMILIES, make_tiny_model  # noqa: E402 - the root is known now
 
 WIDTH = 256  # hidden size: the smallest at which K-quants apply
 GGUF = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
@@ -53,7 +53,7 @@ def run_family(name: str, folder: Path, steps: int) -> dict[str, Any]:
     from edgetune.log import Log
 
     began = time.monotonic()
-    base = make_twin(name, folder / "base", width=WIDTH)
+    base = make_tiny_model(name, folder / "base", width=WIDTH)
     recipe = folder / "recipe.yaml"
     recipe.write_text(
         RECIPE.format(

@@ -74,7 +74,7 @@ def make_model(folder: Path, tokenizer: str, layers: int | None = None) -> Path:
     import torch
     from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    from tests.twins import put_tokenizer
+    from tests.tiny_models import put_tokenizer
 
     assets = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
     if not (assets / "tokenizers").is_dir():

@@ -93,7 +93,7 @@ def main() -> None:
     args = parser.parse_args()
     from edgetune.export.gguf.header import header_of
     from edgetune.export.gguf.write import convert_gguf
-    from tests.twins import make_adapter
+    from tests.tiny_models import make_adapter
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

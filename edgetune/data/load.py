@@ -208,7 +208,7 @@ def choose_shape(records: list[Record], section: DataSection, source: Source) ->
 
 
 def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
-    """Count repeated prompts in train, and judged prompts that were trained on; warn of those."""
+    """Count repeated train prompts, and validation and test prompts in train; warn of those."""
     train = rows["train"]
     counts = {"train": len(train) - len(count_prompts(train))}
     for name in ("validation", "test"):
@@ -216,8 +216,8 @@ def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
         repeated = name == "test" and rows["test"] is rows["validation"]
         if shared and not repeated:
             log.warn(
-                f"{shared} of {len(rows[name])} {name} rows ask what a train row asks: "
-                "their score is not one on unseen rows"
+                f"{shared} of {len(rows[name])} {name} prompts also occur in train; "
+                f"the {name} score is optimistic"
             )
     return counts
 

@@ -24,7 +24,7 @@ from edgetune import lock
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.distill.cache_shard import Layout, Shard, write_shard
-from edgetune.distill.sparse_probs import SHARE_SCALE, Entries, cut_top_k, draw_sample
+from edgetune.distill.sparse_probs import PROB_SCALE, Entries, cut_top_k, draw_sample
 from edgetune.distill.teacher import Teacher
 from edgetune.errors import InputError
 from edgetune.lock import hold
@@ -76,13 +76,13 @@ class Target:
     Attributes:
         lengths: entries a position, [P].
         ids: tokens, [E].
-        share: their probabilities, float32 [E].
+        probs: their probabilities, float32 [E].
         tail: what is left for other tokens, float32 [P]; none of a sample.
     """
 
     lengths: np.ndarray
     ids: np.ndarray
-    share: np.ndarray
+    probs: np.ndarray
     tail: np.ndarray | None
 
 
@@ -111,13 +111,13 @@ class Cache:
         number = bisect_right(self._firsts, row) - 1
         entries = self._shards[number][row - self._firsts[number]]
         if self.settings.kind == "sample":
-            share = (entries.counts / self.settings.count).astype(np.float32)
-            return Target(entries.lengths, entries.ids, share, None)
-        share = (entries.counts / SHARE_SCALE).astype(np.float32)
+            probs = (entries.counts / self.settings.count).astype(np.float32)
+            return Target(entries.lengths, entries.ids, probs, None)
+        probs = (entries.counts / PROB_SCALE).astype(np.float32)
         first = np.cumsum(entries.lengths) - entries.lengths
         sums = np.add.reduceat(entries.counts, first) if len(first) else np.zeros(0)
-        tail = ((SHARE_SCALE - sums) / SHARE_SCALE).astype(np.float32)
-        return Target(entries.lengths, entries.ids, share, tail)
+        tail = ((PROB_SCALE - sums) / PROB_SCALE).astype(np.float32)
+        return Target(entries.lengths, entries.ids, probs, tail)
 
     @property
     def bytes(self) -> int:

@@ -19,20 +19,20 @@ from edgetune.ops.sparse_loss import SparseTargets
 
 
 class StudentLoss(Protocol):
-    """One way to teach."""
+    """A training objective: the loss of trained positions, summed."""
 
     def of_chunk(self, batch: dict[str, torch.Tensor], labels_P: torch.Tensor) -> ChunkLoss:
         """Return the loss of some positions of this batch (:mod:`edgetune.ops.linear_loss`)."""
 
     def prepare(self, progress: float) -> None:
-        """Be told the share of all steps that is done."""
+        """Update weights that depend on progress, the fraction of all steps done."""
 
     @property
     def vocabulary(self) -> int | None:
         """Tokens the loss knows: rows of the student's head beyond them are left out."""
 
 
-class Answers:
+class CrossEntropy:
     """Cross-entropy to the rows' own answers: training without a teacher."""
 
     vocabulary: int | None = None
@@ -47,7 +47,7 @@ class Answers:
         return lambda logits_CV, first, last: self._loss(logits_CV, labels_P[first:last], None)
 
 
-class Mix:
+class KDWeight:
     """The weight of the teacher's part, which may grow from nothing over the first steps."""
 
     def __init__(self, weight: float, warmup: float) -> None:
@@ -55,23 +55,23 @@ class Mix:
         self.now = 0.0 if warmup else weight
 
     def prepare(self, progress: float) -> None:
-        """Set the weight for a share of all steps done."""
+        """Set the weight for a fraction of all steps done."""
         grown = min(1.0, progress / self._warmup) if self._warmup else 1.0
         self.now = self._weight * grown
 
 
-class Cached:
+class CachedKD:
     """Cross-entropy mixed with forward KL to the cached distribution."""
 
     def __init__(self, cache: Cache, sparse_loss: Choice, weight: float, warmup: float) -> None:
-        self._loss, self._mix = sparse_loss.function, Mix(weight, warmup)
+        self._loss, self._mix = sparse_loss.function, KDWeight(weight, warmup)
         self._temperature = cache.settings.temperature
         self.vocabulary: int | None = cache.vocabulary
         self.prepare = self._mix.prepare
 
     def of_chunk(self, batch: dict[str, torch.Tensor], labels_P: torch.Tensor) -> ChunkLoss:
         targets = SparseTargets(
-            batch["teacher_ids"], batch["teacher_share"], batch.get("teacher_tail")
+            batch["teacher_ids"], batch["teacher_probs"], batch.get("teacher_tail")
         )
         weight = self._mix.now
         return lambda logits_CV, first, last: self._loss(
@@ -79,7 +79,7 @@ class Cached:
         )
 
 
-class Online:
+class OnlineKD:
     """Cross-entropy mixed with a divergence to a teacher that stays in memory."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Online:
         self._head = cut_head(find_head(teacher), vocabulary)
         self._dense, self._sparse = dense_loss.function, sparse_loss.function
         self._divergence, self._divergence_mix = divergence, divergence_mix
-        self._temperature, self._mix = temperature, Mix(weight, warmup)
+        self._temperature, self._mix = temperature, KDWeight(weight, warmup)
         self.vocabulary: int | None = vocabulary
         self.prepare = self._mix.prepare
 
@@ -138,15 +138,15 @@ def cut_head(head: Head | None, vocabulary: int | None) -> Head | None:
 
 
 def pad_targets(targets: Sequence[Target]) -> dict[str, torch.Tensor]:
-    """Return ``teacher_ids``, ``teacher_share`` [P, K], of a top-k cut ``teacher_tail`` [P] too."""
+    """Return ``teacher_ids``, ``teacher_probs`` [P, K], of a top-k cut ``teacher_tail`` [P] too."""
     lengths = np.concatenate([target.lengths for target in targets])
     filled_PK = np.arange(int(lengths.max(initial=1)))[None, :] < lengths[:, None]
     ids_PK = np.zeros(filled_PK.shape, dtype=np.int64)
-    share_PK = np.zeros(filled_PK.shape, dtype=np.float32)
+    probs_PK = np.zeros(filled_PK.shape, dtype=np.float32)
     ids_PK[filled_PK] = np.concatenate([target.ids for target in targets])
-    share_PK[filled_PK] = np.concatenate([target.share for target in targets])
+    probs_PK[filled_PK] = np.concatenate([target.probs for target in targets])
     found = {
-        "teacher_ids": torch.from_numpy(ids_PK), "teacher_share": torch.from_numpy(share_PK),
+        "teacher_ids": torch.from_numpy(ids_PK), "teacher_probs": torch.from_numpy(probs_PK),
     }  # fmt: skip
     tails = [target.tail for target in targets if target.tail is not None]
     if tails:

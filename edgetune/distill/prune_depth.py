@@ -1,4 +1,4 @@
-"""Where a student's weights start: the base without the layers that are missed least, or anew."""
+"""Depth pruning: remove the least important decoder layers (lowest KL when removed)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DEPTH_KEYS = ("num_hidden_layers", "n_layer")
 def choose_layers(
     teacher: Any, rows: Sequence[Encoded], keep: int
 ) -> tuple[list[int], list[tuple[int, float]]]:
-    """Choose the layers a student keeps: again and again the one that is missed least goes.
+    """Choose the layers a student keeps: the least important layer is removed, one at a time.
 
-    What a layer's absence costs is measured: the KL between the teacher's distributions with all
-    layers and with what is left, at trained positions. (Blocks removed one by one: Song et al.
+    A layer's importance is the KL between the teacher's distributions with all layers and with
+    those that are left without it, at trained positions. (Blocks removed one by one: Song et al.
     2024, arXiv 2402.09025, section 3.2. The cosine of a layer's input and output, arXiv 2403.03853,
     is cheaper but cannot tell a small change that matters, such as copying, from one that does
     not.)
@@ -61,7 +61,7 @@ def choose_layers(
         harms = []
         for candidate in kept:
             gone = {*range(len(layers))} - {*kept} | {candidate}
-            with _skipping([layers[number] for number in gone]):
+            with _skip_layers([layers[number] for number in gone]):
                 harms.append((score(), candidate))
         harm, least = min(harms)
         kept.remove(least)
@@ -96,7 +96,7 @@ def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:
 
 
 @contextmanager
-def _skipping(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
+def _skip_layers(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Make ``layers`` hand their input on unchanged."""
 
     def skip(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
@@ -147,7 +147,7 @@ def cut_config(config: dict[str, Any], layers: Sequence[int]) -> dict[str, Any]:
     return cut
 
 
-def make_fresh(config: Path, teacher: Path, out: Path, seed: int) -> None:
+def make_random_student(config: Path, teacher: Path, out: Path, seed: int) -> None:
     """Write a model of random weights with the teacher's tokenizer.
 
     Args:
@@ -187,7 +187,7 @@ def describe_student(folder: Path, teacher: Path, train: str) -> str:
     )
 
 
-def first_difference(teacher: Any, student: Any) -> str | None:
+def first_vocabulary_difference(teacher: Any, student: Any) -> str | None:
     """Say where two tokenizers' vocabularies differ first, or nothing if they are the same."""
     ours, theirs = teacher.get_vocab(), student.get_vocab()
     if ours == theirs:

@@ -70,7 +70,7 @@ def measure_importance(model: Any, rows: Sequence[Encoded]) -> Importance:
     sums: dict[str, dict[int, torch.Tensor]] = {"mlp": {}, "heads": {}}
     hidden: list[torch.Tensor] = []
     device = next(model.parameters()).device
-    with _watching(model, sums, hidden, size):
+    with _record_activations(model, sums, hidden, size):
         for row in rows:
             model(input_ids=torch.tensor([row.ids], device=device), use_cache=False)
     if len(sums["mlp"]) != config.num_hidden_layers or len(sums["heads"]) != len(sums["mlp"]):
@@ -83,7 +83,7 @@ def measure_importance(model: Any, rows: Sequence[Encoded]) -> Importance:
 
 
 @contextmanager
-def _watching(
+def _record_activations(
     model: Any, sums: dict[str, dict[int, torch.Tensor]], hidden: list[torch.Tensor], size: int
 ) -> Iterator[None]:
     """Add up activations while the model runs."""

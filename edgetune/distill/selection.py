@@ -24,7 +24,7 @@ ASKED_ROWS = 64  # whose answers are generated
 SCORED_ROWS = 256  # whose loss is measured
 
 
-def choose_shipped(
+def choose_student(
     students: Mapping[str, ModelRef], encoder: Encoder, validation: Prepared, dtype: str,
     device: str, log: Log,
 ) -> tuple[str, dict[str, Any]]:  # fmt: skip

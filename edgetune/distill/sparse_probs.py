@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-SHARE_SCALE = 65_535  # a probability of a top-k cut is kept in 16 bits
+PROB_SCALE = 65_535  # a probability of a top-k cut is kept in 16 bits
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def cut_top_k(probabilities_PV: torch.Tensor, k: int) -> Entries:
         return _nothing()
     k = min(k, probabilities_PV.shape[1])
     top = probabilities_PV.topk(k, dim=1)
-    counts = (top.values.cpu().numpy() * SHARE_SCALE).round().astype(np.int64)
+    counts = (top.values.cpu().numpy() * PROB_SCALE).round().astype(np.int64)
     # Rounded up all together they may be more than everything.
-    counts[:, 0] -= np.maximum(counts.sum(axis=1) - SHARE_SCALE, 0)
+    counts[:, 0] -= np.maximum(counts.sum(axis=1) - PROB_SCALE, 0)
     lengths = np.full(len(counts), k)
     return Entries(lengths, top.indices.cpu().numpy().ravel(), counts.ravel())
 

@@ -8,9 +8,14 @@ from typing import Any
 
 from edgetune.artifact import SCRATCH
 from edgetune.data.encode import Encoded
-from edgetune.distill.prune_depth import choose_layers, cut_depth, describe_student, make_fresh
+from edgetune.distill.prune_depth import (
+    choose_layers,
+    cut_depth,
+    describe_student,
+    make_random_student,
+)
 from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
-from edgetune.distill.teacher import Known, OpenTeacher
+from edgetune.distill.teacher import OpenTeacher, TeacherRef
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
@@ -22,20 +27,20 @@ from edgetune.recipe import Sections
 INFLUENCE_ROWS = 16
 
 
-def start_student(
-    sections: Sections, teacher: OpenTeacher, known: Known, train: list[Encoded], out: Path,
+def initialize_student(
+    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
     log: Log,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Return the folder the student starts from and what is to be said about it."""
     section = sections.distill
-    folder, facts = _find_start(sections, teacher, known, train, out, log)
+    folder, facts = _initialize(sections, teacher, known, train, out, log)
     base = known.target.base if isinstance(known.target, ModelRef) else folder
     log.say(f"student: {describe_student(folder, base, section.train)}")
     return folder, facts
 
 
-def _find_start(
-    sections: Sections, teacher: OpenTeacher, known: Known, train: list[Encoded], out: Path,
+def _initialize(
+    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
     log: Log,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     student, folder = sections.distill.student, out / "start"
@@ -45,7 +50,7 @@ def _find_start(
     base = known.target.base
     if student.config is not None:
         if not (folder / "model.safetensors").exists():
-            make_fresh(Path(student.config), base, folder, sections.seed)
+            make_random_student(Path(student.config), base, folder, sections.seed)
         return folder, {"student_from": f"random weights of {student.config}"}
     depth = teacher.model.config.get_text_config().num_hidden_layers
     widths = Widths(student.mlp, student.heads, student.hidden)
@@ -55,12 +60,12 @@ def _find_start(
     if keep < depth or not widths:
         layers, removed = choose_layers(teacher.model, some, keep)
         log.say(
-            f"student: layers {', '.join(map(str, layers))} of {depth}; the others were missed "
-            f"least (KL {removed[-1][1]:.2f} before training)"
+            f"student: layers {', '.join(map(str, layers))} of {depth}; removed the least "
+            f"important (KL {removed[-1][1]:.2f} before training)"
         )
     cut_from = "the tuned teacher, its adapter folded in" if known.target.adapter else "its model"
     if not (folder / "config.json").exists():
-        base = _fold_teacher(known.target, out / SCRATCH / "tuned", log)
+        base = _merge_teacher(known.target, out / SCRATCH / "tuned", log)
         shallow = out / "scratch" / "shallow" if widths else folder
         if widths:
             check_widths(read_json(base / "config.json", ""), widths)
@@ -79,7 +84,7 @@ def _find_start(
     }
 
 
-def _fold_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:
+def _merge_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:
     """Return a folder of the weights that teach: an adapter is folded into what it was trained on.
 
     What a layer's absence costs is measured on the teacher, and the student begins as what was

@@ -12,8 +12,8 @@ from edgetune.data.prepare import encode_rows
 from edgetune.data.rows import Row
 from edgetune.data.sources import open_source
 from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cache, hash_rows
-from edgetune.distill.losses import Answers, Cached, Online, StudentLoss
-from edgetune.distill.teacher import Known, OpenTeacher, identify
+from edgetune.distill.losses import CachedKD, CrossEntropy, OnlineKD, StudentLoss
+from edgetune.distill.teacher import OpenTeacher, TeacherRef, identify
 from edgetune.distill.teacher_answers import as_rows, with_answers, write_answers
 from edgetune.log import Log
 from edgetune.models.resolve import read_json
@@ -22,7 +22,7 @@ from edgetune.recipe import DistillSection, Sections
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingTargets:
     """What the student is trained on, and by which loss."""
 
     rows: list[Encoded]
@@ -41,27 +41,27 @@ def load_prompts(sections: Sections, log: Log) -> list[Row]:
     return [row for row in loaded.rows if row.text is None]
 
 
-def written_lessons(
+def make_answer_targets(
     section: DistillSection, teacher: OpenTeacher, encoder: Encoder, own: Encoder,
     rows: list[Row], out: Path, log: Log,
-) -> Lessons:  # fmt: skip
+) -> TrainingTargets:  # fmt: skip
     """The teacher's answers in the words of the student's own tokenizer."""
     answers = write_answers(
         teacher.generate, encoder, rows, section.max_new_tokens, out / "scratch" / "answers", log
     )
     said = encode_rows(own, as_rows(encoder, rows, answers), log, "answers", "skip").encoded
-    loss = Answers(choose("sparse_loss", section.kernels, teacher.device))
-    return Lessons(said, loss, None, {"answers": len(said)})
+    loss = CrossEntropy(choose("sparse_loss", section.kernels, teacher.device))
+    return TrainingTargets(said, loss, None, {"answers": len(said)})
 
 
-def make_lessons(
-    sections: Sections, known: Known, teacher: OpenTeacher, encoder: Encoder,
+def make_targets(
+    sections: Sections, known: TeacherRef, teacher: OpenTeacher, encoder: Encoder,
     labelled: tuple[list[Row], list[Encoded]], asked: list[Row], start: Path, out: Path, log: Log,
-) -> Lessons:  # fmt: skip
+) -> TrainingTargets:  # fmt: skip
     """What a student of the same tokenizer gets: distributions, or answers alone."""
     section = sections.distill
     if section.method == "on_policy":  # it writes its lessons itself
-        return Lessons(labelled[1], Answers(choose("sparse_loss", "torch")), None, {})
+        return TrainingTargets(labelled[1], CrossEntropy(choose("sparse_loss", "torch")), None, {})
     sequence = section.method == "sequence"
     prompts = [*labelled[0], *asked] if sequence else asked
     answers = []
@@ -76,17 +76,17 @@ def make_lessons(
     log.say(f"losses in {sparse.impl} ({sparse.why})")
     facts["kernels"] = sparse.impl
     if sequence:
-        return Lessons(rows, Answers(sparse), None, facts)
+        return TrainingTargets(rows, CrossEntropy(sparse), None, facts)
     config = read_json(start / "config.json", "")
     vocabulary = min(teacher.scores.vocabulary, int(config.get("vocab_size", 1 << 62)))
     if section.method == "online":
-        loss = Online(
+        loss = OnlineKD(
             teacher.model, choose("dense_loss", section.kernels, teacher.device), sparse,
             divergence=section.divergence, divergence_mix=section.divergence_mix,
             temperature=section.temperature, weight=section.kl_weight, warmup=section.kl_warmup,
             vocabulary=vocabulary,
         )  # fmt: skip
-        return Lessons(rows, loss, None, facts)
+        return TrainingTargets(rows, loss, None, facts)
     teacher.scores.vocabulary = vocabulary
     cache = _fill(sections, known, teacher, encoder, rows, out, log)
     facts |= {
@@ -95,11 +95,13 @@ def make_lessons(
         "positions": cache.positions,
         "targets": section.targets,
     }
-    return Lessons(rows, Cached(cache, sparse, section.kl_weight, section.kl_warmup), cache, facts)
+    return TrainingTargets(
+        rows, CachedKD(cache, sparse, section.kl_weight, section.kl_warmup), cache, facts
+    )
 
 
 def _fill(
-    sections: Sections, known: Known, teacher: OpenTeacher, encoder: Encoder,
+    sections: Sections, known: TeacherRef, teacher: OpenTeacher, encoder: Encoder,
     rows: list[Encoded], out: Path, log: Log,
 ) -> Cache:  # fmt: skip
     """Return the teacher's cache, found or made."""

@@ -29,7 +29,7 @@ CHECKED_ROWS = 32  # prompts on which a file's tokenizer is compared with the st
 
 
 @dataclass(frozen=True)
-class Known:
+class TeacherRef:
     """Who teaches: where it lies, and the folder of its tokenizer and template."""
 
     target: ModelRef | Path
@@ -133,11 +133,11 @@ class OpenTeacher:
         del self.scores
 
 
-def find_teacher(section: DistillSection, tuned: Artifact | None) -> Known:
+def find_teacher(section: DistillSection, tuned: Artifact | None) -> TeacherRef:
     if section.teacher is None:
         assert tuned is not None, "the pipeline asks for a tune stage"
         target = ModelRef.from_json(tuned.facts["model"], tuned.path)
-        return Known(target, tuned.contract_folder)
+        return TeacherRef(target, tuned.contract_folder)
     if section.teacher.endswith(".gguf"):
         if section.student.path is None:
             raise InputError(
@@ -151,9 +151,9 @@ def find_teacher(section: DistillSection, tuned: Artifact | None) -> Known:
                 where="distill.method",
                 hint="use cached or sequence",
             )
-        return Known(Path(section.teacher), resolve_model(section.student.path))
+        return TeacherRef(Path(section.teacher), resolve_model(section.student.path))
     folder = resolve_model(section.teacher)
-    return Known(ModelRef(folder), folder)
+    return TeacherRef(ModelRef(folder), folder)
 
 
 def open_teacher(target: ModelRef | Path, dtype: str, device: str) -> OpenTeacher:

@@ -28,7 +28,7 @@ _EXPONENTS = {
 }  # fmt: skip
 
 
-class StoredWeights(Mapping[str, torch.Tensor]):
+class CheckpointTensors(Mapping[str, torch.Tensor]):
     """Tensor name to its values in float32, read anew each time.
 
     Attributes:
@@ -48,7 +48,7 @@ class StoredWeights(Mapping[str, torch.Tensor]):
             )
         return read_float32(self._ranges[name])
 
-    def read_narrow(self, name: str) -> torch.Tensor:
+    def read_stored_dtype(self, name: str) -> torch.Tensor:
         """Return a tensor in the dtype it is stored in."""
         stored = self._ranges[name]
         (raw,) = _chunks(stored, "u1", stored.data_range.size)

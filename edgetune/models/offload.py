@@ -15,7 +15,7 @@ from accelerate.hooks import remove_hook_from_module
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgetune.models.checkpoint import check_model_folder
-from edgetune.models.checkpoint_tensors import StoredWeights
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -23,24 +23,24 @@ from edgetune.models.ref import ModelRef
 #: Weights that take more than this in float32 are not held in memory to be asked a few times.
 #: For 500 M parameters and 256 rows `quantize` took 184 s of CPU streamed, thousands of tokens to a
 #: pass, and 416 held in memory, a row at a time.
-HELD_BYTES = 1 << 30
+IN_MEMORY_BYTES = 1 << 30
 HEAD_ROWS = 8192  # of a head in float32 at a time
 
 
-def load_for_passes(folder: Path) -> PreTrainedModel:
+def load_or_offload(folder: Path) -> PreTrainedModel:
     """Return the model in float32 on the CPU: held in memory where it is small, else streamed."""
-    return open_streamed(folder) or load_model(ModelRef(folder))
+    return open_offloaded(folder) or load_model(ModelRef(folder))
 
 
-def open_streamed(folder: Path) -> PreTrainedModel | None:
+def open_offloaded(folder: Path) -> PreTrainedModel | None:
     """Return the model in float32 on the CPU, in eval mode, its weights left on disk.
 
     Nothing where it is small enough to be held, or where its tensors on disk are not its
     parameters one by one (experts stored apart that the model stacks).
     """
     check_model_folder(folder)
-    weights = StoredWeights(folder)
-    if 4 * sum(math.prod(shape) for shape in weights.shapes.values()) <= HELD_BYTES:
+    weights = CheckpointTensors(folder)
+    if 4 * sum(math.prod(shape) for shape in weights.shapes.values()) <= IN_MEMORY_BYTES:
         return None
     trim_malloc()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -61,7 +61,7 @@ def open_streamed(folder: Path) -> PreTrainedModel | None:
     return model  # type: ignore[no-any-return]
 
 
-def hold_head(model: Any) -> None:
+def keep_head_in_memory(model: Any) -> None:
     """Read a streamed model's head for good, in the dtype it is stored in.
 
     Its product is float32, some rows at a time: the 151,646 of a Qwen are 621 MB in float32.
@@ -72,7 +72,7 @@ def hold_head(model: Any) -> None:
         return  # read again for each row
     source: _Renamed = hook.weights_map.dataset
     name = _name_of(model, head)
-    weight, bias = source.read_narrow(name), None
+    weight, bias = source.read_stored_dtype(name), None
     if head.bias is not None:
         bias = source[name.removesuffix("weight") + "bias"]
 
@@ -85,7 +85,7 @@ def hold_head(model: Any) -> None:
     head.forward = forward
 
 
-def _look_up(weights: StoredWeights, name: str) -> Any:
+def _look_up(weights: CheckpointTensors, name: str) -> Any:
     """Return what an embedding computes, reading the rows that are asked for."""
 
     def forward(ids_BT: torch.Tensor) -> torch.Tensor:
@@ -102,19 +102,19 @@ def _name_of(model: Any, module: Any) -> str:
 class _Renamed(dict[str, Any]):
     """The model's names to the values of those on disk: a tied head is its embedding's tensor."""
 
-    def __init__(self, weights: StoredWeights, named: dict[str, str]) -> None:
+    def __init__(self, weights: CheckpointTensors, named: dict[str, str]) -> None:
         super().__init__(named)
         self._weights = weights
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._weights[super().__getitem__(name)]
 
-    def read_narrow(self, name: str) -> torch.Tensor:
+    def read_stored_dtype(self, name: str) -> torch.Tensor:
         """Return one in the dtype it is stored in."""
-        return self._weights.read_narrow(super().__getitem__(name))
+        return self._weights.read_stored_dtype(super().__getitem__(name))
 
 
-def _find_weights(model: Any, weights: StoredWeights) -> dict[str, str] | None:
+def _find_weights(model: Any, weights: CheckpointTensors) -> dict[str, str] | None:
     """Return each of the model's tensors' name on disk, or nothing if one is not there."""
     tied, named = dict(model.all_tied_weights_keys), {}
     for name, value in model.state_dict().items():

@@ -18,19 +18,19 @@ class SparseTargets(NamedTuple):
 
     Attributes:
         ids_PK: tokens, int64; no id twice at a position, but where padded.
-        share_PK: their probabilities, float32; 0 where padded.
-        tail_P: probability of all other tokens together (a top-k cut), or none: ``share_PK`` sums
+        probs_PK: their probabilities, float32; 0 where padded.
+        tail_P: probability of all other tokens together (a top-k cut), or none: ``probs_PK`` sums
             to 1 (a sample).
     """
 
     ids_PK: torch.Tensor
-    share_PK: torch.Tensor
+    probs_PK: torch.Tensor
     tail_P: torch.Tensor | None = None
 
     def rows(self, first: int, last: int) -> SparseTargets:
         """Return those of some positions."""
         tail = None if self.tail_P is None else self.tail_P[first:last]
-        return SparseTargets(self.ids_PK[first:last], self.share_PK[first:last], tail)
+        return SparseTargets(self.ids_PK[first:last], self.probs_PK[first:last], tail)
 
 
 def sparse_loss_(
@@ -95,15 +95,15 @@ def _kl_(
 
     The gradient by z is left in place of the logits.
     """
-    ids_CK, share_CK, tail_C = targets
+    ids_CK, probs_CK, tail_C = targets
     z_CK = scaled_CV.gather(1, ids_CK)
     norm_C = softmax_(scaled_CV)
     log_q_CK = (z_CK - norm_C[:, None]).clamp_(min=LEAST_LOG)  # 0 · log 0 is 0
-    loss_C: torch.Tensor = -(torch.special.entr(share_CK) + share_CK * log_q_CK).sum(1)
-    change_CK = -share_CK
+    loss_C: torch.Tensor = -(torch.special.entr(probs_CK) + probs_CK * log_q_CK).sum(1)
+    change_CK = -probs_CK
     if tail_C is not None:
         # What is left for other tokens is their sum: 1 − Σ kept is rounding where it is small.
-        kept_CK = scaled_CV.gather(1, ids_CK) * (share_CK > 0)
+        kept_CK = scaled_CV.gather(1, ids_CK) * (probs_CK > 0)
         scaled_CV.scatter_add_(1, ids_CK, -kept_CK)
         left_C = scaled_CV.sum(1).clamp_(min=LEAST_LEFT)
         loss_C -= torch.special.entr(tail_C) + tail_C * left_C.log()
@@ -124,7 +124,7 @@ def _mixed_(
     if targets.tail_P is None:
         kl_C, norm_C = _kl_(logits_CV, targets, 1.0)  # leaves q − p
         # CE's part of the gradient is q too: what is taken too much of p comes back.
-        logits_CV.scatter_add_(1, targets.ids_PK, (1 - kl_weight) * targets.share_PK)
+        logits_CV.scatter_add_(1, targets.ids_PK, (1 - kl_weight) * targets.probs_PK)
     else:
         q_CV = logits_CV.softmax(1)
         kl_C, norm_C = _kl_(logits_CV, targets, 1.0)

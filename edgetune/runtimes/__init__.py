@@ -85,10 +85,10 @@ def open_runtime(
 
 def open_merged(folder: Path, threads: int) -> Runtime:
     """Load a Hugging Face folder to be asked a few times: in torch, streamed if it is large."""
-    from edgetune.models.offload import open_streamed
+    from edgetune.models.offload import open_offloaded
     from edgetune.runtimes.pytorch import Streamed, Torch
 
-    model = open_streamed(folder)
+    model = open_offloaded(folder)
     return Torch(ModelRef(folder), threads) if model is None else Streamed(folder, model, threads)
 
 

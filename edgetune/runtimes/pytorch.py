@@ -17,7 +17,7 @@ from edgetune.models.adapters import fold_float32
 from edgetune.models.batching import batch_sequences, replaced_forward
 from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model, load_tokenizer
-from edgetune.models.offload import hold_head
+from edgetune.models.offload import keep_head_in_memory
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import greedy
 from edgetune.runtimes.template import render_template
@@ -117,7 +117,7 @@ class Streamed(Torch):
             kind = type(output)
             for number, hidden_TD, real_T in zip(numbers, output[0], real_BT, strict=True):
                 hidden[number] = hidden_TD[real_T]
-        hold_head(self._model)
+        keep_head_in_memory(self._model)
         for number, ids in enumerate(sequences):
             found = kind(last_hidden_state=hidden.pop(number)[None])
             with replaced_forward(decoder, lambda *_, found=found, **__: found):

@@ -13,11 +13,11 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.data.rows import Row
 from edgetune.distill.cache import Cache
-from edgetune.distill.losses import Answers, StudentLoss
-from edgetune.distill.prune_depth import first_difference
-from edgetune.distill.selection import choose_shipped
-from edgetune.distill.student import start_student
-from edgetune.distill.targets import load_prompts, make_lessons, written_lessons
+from edgetune.distill.losses import CrossEntropy, StudentLoss
+from edgetune.distill.prune_depth import first_vocabulary_difference
+from edgetune.distill.selection import choose_student
+from edgetune.distill.student import initialize_student
+from edgetune.distill.targets import load_prompts, make_answer_targets, make_targets
 from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
@@ -61,17 +61,17 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     if isinstance(known.target, Path):
         check_ids(teacher, encoder, labelled, known.target)
 
-    # 2. Where the student starts: another model, or the base without its least missed layers.
-    start, facts = start_student(sections, teacher, known, train, out, log)
+    # 2. The student's initial weights: another model, or the base pruned.
+    start, facts = initialize_student(sections, teacher, known, train, out, log)
     own, strange = _own_encoder(sections, encoder, start, log)
     method = "sequence" if strange else section.method
 
     # 3. What the teacher has to say; then it leaves, unless it is wanted online.
     if strange:
-        lessons = written_lessons(section, teacher, encoder, own, [*labelled, *asked], out, log)
+        lessons = make_answer_targets(section, teacher, encoder, own, [*labelled, *asked], out, log)
         train = encode_rows(own, labelled, log, "train", data.on_bad_row).encoded
     else:
-        lessons = make_lessons(
+        lessons = make_targets(
             sections, known, teacher, encoder, (labelled, train), asked, start, out, log
         )
     if method not in ("online", "on_policy"):
@@ -83,7 +83,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. The student, and the same student without the teacher: the same steps, its own answers.
     (out / "metrics.jsonl").unlink(missing_ok=True)
     pad = own.tokenizer.pad_token_id
-    plain = Answers(choose("sparse_loss", section.kernels, device))
+    plain = CrossEntropy(choose("sparse_loss", section.kernels, device))
     roles: list[tuple[str, StudentLoss, Cache | None, list[Encoded]]] = [
         ("student", lessons.loss, lessons.cache, lessons.rows)
     ]
@@ -112,7 +112,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         shipped = "student"
         if section.baseline:
             both = {role: ModelRef.from_json(refs[role], out) for role, *_ in roles}
-            shipped, facts["ship_figures"] = choose_shipped(both, own, judged, dtype, device, log)
+            shipped, facts["ship_figures"] = choose_student(both, own, judged, dtype, device, log)
     refs["student"], facts["shipped"] = refs[shipped], shipped
 
     # 6. The contract goes with the student.
@@ -147,7 +147,7 @@ def _own_encoder(
     """Return the student's encoder, and whether its tokens differ from the teacher's."""
     if sections.distill.student.path is None:
         return encoder, False
-    difference = first_difference(encoder.tokenizer, load_tokenizer(start))
+    difference = first_vocabulary_difference(encoder.tokenizer, load_tokenizer(start))
     if difference is None:
         return encoder, False
     log.say(

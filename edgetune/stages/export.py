@@ -26,7 +26,7 @@ from edgetune.export.ollama.modelfile import derive_prompt_format, write_modelfi
 from edgetune.export.readme import write_readme
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.checkpoint_tensors import StoredWeights
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import count_threads, require_room, trim_malloc
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.plan import read_plan
@@ -49,7 +49,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     check_vocabulary(model)
     checkpoint = Checkpoint(model)
     checkpoint.say_beside(log)
-    StoredWeights(model).check_finite()
+    CheckpointTensors(model).check_finite()
     # A recipe also names what the plan left out; a plan alone is all that is asked for.
     refused = find_refusals(model, sections.quantize or plan)
     for refusal in refused:
@@ -124,10 +124,10 @@ def _check_files(
             try:
                 file["checks"] = check_file(runtime, reference)
                 if file["format"] == "gguf":
-                    manners = derive_prompt_format(encoder, golden, runtime)
-                    page = write_modelfile(out / file["path"], manners)
+                    prompt_format = derive_prompt_format(encoder, golden, runtime)
+                    page = write_modelfile(out / file["path"], prompt_format)
                     file["modelfile"] = page.relative_to(out).as_posix()
-                    file["modelfile_template"] = manners.template is not None
+                    file["modelfile_template"] = prompt_format.template is not None
             finally:
                 runtime.close()
             gates += make_gates(file["name"], file["scheme"], file["checks"])

@@ -30,10 +30,10 @@ from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log, counted
 from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.checkpoint_tensors import StoredWeights
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import require_room
 from edgetune.models.load import load_model
-from edgetune.models.offload import load_for_passes
+from edgetune.models.offload import load_or_offload
 from edgetune.models.ref import ModelRef
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
@@ -84,7 +84,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     wants_text = section.imatrix or bool(asked)
     texts = choose_texts(sections, model, log) if wants_text else Texts([], [], [])
     trials = _make_trials(sections, asked, texts, out)
-    StoredWeights(model).check_finite()
+    CheckpointTensors(model).check_finite()
     refused = check_gguf_support(model)
     converts = (section.gguf or targets) and not refused
     header = header_of(model, sections.file_name)  # export's own: a budget counts it
@@ -93,7 +93,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 2. The importance matrix, from rows the model was trained on and is not judged on.
     path, loaded = out / IMATRIX, None
     if wants_text:  # a search changes weights, and needs them in memory
-        loaded = load_model(ModelRef(model)) if asked else load_for_passes(model)
+        loaded = load_model(ModelRef(model)) if asked else load_or_offload(model)
     energy = collect_activation_stats(loaded, texts.calibration, log) if section.imatrix else None
     if energy is not None:
         _write_importance(model, energy, source and source.tensors, path, log)

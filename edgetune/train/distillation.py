@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache
-from edgetune.distill.losses import Answers, StudentLoss, loss_of, pad_targets
+from edgetune.distill.losses import CrossEntropy, StudentLoss, loss_of, pad_targets
 from edgetune.log import Log
 from edgetune.models.head import find_head
 from edgetune.ops import choose
@@ -78,7 +78,7 @@ class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
         self._around = around
         self._lengths: list[int] = settings["train_dataset"].lengths
         self._loss = loss
-        self._answers = Answers(choose("sparse_loss", "torch"))
+        self._answers = CrossEntropy(choose("sparse_loss", "torch"))
         self._head = find_head(settings["model"])
 
     def row_lengths(self) -> Sequence[int]:

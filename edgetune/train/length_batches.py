@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 WINDOW = 50  # batches that are sorted by length together; more pads less and shuffles less
 
 
-class SimilarLengths(Sampler[int]):
+class LengthBatches(Sampler[int]):
     """Yields row indices; the order depends on seed and epoch alone, so a resumed run repeats it.
 
     Rows are shuffled, sorted by length within windows of 50 batches, cut into batches, and the

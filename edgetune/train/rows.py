@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgetune.train.length_batches import SimilarLengths
+from edgetune.train.length_batches import LengthBatches
 
 
 class TokensMixin:
@@ -61,7 +61,7 @@ class RowsMixin(TokensMixin):
         """Return the tokens of every training row."""
         raise NotImplementedError
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SimilarLengths:
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBatches:
         # Grouped by optimizer step, so that the size of a forward pass does not change the order.
         rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return SimilarLengths(self.row_lengths(), rows, self.args.seed)
+        return LengthBatches(self.row_lengths(), rows, self.args.seed)

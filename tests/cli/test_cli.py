@@ -15,7 +15,7 @@ from edgetune.artifact import commit_part, open_part
 from edgetune.cli import COMMANDS
 from edgetune.models.ref import ModelRef
 from edgetune.naming import name_model
-from tests.twins import make_adapter
+from tests.tiny_models import make_adapter
 
 EDGETUNE = (sys.executable, "-m", "edgetune")
 HEAVY = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "onnxruntime")
@@ -244,7 +244,7 @@ def test_merge_of_one_adapter_on_another(
 
     from edgetune.models.lineage import stamp_adapter
     from edgetune.models.merge import write_merged
-    from tests.twins import make_adapter
+    from tests.tiny_models import make_adapter
 
     sft, once = make_adapter(tiny_model, tmp_path / "sft"), tmp_path / "once"
     stamp_adapter(sft, tiny_model)

@@ -21,7 +21,7 @@ from edgetune.models.lora import Adapter
 from edgetune.models.merge import write_merged
 from edgetune.quantize.formats.ggml import quantize_tensor, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
-from tests.twins import make_adapter, make_twin
+from tests.tiny_models import make_adapter, make_tiny_model
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Chain:
 
 def make_chain(family: str, folder: Path) -> Chain:
     """Make the twin, its adapter and every file that is compared."""
-    base = make_twin(family, folder / "base", real_tokenizer=False)
+    base = make_tiny_model(family, folder / "base", real_tokenizer=False)
     adapter = make_adapter(base, folder / "adapter")
     write_merged(base, [adapter], folder / "merged", "float32")
     plain, small = folder / "F32.gguf", folder / "Q8_0.gguf"
@@ -168,7 +168,7 @@ def adapter_wrong_scale(chain: Chain, out: Path) -> Planted:
 
 
 def merged_into_wrong_base(chain: Chain, out: Path) -> Planted:
-    other = make_twin(chain.family, out / "other", seed=7, real_tokenizer=False)
+    other = make_tiny_model(chain.family, out / "other", seed=7, real_tokenizer=False)
     write_merged(other, [chain.adapter], out / "merged", "float32")
     return chain.trained, str(out / "merged"), "weights", "merged_into_wrong_base"
 

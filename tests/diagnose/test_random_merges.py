@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.diagnose.test_injected_faults import verify
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 FAULTS = ("half the scale", "a layer dropped", "applied twice", "another base", "transposed")
 Weights = dict[str, torch.Tensor]
@@ -74,8 +74,8 @@ def spoil(fault: str, base: Weights, merged: Weights, other: Weights) -> Weights
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_the_right_merge_passes_and_one_thing_wrong_fails(seed: int, tmp_path: Path) -> None:
-    base = make_twin("llama", tmp_path / "base", real_tokenizer=False)
-    make_twin("llama", tmp_path / "other", seed=7, real_tokenizer=False)
+    base = make_tiny_model("llama", tmp_path / "base", real_tokenizer=False)
+    make_tiny_model("llama", tmp_path / "other", seed=7, real_tokenizer=False)
     save_adapter_and_merge(base, random_config(seed), seed, tmp_path)
     trained = f"{base}@original+{tmp_path / 'adapter'}"
     right = verify(trained, str(tmp_path / "merged"))

@@ -59,7 +59,7 @@ def test_positions_and_shares(teacher: TorchTeacher, rows: list[Encoded], tmp_pa
     for row, target in zip(rows, (cache[i] for i in range(len(rows))), strict=True):
         assert len(target.lengths) == sum(row.trained)
         first = np.cumsum(target.lengths) - target.lengths
-        np.testing.assert_allclose(np.add.reduceat(target.share, first), 1, rtol=1e-6)
+        np.testing.assert_allclose(np.add.reduceat(target.probs, first), 1, rtol=1e-6)
         for at, length in zip(first, target.lengths, strict=True):
             assert len(set(target.ids[at : at + length])) == length
 
@@ -70,7 +70,7 @@ def test_the_sample_is_unbiased(teacher: TorchTeacher, rows: list[Encoded], tmp_
     for seed in range(40):
         settings = Settings("sample", 200, 1.0, seed)
         target = fill(teacher, [row], tmp_path / str(seed), settings)[0]
-        sampled[target.ids[: target.lengths[0]]] += target.share[: target.lengths[0]] / 40
+        sampled[target.ids[: target.lengths[0]]] += target.probs[: target.lengths[0]] / 40
     ((_, logits_NV),) = teacher.score([row])
     dense = logits_NV[0].softmax(-1).numpy()
     # 8,000 draws: the standard error of a share p is sqrt(p (1 - p) / 8000), at most 0.0056.
@@ -87,7 +87,7 @@ def test_top_k_keeps_the_largest_and_the_rest(
         top = p.topk(7, dim=1)
         target = cache[index]
         assert target.tail is not None
-        found = target.share.reshape(-1, 7)
+        found = target.probs.reshape(-1, 7)
         np.testing.assert_allclose(found, top.values.numpy(), atol=1.01 / 65_535)
         np.testing.assert_allclose(found.sum(1) + target.tail, 1, rtol=1e-6)
         assert np.array_equal(target.ids.reshape(-1, 7), top.indices.numpy())

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetune.distill.teacher import identify
 from edgetune.models.ref import ModelRef
-from tests.twins import make_adapter
+from tests.tiny_models import make_adapter
 
 
 def change(path: Path, **values: Any) -> None:

@@ -13,14 +13,14 @@ from edgetune.distill.prune_width import Widths, check_widths, cut_width, measur
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 ROWS = [Encoded(list(range(3 + n, 40 + n)), [False] * 37, False) for n in range(3)]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "granite", "olmo2"])
 def test_families(family: str, tmp_path: Path) -> None:
-    base = make_twin(family, tmp_path / "base", real_tokenizer=False)
+    base = make_tiny_model(family, tmp_path / "base", real_tokenizer=False)
     model = load_model(ModelRef(base))
     importance = measure_importance(model, ROWS)
     config = model.config
@@ -43,7 +43,7 @@ def test_families(family: str, tmp_path: Path) -> None:
 
 
 def test_the_channels_that_did_most_stay(tmp_path: Path) -> None:
-    base = make_twin("llama", tmp_path / "base")
+    base = make_tiny_model("llama", tmp_path / "base")
     model = load_model(ModelRef(base))
     importance = measure_importance(model, ROWS)
     cut_width(base, [0, 1], importance, Widths(mlp=64), tmp_path / "small")
@@ -55,7 +55,7 @@ def test_the_channels_that_did_most_stay(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_cut_is_named(tmp_path: Path) -> None:
-    base = make_twin("llama", tmp_path / "base")
+    base = make_tiny_model("llama", tmp_path / "base")
     config = load_model(ModelRef(base)).config.to_dict()
     for widths, said in (
         (Widths(mlp=100), "multiple of 32"),
@@ -64,6 +64,6 @@ def test_what_cannot_be_cut_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             check_widths(config, widths)
-    gpt2 = load_model(ModelRef(make_twin("gpt2", tmp_path / "gpt2", real_tokenizer=False)))
+    gpt2 = load_model(ModelRef(make_tiny_model("gpt2", tmp_path / "gpt2", real_tokenizer=False)))
     with pytest.raises(Unsupported, match="not separate"):
         measure_importance(gpt2, ROWS)

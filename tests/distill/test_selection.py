@@ -12,7 +12,7 @@ from edgetune.data.encode import make_encoder
 from edgetune.data.prepare import Prepared, encode_rows
 from edgetune.data.rows import Message, Row
 from edgetune.distill import selection
-from edgetune.distill.student import _fold_teacher
+from edgetune.distill.student import _merge_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, save_adapter
 from edgetune.models.load import load_base, load_model, load_tokenizer
@@ -52,7 +52,7 @@ def test_exact_match_beyond_its_interval(
     monkeypatch.setattr(selection, "_exact", exact)
     ref = ModelRef(tiny_model)
     both = {"student": ref, "baseline": ref}
-    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", Log())
+    shipped, figures = selection.choose_student(both, encoder, judged, "float32", "cpu", Log())
     assert shipped == wanted
     assert figures["exact_match"]["difference"] == pytest.approx(student - baseline)
     assert ("ships in place" in capsys.readouterr().err) == (wanted == "baseline")
@@ -72,7 +72,7 @@ def test_loss_decides_where_no_answer_is_right(
     both = {"student": good, "baseline": worse}
     if better == "baseline":
         both = {"student": worse, "baseline": good}
-    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
+    shipped, figures = selection.choose_student(both, encoder, judged, "float32", "cpu", QUIET)
     assert shipped == better
     assert (figures["loss"]["difference"] > 0) == (better == "baseline")
 
@@ -80,7 +80,7 @@ def test_loss_decides_where_no_answer_is_right(
 def test_the_same_twice_ships_the_student(tiny_model: Path) -> None:
     judged, encoder = prepared(tiny_model)
     both = {"student": ModelRef(tiny_model), "baseline": ModelRef(tiny_model)}
-    shipped, figures = selection.choose_shipped(both, encoder, judged, "float32", "cpu", QUIET)
+    shipped, figures = selection.choose_student(both, encoder, judged, "float32", "cpu", QUIET)
     assert (shipped, figures["loss"]["difference"]) == ("student", 0.0)
 
 
@@ -98,7 +98,7 @@ def test_a_student_is_cut_from_what_teaches(nf4: bool, tiny_model: Path, tmp_pat
                 parameter.normal_(std=0.1)
     save_adapter(model, tmp_path / "adapter")
     teacher = ModelRef(tiny_model, tmp_path / "adapter", nf4, "float32")
-    folder = _fold_teacher(teacher, tmp_path / "scratch" / "tuned", QUIET)
+    folder = _merge_teacher(teacher, tmp_path / "scratch" / "tuned", QUIET)
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         wanted, found, base = (
@@ -107,4 +107,4 @@ def test_a_student_is_cut_from_what_teaches(nf4: bool, tiny_model: Path, tmp_pat
         )
     assert (wanted - base).abs().max() > 0.05
     assert (wanted - found).abs().max() < (2e-2 if nf4 else 5e-3)
-    assert _fold_teacher(ModelRef(tiny_model), tmp_path / "x", QUIET) == tiny_model
+    assert _merge_teacher(ModelRef(tiny_model), tmp_path / "x", QUIET) == tiny_model

@@ -12,7 +12,7 @@ from edgetune.diagnose.verify import verify_pair
 from edgetune.export.onnx.build import build_graph, check_onnx_support
 from edgetune.log import Log
 from tests.diagnose.injected_faults import make_chain
-from tests.twins import FAMILIES
+from tests.tiny_models import FAMILIES
 
 QUICK = ("mistral", "qwen3", "gemma3", "gpt2")
 

@@ -12,7 +12,7 @@ from edgetune.errors import InputError
 from edgetune.export.adapter import find_adapter
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from tests.twins import make_adapter
+from tests.tiny_models import make_adapter
 
 
 def tuned(base: Path, adapter: Path | None, **facts: Any) -> Artifact:

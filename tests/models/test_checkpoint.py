@@ -14,7 +14,7 @@ from edgetune.diagnose.tensors import FolderTensors
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint, check_model_folder, copy_description
-from edgetune.models.checkpoint_tensors import StoredWeights
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.lineage import lineage_of
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import write_merged
@@ -55,7 +55,7 @@ def test_leftovers_are_not_read(stray: str, tiny_model: Path, folder: Path, tmp_
     assert [file.name for file in Checkpoint(folder).files] == ["model.safetensors"]
     assert Checkpoint(folder).bytes == Checkpoint(tiny_model).bytes
     assert lineage_of(folder) == lineage_of(tiny_model)
-    stored, listed = StoredWeights(folder), FolderTensors(folder)
+    stored, listed = CheckpointTensors(folder), FolderTensors(folder)
     for name, value in right.items():
         assert torch.equal(stored[name], value)
         assert torch.equal(torch.from_numpy(listed.read(name)), value)
@@ -76,7 +76,7 @@ def test_the_single_file_goes_before_an_index_as_in_transformers(
     assert not logits(ModelRef(sharded)).any()  # what transformers reads
     write_merged(sharded, [], tmp_path / "merged", "float32")
     assert not (tmp_path / "merged/model.safetensors.index.json").exists()
-    assert not any(value.any() for value in StoredWeights(tmp_path / "merged").values())
+    assert not any(value.any() for value in CheckpointTensors(tmp_path / "merged").values())
 
 
 def test_an_index_names_its_shards_and_no_other(tiny_model: Path, sharded: Path) -> None:

@@ -12,7 +12,7 @@ from edgetune.artifact import commit_part, open_part
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.ref import ModelRef
 from edgetune.models.training_base import KEY, find_training_base
-from tests.twins import make_adapter
+from tests.tiny_models import make_adapter
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ def make_targets(positions: int, vocabulary: int, entries: int, tail: bool) -> S
     """Random kept entries; the second half of the first position is padding."""
     entries = min(entries, vocabulary)
     ids_PK = torch.stack([torch.randperm(vocabulary)[:entries] for _ in range(positions)])
-    share_PK = torch.rand(positions, entries)
-    share_PK[0, entries // 2 + 1 :] = 0
+    probs_PK = torch.rand(positions, entries)
+    probs_PK[0, entries // 2 + 1 :] = 0
     ids_PK[0, entries // 2 + 1 :] = 0 if ids_PK[0, 0] else ids_PK[0, 0]
     tail_P = torch.rand(positions) * 0.4 if tail else None
     whole_P = 1 - (tail_P if tail_P is not None else torch.zeros(positions))
     return SparseTargets(
-        ids_PK, share_PK / share_PK.sum(1, keepdim=True) * whole_P[:, None], tail_P
+        ids_PK, probs_PK / probs_PK.sum(1, keepdim=True) * whole_P[:, None], tail_P
     )
 
 
@@ -40,7 +40,7 @@ def reference(
     """The same by the formula, for autograd to differentiate."""
     ce = torch.nn.functional.cross_entropy(logits_PV, labels_P, reduction="none")
     log_q_PV = (logits_PV / temperature).log_softmax(-1)
-    p_PV = torch.zeros_like(logits_PV).scatter_add(1, targets.ids_PK, targets.share_PK)
+    p_PV = torch.zeros_like(logits_PV).scatter_add(1, targets.ids_PK, targets.probs_PK)
     kl = (torch.special.entr(p_PV).neg() - p_PV * log_q_PV).sum(1)
     if targets.tail_P is not None:
         other_P = (log_q_PV.exp() * (p_PV == 0)).sum(1)
@@ -170,7 +170,7 @@ def exact_sparse(
     """The definition in float64, what is left for other tokens summed over them."""
     exact = logits.double().requires_grad_()
     log_q = exact.log_softmax(-1)
-    share, tail = targets.share_PK.double(), targets.tail_P
+    share, tail = targets.probs_PK.double(), targets.tail_P
     assert tail is not None
     rest = torch.ones_like(log_q, dtype=torch.bool)
     for row, (ids, kept) in enumerate(zip(targets.ids_PK, share > 0, strict=True)):
@@ -230,7 +230,7 @@ def test_linear_loss_equals_whole_logits(
     logits = torch.nn.functional.linear(*exact) * 0.5
     if cap:
         logits = torch.tanh(logits / cap) * cap
-    double = SparseTargets(targets.ids_PK, targets.share_PK.double())
+    double = SparseTargets(targets.ids_PK, targets.probs_PK.double())
     wanted = reference(logits, labels, double, 0.8, 1.0).sum()
     right = torch.autograd.grad(wanted * 1.75, exact)
     fine = dtype == torch.float32

@@ -32,7 +32,7 @@ from edgetune.quantize.calibration.imatrix import (
     write_imatrix,
 )
 from edgetune.quantize.formats.ggml import stock_types
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 pytestmark = pytest.mark.slow
 HEADER = GgufHeader("twin")
@@ -66,7 +66,7 @@ def make_imatrix(model: Path, path: Path) -> dict[str, np.ndarray]:
 def test_llama_quantize_makes_our_tensors(
     name: str, scheme: str, tools: Path, tmp_path: Path
 ) -> None:
-    model = make_twin(name, tmp_path / name, width=256, real_tokenizer=False)
+    model = make_tiny_model(name, tmp_path / name, width=256, real_tokenizer=False)
     imatrix = tmp_path / "imatrix.gguf"
     importance = make_imatrix(model, imatrix)
     convert_gguf(model, tmp_path / "F32.gguf", HEADER)
@@ -92,7 +92,7 @@ def test_llama_quantize_makes_our_tensors(
 
 def test_llama_imatrix_reads_ours(tools: Path, tmp_path: Path) -> None:
     """It is asked to go on from our file without text, and to write what it read."""
-    model = make_twin("qwen2moe", tmp_path / "model", real_tokenizer=False)
+    model = make_tiny_model("qwen2moe", tmp_path / "model", real_tokenizer=False)
     imatrix, again = tmp_path / "imatrix.gguf", tmp_path / "again.gguf"
     importance = make_imatrix(model, imatrix)
     convert_gguf(model, tmp_path / "F32.gguf", HEADER)

@@ -23,7 +23,7 @@ from edgetune.recipe import Recipe, Sections
 from edgetune.stages import export
 from tests.conftest import make_model
 from tests.stages.test_quantize import LOG, make_recipe, merge, quantized
-from tests.twins import make_adapter
+from tests.tiny_models import make_adapter
 
 SCHEMES = {"gguf": ["F32", "Q4_0"], "onnx": ["fp32", "int4"], "calibration_rows": 4}
 
@@ -281,7 +281,7 @@ def test_a_large_model_is_streamed_to_the_same_files(
 ) -> None:
     found = []
     for limit in (1 << 30, 0):
-        monkeypatch.setattr(offload, "HELD_BYTES", limit)
+        monkeypatch.setattr(offload, "IN_MEMORY_BYTES", limit)
         recipe, merged, planned = plan_of(tiny_model, rows, tmp_path / str(limit))
         facts = exported(recipe, merged, planned, tmp_path / str(limit) / "out")
         assert all(gate["ok"] for gate in facts["gates"])

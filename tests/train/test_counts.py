@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from edgetune.data.encode import Encoded, make_encoder
 from edgetune.data.rows import Message, Row
-from edgetune.distill.losses import Answers
+from edgetune.distill.losses import CrossEntropy
 from edgetune.log import Log
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.ops import choose
@@ -134,8 +134,8 @@ def test_distilling(
     check(
         model, rows,
         lambda: train_student(
-            model, Answers(choose("sparse_loss", "torch")), None, rows, [], 0, section, 0, tmp_path,
-            "student", QUIET,
+            model, CrossEntropy(choose("sparse_loss", "torch")), None, rows, [], 0, section, 0,
+            tmp_path, "student", QUIET,
         ),
         monkeypatch,
     )  # fmt: skip
@@ -190,7 +190,7 @@ def test_validation_loss_is_by_token(
     settings = {**SETTINGS, "learning_rate": 1e-12, "batch_size": batch_size, "eval_every": 1}
     if kind == "distill":
         found = train_student(
-            model, Answers(choose("sparse_loss", "torch")), None, rows, rows, 0,
+            model, CrossEntropy(choose("sparse_loss", "torch")), None, rows, rows, 0,
             DistillSection(train="full", **settings), 0, tmp_path, "student", QUIET,
         )  # fmt: skip
     else:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from edgetune.data.encode import Encoded
-from edgetune.distill.losses import Answers
+from edgetune.distill.losses import CrossEntropy
 from edgetune.errors import Interrupted
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
@@ -105,7 +105,7 @@ def test_micro_batches_do_not_change_the_student(tiny_model: Path, tmp_path: Pat
         )
         out = tmp_path / f"{batch}"
         out.mkdir()
-        loss = Answers(choose("sparse_loss", "torch"))
+        loss = CrossEntropy(choose("sparse_loss", "torch"))
         train_student(model, loss, None, some_rows(12), [], 0, section, 0, out, "baseline", QUIET)
         weights.append({n: p.detach() for n, p in model.named_parameters()})
     start = load_file(tiny_model / "model.safetensors")

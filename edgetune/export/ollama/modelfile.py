@@ -86,14 +86,14 @@ def _proves(
     return bool(golden)
 
 
-def write_modelfile(file: Path, manners: PromptFormat) -> Path:
+def write_modelfile(file: Path, prompt_format: PromptFormat) -> Path:
     """Write ``<file without suffix>.Modelfile`` beside a GGUF file and return its path."""
     path = file.with_suffix(".Modelfile")
     parts = [
         f"# ollama create NAME -f {path.name}\nFROM ./{file.name}",
-        _template_part(manners),
-        *([_system_part(manners.system)] if manners.system is not None else []),
-        *([_stop_part(manners.stops)] if manners.stops else []),
+        _template_part(prompt_format),
+        *([_system_part(prompt_format.system)] if prompt_format.system is not None else []),
+        *([_stop_part(prompt_format.stops)] if prompt_format.stops else []),
         "# Greedy and without penalties: how the answers of the report were made.\n"
         "PARAMETER temperature 0\nPARAMETER repeat_penalty 1",
     ]
@@ -101,15 +101,15 @@ def write_modelfile(file: Path, manners: PromptFormat) -> Path:
     return path
 
 
-def _template_part(manners: PromptFormat) -> str:
-    value = quote_value(manners.template.source()) if manners.template else None
+def _template_part(prompt_format: PromptFormat) -> str:
+    value = quote_value(prompt_format.template.source()) if prompt_format.template else None
     if value is None:
         return (
             "# No TEMPLATE: none was found that writes what training saw. Ollama looks for one of\n"
             "# its own that resembles the chat template in the file; compare before you rely on it."
         )
     return (
-        f"# Gives the text and token ids of training on {manners.proofs} conversations of "
+        f"# Gives the text and token ids of training on {prompt_format.proofs} conversations of "
         f"contract.json.\nTEMPLATE {value}"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgetune.data.encode import Encoded
-from edgetune.distill.losses import Online
+from edgetune.distill.losses import OnlineKD
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -59,7 +59,7 @@ def train_qat(
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in learned)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
-    loss = Online(
+    loss = OnlineKD(
         teacher.requires_grad_(False), choose("dense_loss"), choose("sparse_loss"),
         divergence="forward_kl", divergence_mix=0.5, temperature=1.0, weight=1.0, warmup=0.0,
         vocabulary=vocabulary,

@@ -19,7 +19,7 @@ from edgetune.models.lineage import lineage_of, stamp_adapter
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener, open_runtime
 from tests.conftest import make_model
-from tests.twins import make_adapter, make_twin
+from tests.tiny_models import make_adapter, make_tiny_model
 
 IDS = [5 + 7 * n % 250 for n in range(48)]
 
@@ -48,7 +48,7 @@ def distances(base: Path, adapter: Path, folder: Path) -> tuple[float, float]:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gemma2", "granite", "olmo2", "gpt2"])
 def test_is_the_adapter(family: str, tmp_path: Path) -> None:
-    base = make_twin(family, tmp_path / "base", real_tokenizer=False)
+    base = make_tiny_model(family, tmp_path / "base", real_tokenizer=False)
     if family == "gpt2":  # the converter asks for a key that transformers no longer writes
         config = json.loads((base / "config.json").read_text())
         (base / "config.json").write_text(json.dumps({**config, "n_ctx": 512}))

@@ -12,7 +12,7 @@ import pytest
 
 from edgetune.export.gguf.write import GgufHeader, convert_gguf
 from edgetune.runtimes import open_runtime
-from tests import twins
+from tests import tiny_models
 
 _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _LONG = {
@@ -44,10 +44,10 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def test_scaled_positions_are_those_of_the_model(
     family: str, extra: dict[str, Any], tmp_path: Path
 ) -> None:
-    known = twins.FAMILIES[family]
+    known = tiny_models.FAMILIES[family]
     scaled = replace(known, extra={**known.extra, **extra})
-    with mock.patch.dict(twins.FAMILIES, {family: scaled}):
-        model = twins.make_twin(family, tmp_path / "model", real_tokenizer=False)
+    with mock.patch.dict(tiny_models.FAMILIES, {family: scaled}):
+        model = tiny_models.make_tiny_model(family, tmp_path / "model", real_tokenizer=False)
     convert_gguf(model, tmp_path / "x.gguf", GgufHeader("scaled"))
     ids = [3 + n * 7 % 90 for n in range(200)]
     logits = []

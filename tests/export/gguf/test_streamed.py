@@ -14,7 +14,7 @@ from edgetune.artifact import hash_file
 from edgetune.export.gguf.write import GgufHeader, convert_gguf, open_model, write_gguf
 from edgetune.quantize.formats.ggml import fits_rows, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 HEADER = GgufHeader("twin", end_id=0, add_bos=False, extra={"edgetune.x": "y"})
 # Permuted rows of q and k; a tied head and biases; fused q, k and v; transposed; stacked experts.
@@ -24,7 +24,7 @@ NAMES = ["llama", "qwen2", "phi3", "gpt2", "gemma3", "qwen2moe", "mixtral"]
 @pytest.fixture(scope="module", params=itertools.product(NAMES, (torch.float32, torch.bfloat16)))
 def twin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, dtype = request.param
-    folder = make_twin(name, tmp_path_factory.mktemp("streamed") / name, real_tokenizer=False)
+    folder = make_tiny_model(name, tmp_path_factory.mktemp("streamed") / name, real_tokenizer=False)
     path = folder / "model.safetensors"
     weights = {key: value.to(dtype) for key, value in load_file(path).items()}
     save_file(weights, path, {"format": "pt"})

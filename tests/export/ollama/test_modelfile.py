@@ -75,9 +75,9 @@ def test_a_template_is_proven_in_the_files_runtime(
     tiny_model: Path, encoder: Encoder, golden: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     runtime: Any = open_runtime(make_gguf(tiny_model), threads=1)
-    manners = derive_prompt_format(encoder, golden, runtime)
-    assert manners.template is not None and manners.proofs == 3
-    assert manners.stops == ("<|im_end|>",)
+    prompt_format = derive_prompt_format(encoder, golden, runtime)
+    assert prompt_format.template is not None and prompt_format.proofs == 3
+    assert prompt_format.stops == ("<|im_end|>",)
     # One golden conversation of other ids, or of another text, and nothing is proven.
     for changed in ({"ids": [5]}, {"text": "another"}):
         others = [*golden[1:], golden[0] | changed]
@@ -85,7 +85,7 @@ def test_a_template_is_proven_in_the_files_runtime(
     assert derive_prompt_format(encoder, [], runtime).template is None
     runtime.close()
 
-    page = write_modelfile(tmp_path / "tiny-Q4_0.gguf", manners)
+    page = write_modelfile(tmp_path / "tiny-Q4_0.gguf", prompt_format)
     assert page.name == "tiny-Q4_0.Modelfile"
     lines = page.read_text().splitlines()
     assert lines[1] == "FROM ./tiny-Q4_0.gguf"
@@ -112,17 +112,18 @@ def test_a_begin_token_is_written_once(tiny_model: Path) -> None:
     encoder = Encoder(tokenizer, tokenizer.eos_token_id, 512, None, (tokenizer.eos_token_id,))
     golden = make_golden(encoder, [])
     assert golden[0]["text"].startswith("<|endoftext|><|im_start|>")
-    manners = derive_prompt_format(encoder, golden, Adding(encoder))
-    assert manners.template is not None and manners.template.begin == ""
+    prompt_format = derive_prompt_format(encoder, golden, Adding(encoder))
+    assert prompt_format.template is not None and prompt_format.template.begin == ""
 
 
 def test_what_a_modelfile_cannot_hold_is_said(tmp_path: Path) -> None:
-    manners = PromptFormat(None, 0, 'no """\nway', ("ok", "bell\x07"))
-    text = write_modelfile(tmp_path / "a.gguf", manners).read_text()
+    prompt_format = PromptFormat(None, 0, 'no """\nway', ("ok", "bell\x07"))
+    text = write_modelfile(tmp_path / "a.gguf", prompt_format).read_text()
     assert "# No TEMPLATE" in text and "\nTEMPLATE" not in text
     assert "# No SYSTEM" in text and "\nSYSTEM" not in text
     assert 'PARAMETER stop "ok"' in text and "bell" not in text
     template = GoTemplate("", "", {"user": ("", "\n")}, "")
-    other = dataclasses.replace(manners, template=template, system='Answer "shortly".\nThanks')
+    system = 'Answer "shortly".\nThanks'
+    other = dataclasses.replace(prompt_format, template=template, system=system)
     text = write_modelfile(tmp_path / "a.gguf", other).read_text()
     assert '\nSYSTEM """Answer "shortly".\nThanks"""\n' in text

@@ -16,7 +16,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener
 from tests.conftest import make_model
 from tests.export.test_gguf_adapter import IDS, kl, log_probs
-from tests.twins import make_adapter, make_twin
+from tests.tiny_models import make_adapter, make_tiny_model
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from tests.twins import make_adapter, make_twin
     [("llama", {}), ("qwen2", {}), ("phi3", {}), ("llama", {"use_rslora": True})],
 )
 def test_is_the_adapter(family: str, config: dict[str, Any], tmp_path: Path) -> None:
-    base = make_twin(family, tmp_path / "base", real_tokenizer=False)
+    base = make_tiny_model(family, tmp_path / "base", real_tokenizer=False)
     adapter = make_adapter(base, tmp_path / "adapter", **config)
     folder = tmp_path / "onnx"
     tuned = write_onnx_adapter(base, adapter, folder, tmp_path / "scratch")

@@ -15,7 +15,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60)), [44, 2, 9], [7]]
 
@@ -36,15 +36,15 @@ def assert_equal(found: ActivationStats, wanted: ActivationStats) -> None:
 def test_rows_together_are_rows_apart(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_twin(name, tmp_path / name, real_tokenizer=False)
+    folder = make_tiny_model(name, tmp_path / name, real_tokenizer=False)
     model = load_model(ModelRef(folder))
     together = measure(model)
     assert sum(map(len, SEQUENCES)) == next(iter(together.counts.values()))
     monkeypatch.setattr(batching, "BATCH_TOKENS", 1)
     assert_equal(together, measure(model))
     monkeypatch.setattr(batching, "BATCH_TOKENS", 12)
-    monkeypatch.setattr(offload, "HELD_BYTES", 0)
-    assert_equal(together, measure(offload.load_for_passes(folder)))
+    monkeypatch.setattr(offload, "IN_MEMORY_BYTES", 0)
+    assert_equal(together, measure(offload.load_or_offload(folder)))
     ids = torch.tensor([SEQUENCES[0]])
     assert model(ids).logits.shape[-1] == model.config.vocab_size  # the head is itself again
 
@@ -64,7 +64,7 @@ def test_batches_hold_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["qwen2moe", "mixtral"])
 def test_each_expert_is_weighed_by_its_own_tokens(name: str, tmp_path: Path) -> None:
-    folder = make_twin(name, tmp_path / name, real_tokenizer=False)
+    folder = make_tiny_model(name, tmp_path / name, real_tokenizer=False)
     model = load_model(ModelRef(folder))
     before = model.config._experts_implementation
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []

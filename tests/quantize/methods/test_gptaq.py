@@ -25,7 +25,7 @@ from edgetune.quantize.methods.gptaq import (
 from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
-from tests.twins import make_twin
+from tests.tiny_models import make_tiny_model
 
 QUIET = Log(quiet=True)
 PARTS = {
@@ -122,7 +122,7 @@ def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "phi3", "gemma2", "mixtral"])
 def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path) -> None:
     """Matrices that lie transposed or fused, norms after a block, experts."""
-    folder = make_twin(family, tmp_path / "model", real_tokenizer=False)
+    folder = make_tiny_model(family, tmp_path / "model", real_tokenizer=False)
     model = load_model(ModelRef(folder)).eval()
     found = find_architecture(folder)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Tiny twins of model families: two layers, narrow, with each family's own oddities.
+"""Tiny random models of all families: two layers, narrow, with each family's own oddities.
 
 Real tokenizers come from the assets folder where it is there; elsewhere a small one of the same
 kind (byte-level BPE, or SentencePiece with byte fallback) stands in.
@@ -85,10 +85,10 @@ MIXTURES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def make_twin(
+def make_tiny_model(
     name: str, folder: Path, seed: int = 0, width: int = 64, real_tokenizer: bool = True
 ) -> Path:
-    """Save a random twin of a family as a Hugging Face folder, ``width`` being its hidden size."""
+    """Save a random model of a family as a Hugging Face folder, ``width`` being its hidden size."""
     import torch
     import transformers
 
