@@ -63,7 +63,7 @@ STAGES = (
     Stage("merge", "model", 6, ("data", "merge"), ("tune", "distill")),
     Stage("quantize", "plan", 4, ("file_name", "data", "quantize", "requests"), ("merge",)),
     Stage(
-        "export", "files", 9, ("file_name", "data", "quantize", "export"),
+        "export", "files", 10, ("file_name", "data", "quantize", "export"),
         ("tune", "merge", "quantize"),
     ),
     Stage(

@@ -5,9 +5,8 @@ export async function answer(job) {
   env.allowRemoteModels = false;
   env.allowLocalModels = true;
   env.localModelPath = "/model/";
-  // Its default, from a CDN, is ONNX Runtime's build for WebGPU, which has no GatherBlockQuantized
-  // on the CPU: the embedding of our 8 and 4 bit graphs. The plain build has it.
-  const build = "/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded";
+  // The build that it takes by default, from a CDN, served here: ONNX Runtime's for WebGPU.
+  const build = "/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.asyncify";
   env.backends.onnx.wasm.wasmPaths = {mjs: `${build}.mjs`, wasm: `${build}.wasm`};
   const generate = await pipeline("text-generation", job.name, {device: "wasm"});
   const answers = [];

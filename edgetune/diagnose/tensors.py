@@ -146,6 +146,12 @@ class OnnxTensors:
                 settings = {one.name: one.i for one in node.attribute}
                 names = [self._origin(n) for n in (node.input[0], *node.input[2:]) if n]
                 return self._table_of(names, settings["bits"], settings["block_size"])
+            if node.name == "/model/embed_tokens/Gather/quants":  # 8 bits, standard operators
+                scales = self._made.get("/model/embed_tokens/Gather/scales")
+                if scales is not None and node.input[0] in self._found:
+                    block = self._found[node.input[0]].dims[-1]
+                    names = [node.input[0], self._origin(scales.input[0])]
+                    return self._table_of(names, 8, block)
         return None
 
     def _table_of(self, parts: list[str], bits: int, block: int) -> _Table | None:

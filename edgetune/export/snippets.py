@@ -140,8 +140,8 @@ def onnx_snippets(path: str, asked: Question) -> list[Snippet]:
             "transformers.js in a browser", "js", _BROWSER.format(**js),
             "npm install @huggingface/transformers",
             "The page's server has to serve this folder and `node_modules`. ONNX Runtime's build "
-            "that it takes by default lacks GatherBlockQuantized on the CPU, which looks up the "
-            "embedding of int8 and int4; the plain build, named here, has it.",
+            "named here is half as large as the default one, for WebGPU, and also has the "
+            "GatherBlockQuantized that looks up an embedding of 2 or 4 bits.",
         ),
     ]  # fmt: skip
 

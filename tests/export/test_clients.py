@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from edgetune.data.contract import read_contract
+from edgetune.export.onnx.build import rewrite_weights
+from edgetune.quantize.plan import ONNX_SETTINGS
 from tests.export.test_readme import greedy_text, made
 
 __all__ = ["made"]
@@ -59,3 +61,18 @@ def test_answers_are_the_models(
     plain = [re.sub(r"[^ -~]", "", answer).strip() for answer in (*answers, wanted)]
     assert len(plain[-1]) > 10
     assert plain[0] == plain[1] == plain[2]
+
+
+@pytest.mark.browser
+def test_int8_loads_in_the_default_browser_build(
+    bench: Any, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """ONNX Runtime's WebGPU build, which transformers.js takes, has no GatherBlockQuantized."""
+    row = next(one for one in bench.CLIENTS if one.name == "transformers.js in Chromium")
+    if why := row.missing():
+        pytest.skip(f"{why}: python bench/clients.py installs it")
+    model, out = made
+    rewrite_weights(out / "onnx/fp32", model, tmp_path / "int8", ONNX_SETTINGS["int8"], {})
+    messages = read_contract(model)["golden"][0]["messages"]
+    (answer,) = row.ask({"path": str(tmp_path / "int8"), "questions": [messages], "tokens": 24})
+    assert len(re.sub(r"[^ -~]", "", answer)) > 10
