@@ -259,4 +259,4 @@ def read_question(data: Path | None, tokens: int) -> Question:
     section = DataSection(train=str(data))
     loaded = load_rows(open_source(str(data), "data"), section, Log(quiet=True), "data")
     # Runtimes render roles and contents; what is for tools is compared at export, by its ids.
-    return Question(tuple(row for row in loaded.rows if row.text or row.is_plain), tokens)
+    return Question(tuple(loaded.rows), tokens)

@@ -22,7 +22,7 @@ def compare_texts(reference: LoadedModel, candidate: LoadedModel, question: Ques
     Perplexities a token cannot be compared across tokenizers; bits a byte can. The first token of a
     text has nothing before it and is counted by neither.
     """
-    texts = [row.text or row.answer for row in question.rows] or list(probes.PROSE)
+    texts = [row.text or row.answer for row in question.plain_rows] or list(probes.PROSE)
     sums: dict[str, list[float]] = {"reference": [], "candidate": []}
     sizes: list[int] = []
     left = question.tokens

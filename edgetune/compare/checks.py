@@ -18,6 +18,7 @@ from edgetune.compare.logits import (
 )
 from edgetune.compare.model_spec import LOSSLESS_KL, ModelSpec, declared_ends
 from edgetune.data.rows import Row
+from edgetune.errors import InputError
 from edgetune.log import counted
 
 SHOWN = 3  # differences quoted of each kind
@@ -43,6 +44,29 @@ class Question:
 
     rows: Sequence[Row] = ()
     tokens: int = 4096
+
+    @property
+    def plain_rows(self) -> list[Row]:
+        """Rows of texts, or of roles and contents: what every runtime can render.
+
+        Tool calls, tools and reasoning are written by the chat template, not by the runtimes, so
+        the bare answer of such a row is not what the model was trained to write.
+
+        Raises:
+            InputError: rows were given, and none is of that kind.
+        """
+        plain = [row for row in self.rows if row.text is not None or row.is_plain]
+        if self.rows and not plain:
+            raise InputError(
+                "every row has tool calls, tools or reasoning; verify compares plain conversations",
+                hint="give --data rows of roles and contents; export compares the others by ids",
+            )
+        return plain
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows that :attr:`plain_rows` leaves out."""
+        return len(self.rows) - len(self.plain_rows)
 
 
 def check_tokenizer(

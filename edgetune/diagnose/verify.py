@@ -25,7 +25,7 @@ from edgetune.data.rows import Row
 from edgetune.diagnose.faults import find_faults
 from edgetune.diagnose.requantize import measure_requantized
 from edgetune.errors import EdgetuneError
-from edgetune.log import Log
+from edgetune.log import Log, counted
 
 PROMPTS = 8  # greedy answers a side
 ROW_TEXTS = 24  # of the user's rows, added to the tokenizer's probes
@@ -42,6 +42,11 @@ def verify_pair(
     """
     crash: EdgetuneError | None = None
     notes: list[str] = []
+    if question.left_out:
+        notes.append(
+            f"{question.left_out} of {counted(len(question.rows), 'row')} left out: they have tool "
+            "calls, tools or reasoning, which export compares by token ids"
+        )
     judged: list[TokenizedText] = []
     try:
         with load_pair(reference, candidate) as (first, second):
@@ -83,12 +88,13 @@ def run_checks(
     reference: LoadedModel, candidate: LoadedModel, question: Question, log: Log
 ) -> tuple[list[Check], list[TokenizedText]]:
     """Return the four checks of two loaded models, and the texts the weights were evaluated on."""
-    texts, conversations = _of_rows(question.rows[:ROW_TEXTS])
+    rows = question.plain_rows
+    texts, conversations = _of_rows(rows[:ROW_TEXTS])
     with log.progress("verify", 4) as bar:
         tokenizer = check_tokenizer(reference, candidate, texts)
         bar.update(1, now="template")
         template = check_template(reference, candidate, conversations)
-        prompts = _prompts(reference, question.rows)
+        prompts = _prompts(reference, rows)
         bar.update(1, now="stopping")
         comparable = _same_vocabulary(reference, candidate)
         answers = generate_pair(reference, candidate, prompts) if comparable else GreedyAnswers()
@@ -96,7 +102,7 @@ def run_checks(
         stopping = check_stopping(reference, candidate, valid)
         bar.update(1, now="weights")
         if comparable:
-            judged = select_texts(reference, question.rows, answers, question.tokens)
+            judged = select_texts(reference, rows, answers, question.tokens)
             weights = check_weights(reference, candidate, judged, answers)
         else:
             judged, weights = [], compare_texts(reference, candidate, question)

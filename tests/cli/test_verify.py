@@ -74,13 +74,33 @@ def test_json_is_one_line(chain: Chain) -> None:
     assert {"kl_mean", "kl_p50", "kl_p99", "kl_max", "perplexity_ratio_ci95"} <= figures.keys()
 
 
-def test_rows_of_the_user_are_judged(chain: Chain, tmp_path: Path) -> None:
+def test_weights_are_evaluated_on_the_rows_of_the_user(chain: Chain, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "turn on the light", "completion": "ok, done"}\n' * 3)
     done = invoke(chain.merged, chain.plain, "--data", rows, "--json")
     assert done.exit_code == 0, done.output
     weights = json.loads(done.stdout.splitlines()[-1])["checks"][3]["figures"]
     assert weights["texts"] == 3
+
+
+def test_rows_with_tool_calls_are_counted_as_left_out(chain: Chain, tmp_path: Path) -> None:
+    plain = {
+        "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+    }
+    call = {"type": "function", "function": {"name": "lamp", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    called = {"messages": [{"role": "user", "content": "light"}, answer]}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in (plain, called, plain)))
+    done = invoke(chain.merged, chain.plain, "--data", rows, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["checks"][3]["figures"]["texts"] == 2
+    assert found["notes"][0].startswith("1 of 3 rows left out: they have tool calls")
+
+    rows.write_text((json.dumps(called) + "\n") * 2)
+    done = invoke(chain.merged, chain.plain, "--data", rows)
+    assert done.exit_code == 2 and "every row has tool calls" in done.output
 
 
 def test_bisect_names_the_first_failing_step(chain: Chain, tmp_path: Path) -> None:
