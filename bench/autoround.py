@@ -37,7 +37,7 @@ from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, w
 from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402
 from edgetune.quantize.candidates import Candidates  # noqa: E402
 from edgetune.quantize.methods.autoround import find_roundable, run_autoround  # noqa: E402
-from edgetune.quantize.methods.fake_quant import order_rows  # noqa: E402
+from edgetune.quantize.row_order import order_rows  # noqa: E402
 from edgetune.quantize.weights import find_weights  # noqa: E402
 from edgetune.recipe import Recipe, Sections  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402

@@ -9,6 +9,7 @@ import click
 
 from edgetune.cli.options import model_options, recipe_options
 from edgetune.cli.stage import open_model_option, run_stage, schemes_option
+from edgetune.quantize.methods import METHODS
 
 
 @click.command("quantize")
@@ -28,7 +29,7 @@ from edgetune.cli.stage import open_model_option, run_stage, schemes_option
 )
 @click.option(
     "--method",
-    type=click.Choice(["gptq", "ggml", "autoround", "grid"]),
+    type=click.Choice(list(METHODS)),
     help="Who decides the codes of the targets' files: GPTQ (the default), ggml's plain rounding, "
     "AutoRound, or training.",
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edgetune.quantize.methods import METHODS
 from edgetune.recipe.section import Count, Positive, Section
 from edgetune.recipe.training import Optimization
 
@@ -14,6 +15,10 @@ ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
 
 Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M"]
 Onnx = Literal["fp32", "fp16", "int8", "int4"]
+if TYPE_CHECKING:
+    MethodName = str
+else:  # the rows of the table are the choices: in validation, help and schema
+    MethodName = Literal[tuple(METHODS)]
 
 
 class GridSection(Optimization):
@@ -64,12 +69,10 @@ class QuantizeSection(Section):
         "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
         "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
     )
-    method: Literal["gptq", "ggml", "autoround", "grid"] = Field(
+    method: MethodName = Field(
         "gptq",
-        description="who decides the codes of the targets' files: gptq rounds each matrix and "
-        "each of its columns so that it makes up for those before it; ggml rounds each weight by "
-        "itself; autoround is AutoRound (GGUF: in Q4_0, Q5_0 and Q8_0); grid trains the weights on "
-        "the grid of their types",
+        description="how the quants of the targets' files are chosen: "
+        + "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()),
     )
     train: bool = Field(False, description="true: the same as method: grid")
     types: tuple[str, ...] = Field(
@@ -88,7 +91,7 @@ class QuantizeSection(Section):
     )
 
     @property
-    def decider(self) -> Literal["gptq", "ggml", "autoround", "grid"]:
+    def decider(self) -> str:
         """Who decides the codes: ``method``, or what ``train`` says."""
         return "grid" if self.train else self.method
 
@@ -102,9 +105,9 @@ class QuantizeSection(Section):
 
     @model_validator(mode="after")
     def _refuse_settings_of_another_decider(self) -> QuantizeSection:
-        given = {"grid": self.grid, "autoround": self.autoround}
-        for decider, section in given.items():
-            if self.decider != decider and section != type(section)():
+        for decider, row in METHODS.items():
+            section = getattr(self, row.section) if row.section else None
+            if section is not None and self.decider != decider and section != type(section)():
                 raise ValueError(
                     f"{decider} has settings that only method: {decider} reads, and the method is "
                     f"{self.decider}; set method: {decider} or leave them out"

@@ -11,6 +11,7 @@ from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows, leave_out
 from edgetune.errors import InputError
 from edgetune.log import Log
+from edgetune.quantize.methods import METHODS
 from edgetune.recipe import Sections
 
 JUDGED_ROWS = 64
@@ -49,9 +50,9 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         )
     encoder = encoder_of(model, sections.data)
     rows = load_splits(sections.data, sections.seed, log.muted())
-    judges = bool(section.target) and section.decider != "ggml"
+    judges = bool(section.target) and METHODS[section.decider].module is not None
     judged = rows.validation[:JUDGED_ROWS] if judges else []
-    if judges and section.decider in ("grid", "autoround") and len(judged) < 2:
+    if judges and METHODS[section.decider].needs_held_out and len(judged) < 2:
         raise InputError(
             f"{len(judged)} validation rows, and whether method {section.decider} helped is an "
             "interval over rows",
@@ -71,7 +72,7 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
             "that judge: not calibrated on"
         )
     seen = section.grid.max_steps * section.grid.batch_size * section.grid.gradient_accumulation
-    trains = section.decider == "grid"
+    trains = METHODS[section.decider].trains
     chosen = {
         "calibration": choose_rows(free, section.calibration_rows, sections.seed),
         "training": choose_rows(free, seen, sections.seed) if trains else [],

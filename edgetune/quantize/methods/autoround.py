@@ -29,6 +29,7 @@ from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
 from edgetune.quantize.held_out import judge
+from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
@@ -226,3 +227,11 @@ def _quiet() -> Iterator[io.StringIO]:
             yield said
     finally:
         logging.disable(before)
+
+
+def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return each tensor's bytes as AutoRound chooses them, and facts."""
+    return quantize_autoround(
+        job.model, job.candidates, job.types, job.texts.calibration, job.texts.judged,
+        job.settings, job.seed, job.file, job.log,
+    )  # fmt: skip

@@ -25,6 +25,7 @@ from edgetune.models.batching import batch_sequences, device_of, replaced_forwar
 from edgetune.models.layers import find_layers
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
+from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.gptq import Gptq
 from edgetune.quantize.weights import Weight, put_weights
 
@@ -220,3 +221,15 @@ class _Passes:
         finally:
             handle.remove()
         return None
+
+
+def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the bytes of the tensors GPTQ rounds, as GPTAQ improves them, and facts.
+
+    See :class:`~edgetune.quantize.methods.Method`; export rounds the other tensors to nearest.
+    """
+    raw, facts = quantize_gptaq(
+        job.loaded, job.candidates, job.types, job.texts.calibration, job.texts.judged, job.file,
+        job.log,
+    )  # fmt: skip
+    return {tensor: raw[tensor] for tensor in job.candidates.fed(job.types)}, facts

@@ -17,7 +17,9 @@ from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import judge
+from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.fake_quant import FakeQuantized
+from edgetune.quantize.methods.gptaq import quantize_gptaq
 from edgetune.quantize.weights import put_weights
 from edgetune.recipe import GridSection
 from edgetune.train.distillation import train_student
@@ -75,3 +77,15 @@ def train_qat(
     found = judge(teacher, candidates, types, raw, trained, judged)
     log.say(f"{name}: trained on its grid, held-out: {found}")
     return (trained if found.kept else dict(raw)), {"steps": outcome.steps, **found.facts}
+
+
+def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return each tensor's bytes after GPTAQ and training, and facts of the training."""
+    raw, _ = quantize_gptaq(
+        job.loaded, job.candidates, job.types, job.texts.calibration, job.texts.judged, job.file,
+        job.log,
+    )  # fmt: skip
+    return train_qat(
+        job.model, job.candidates, job.types, raw, job.texts.training, job.texts.judged,
+        job.settings, job.seed, job.out, job.file, job.log,
+    )  # fmt: skip

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import get_args
+
 import pytest
 
 from edgetune.errors import InputError
 from edgetune.quantize.formats.types import GGUF, ONNX
-from edgetune.quantize.methods import refuse_deciding, types_of
+from edgetune.quantize.methods import METHODS, refuse_deciding, types_of
 from edgetune.quantize.search.budget import parse_target
+from edgetune.recipe.quantization import QuantizeSection
 
 TARGETS = [parse_target("bits=5"), parse_target("onnx:bits=5")]
 
@@ -39,3 +43,16 @@ def test_what_only_a_target_takes_is_refused_without_one() -> None:
         refuse_deciding("gptq", ["Q4_0"], [])
     with pytest.raises(InputError, match="no file whose weights could be trained"):
         refuse_deciding("grid", [], [])
+
+
+def test_recipe_choices_and_settings_sections_are_rows_of_the_table() -> None:
+    choices = get_args(QuantizeSection.model_fields["method"].annotation)
+    assert choices == tuple(METHODS)
+    sections = {row.section for row in METHODS.values() if row.section}
+    assert sections <= set(QuantizeSection.model_fields)
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if row.module])
+def test_each_row_with_a_module_quantizes_files(name: str) -> None:
+    module = import_module(f"edgetune.quantize.methods.{METHODS[name].module}")
+    assert callable(module.quantize_file)
