@@ -107,10 +107,10 @@ def time_encoding(folder: Path, path: Path) -> dict[str, Any]:
     section = DataSection(train=str(path), validation_fraction=0.001, max_length=1024)
     rows = load_splits(section, 0, Log(quiet=True)).train
     encoder = make_encoder(load_tokenizer(folder), section, None)
-    template._child.stop()
+    template._renderer.stop()
     began, cpu = time.monotonic(), cpu_seconds()
     encoded = encode_rows(encoder, rows, Log()).encoded
-    template._child.stop()  # waited for, so that its CPU time is counted
+    template._renderer.stop()  # waited for, so that its CPU time is counted
     seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     tokens = sum(len(row.ids) for row in encoded)
     held = sum(sum(map(sys.getsizeof, (row, row.ids, row.trained))) for row in encoded)

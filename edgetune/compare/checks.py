@@ -90,15 +90,16 @@ def check_tokenizer(
         )
         if ids_reference != ids_candidate or (no_reference is None) != (no_candidate is None):
             different.append((text, no_reference or ids_reference, no_candidate or ids_candidate))
+    examples = [_id_difference(reference, candidate, *each) for each in different[:SHOWN]]
     figures = {
         "texts": len(asked),
         "different": len(different),
         "left_out": left_out,
-        "examples": [_id_difference(reference, candidate, *each) for each in different[:SHOWN]],
+        "examples": examples,
     }
     if not different:
         return Check("tokenizer", True, f"{counted(len(asked), 'text')} with the same ids", figures)
-    first = figures["examples"][0]
+    first = examples[0]
     said = f"{len(different)} of {len(asked)} texts give other ids; {first['text']!r}: "
     return Check(
         "tokenizer", False, said + f"{first['reference']} against {first['candidate']}", figures

@@ -198,7 +198,7 @@ COMPUTED_KEYS = (
 )  # fmt: skip
 
 
-def tokenizer_parts(tokenizer: dict[str, Any]) -> dict[str, str]:
+def tokenizer_parts(tokenizer: Mapping[str, Any]) -> dict[str, str]:
     """Return the parts of a ``tokenizer.json`` as comparable text."""
     model = tokenizer.get("model", {})
     parts = {

@@ -16,11 +16,12 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import BinaryIO
 
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.measure.worker import die_with_parent
 from edgetune.measure.worker import main as run_worker
+from edgetune.runtimes.child import Child, read_frame, write_frame
 
 STDERR_LINES = 12  # of a worker that died, quoted in the error
 
@@ -30,7 +31,7 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self._environment = {**os.environ, **worker_environment(threads)}
-        self._torch: subprocess.Popen[str] | None = None
+        self._torch: Child | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -42,8 +43,7 @@ class Workers:
         where: TracebackType | None,
     ) -> None:
         if self._torch is not None:
-            self._torch.kill()
-            self._torch.wait()
+            self._torch.stop()
 
     def run(self, job: Path, said: Path) -> int:
         """Run a fresh worker on ``job`` with its output in ``said``.
@@ -65,24 +65,14 @@ class Workers:
         """Do the same in a fork of the process that has imported torch."""
         if self._torch is None:
             with said.open("wb") as output:
-                self._torch = subprocess.Popen(
-                    [sys.executable, "-m", "edgetune.measure.workers"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=output,
-                    text=True,
-                    env=self._environment,
-                )
-        asks, answers = self._torch.stdin, self._torch.stdout
-        assert asks is not None
-        assert answers is not None
+                command = [sys.executable, "-m", "edgetune.measure.workers"]
+                self._torch = Child(command, output, self._environment)
         try:
-            asks.write(f"{job}\n{said}\n")
-            asks.flush()
+            self._torch.send({"job": str(job), "output": str(said)})
         except BrokenPipeError:
             return self._torch.wait()
-        line = answers.readline()
-        return int(line) if line else self._torch.wait()
+        frame = self._torch.receive()
+        return int(frame[0]["exit_code"]) if frame else self._torch.wait()
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -110,8 +100,8 @@ def describe_end(name: str, path: Path, code: int, said: str) -> EdgetuneError:
     )
 
 
-def serve(asks: IO[str], answers: IO[str]) -> None:
-    """Answer each pair of lines, job and output file, with the exit code of a fork that ran it."""
+def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
+    """Answer each message, a job and its output file, with the exit code of a fork that ran it."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks, and who kills us
     gc.disable()  # all that is allocated by imports stays
@@ -120,14 +110,12 @@ def serve(asks: IO[str], answers: IO[str]) -> None:
 
     gc.freeze()  # or the first collection of a child would copy every page
     gc.enable()
-    while job := asks.readline().rstrip("\n"):
-        said = asks.readline().rstrip("\n")
+    while frame := read_frame(jobs):
         child = os.fork()
         if child == 0:
-            _run_and_exit(job, said)
+            _run_and_exit(frame[0]["job"], frame[0]["output"])
         _, status = os.waitpid(child, 0)
-        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        answers.flush()
+        write_frame(answers, {"exit_code": os.waitstatus_to_exitcode(status)})
 
 
 def _run_and_exit(job: str, said: str) -> None:
@@ -147,4 +135,4 @@ def _run_and_exit(job: str, said: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 
 from edgetune import errors
 from edgetune.errors import EdgetuneError, InputError
-from edgetune.runtimes.frames import read_frame, write_frame
+from edgetune.runtimes.child import Child
 from edgetune.runtimes.gguf_header import open_gguf
 
 #: What a load may take: a hostile file of a megabyte must not hold a machine for minutes.
@@ -66,11 +65,11 @@ class Isolated:
         size = sum(one.stat().st_size for one in files)
         seconds = threads * (LOAD_SECONDS + size / BYTES_PER_SECOND)
         memory = memory_limit(path, size)
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
+        self._child: Child | None = Child(
             [sys.executable, "-m", "edgetune.runtimes.isolated_child", str(path), str(threads),
              device, str(seconds), str(memory)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            self._stderr,
             # Each arena of glibc's allocator reserves addresses, which the limit would count; an
             # assertion of ggml that fails would call a debugger.
             env={**os.environ, "MALLOC_ARENA_MAX": "1", "GGML_NO_BACKTRACE": "1"},
@@ -82,21 +81,23 @@ class Isolated:
             raise
 
     def tokenize(self, text: str) -> list[int]:
-        return self._ask("tokenize", text)
+        return list(self._ask("tokenize", text))
 
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
-        return self._ask("render", messages, clock)
+        return str(self._ask("render", messages, clock))
 
     def stop_ids(self) -> list[int]:
-        return self._ask("stop_ids")
+        return list(self._ask("stop_ids"))
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        return self._ask("logits", list(ids))
+        logits: np.ndarray = self._ask("logits", list(ids))
+        return logits
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
-        return self._ask("generate", [list(one) for one in prompts], max_new_tokens, list(stop_ids))
+        given = [list(prompt) for prompt in prompts]
+        return list(self._ask("generate", given, max_new_tokens, list(stop_ids)))
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         """Yield the tokens after the last one is there: times are not to be taken here."""
@@ -104,30 +105,25 @@ class Isolated:
 
     def close(self) -> None:
         """End the child."""
-        if self._process is None:
+        if self._child is None:
             return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._said.close()
-        self._process = None
+        self._child.stop()
+        self._stderr.close()
+        self._child = None
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        if self._process is None:
+        if self._child is None:
             raise EdgetuneError("this runtime is closed", where=str(self.path))
-        assert self._process.stdin is not None
         try:
-            write_frame(self._process.stdin, {"method": method, "arguments": arguments})
+            self._child.send({"method": method, "arguments": arguments})
         except BrokenPipeError:
             raise self._death() from None
         head, array = self._receive()
         return array if array is not None else head["value"]
 
     def _receive(self) -> tuple[dict[str, Any], np.ndarray | None]:
-        assert self._process is not None and self._process.stdout is not None
-        frame = read_frame(self._process.stdout)
+        assert self._child is not None
+        frame = self._child.receive()
         if frame is None:
             raise self._death()
         head, array = frame
@@ -138,15 +134,15 @@ class Isolated:
 
     def _death(self) -> InputError:
         """Say what ended the child; its last words are the C code's own."""
-        assert self._process is not None
-        code = self._process.wait()
+        assert self._child is not None
+        code = self._child.wait()
         how = f"with exit code {code}"
         if code == -signal.SIGPROF:
             how = "when its time was up"
         elif code < 0:
             how = f"by {signal.Signals(-code).name}"
-        self._said.seek(0)
-        words = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        self._stderr.seek(0)
+        words = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         asserted = [word for word in words if "GGML_ASSERT" in word]
         last = f": {(asserted or words)[-1].strip()[:200]}" if words else ""
         return InputError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgetune.errors import EdgetuneError
 from edgetune.runtimes import find_opener
-from edgetune.runtimes.frames import read_frame, write_frame
+from edgetune.runtimes.child import read_frame, write_frame
 
 
 def main() -> None:

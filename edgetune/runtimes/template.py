@@ -8,17 +8,13 @@ sent, under a limit of memory, and is killed when it takes too long. It compiles
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgetune.errors import InputError
+from edgetune.runtimes.child import Child
 
 CPU_SECONDS = 2.0  # a prompt takes well under a millisecond
 WALL_SECONDS = 120.0  # for a child that cannot even be interrupted, on a machine that is busy
@@ -86,7 +82,7 @@ def render_conversations(
     job = {"source": source, "special": dict(special), "clock": clock}
     found: list[str | InputError] = []
     for part in _parts(conversations):
-        for answer in _child.ask(job, part):
+        for answer in _renderer.ask(job, part):
             place = where[len(found)]
             if "text" in answer:
                 found.append(str(answer["text"]))
@@ -110,12 +106,11 @@ def _parts(conversations: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[
         yield part
 
 
-class _Child:
+class _Renderer:
     """The process that renders; started when first asked, and again after it was killed."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._read = b""
+        self._child: Child | None = None
 
     def ask(
         self, job: Mapping[str, Any], conversations: Sequence[Mapping[str, Any]]
@@ -131,66 +126,39 @@ class _Child:
 
     def _ask(self, job: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Send one job and return its answers, up to the first that did not come."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = self._start()
-        assert process.stdin is not None
+        child = self._child
+        if child is None or not child.running:
+            child = self._child = self._start()
         try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
+            child.send(job)
         except BrokenPipeError:
             self.stop()
             return [{"error": "its process ended"}]
         answers: list[dict[str, Any]] = []
         while len(answers) < len(job["conversations"]):
-            line, ended = self._read_line(process)
-            if line is None:
+            fault = f"it needs more than {MEMORY_BYTES >> 20} MB of memory"
+            try:
+                frame = child.receive(WALL_SECONDS)
+            except TimeoutError:
+                frame, fault = None, f"it runs longer than {WALL_SECONDS:.0f} seconds"
+            if frame is None:
                 self.stop()
-                fault = (
-                    f"it needs more than {MEMORY_BYTES >> 20} MB of memory"
-                    if ended
-                    else f"it runs longer than {WALL_SECONDS:.0f} seconds"
-                )
                 return [*answers, {"error": fault}]
-            answers.append(json.loads(line))
+            answers.append(frame[0])
         return answers
 
-    def _read_line(self, process: subprocess.Popen[bytes]) -> tuple[bytes | None, bool]:
-        """Return the next line; without one, whether the process ended (or took too long)."""
-        assert process.stdout is not None
-        until = time.monotonic() + WALL_SECONDS
-        parts: list[bytes] = []
-        while b"\n" not in self._read:
-            parts.append(self._read)
-            left = max(0.0, until - time.monotonic())
-            if not select.select([process.stdout], [], [], left)[0]:
-                return None, False
-            self._read = os.read(process.stdout.fileno(), 1 << 20)
-            if not self._read:
-                return None, True
-        line, _, self._read = self._read.partition(b"\n")
-        return b"".join([*parts, line]), False
-
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Child:
         from edgetune.runtimes import template_child
 
         limits = [str(MEMORY_BYTES), str(TEXT_CHARACTERS), str(CPU_SECONDS)]
-        command = [sys.executable, "-I", template_child.__file__, *limits]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        return Child([sys.executable, "-I", template_child.__file__, *limits], subprocess.DEVNULL)
 
     def stop(self) -> None:
         """Kill the process, if there is one."""
-        self._read = b""
-        if self._process is not None:
-            self._process.kill()
-            for pipe in (self._process.stdin, self._process.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
-            self._process.wait()
-            self._process = None
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
 
 
-_child = _Child()
-atexit.register(_child.stop)
+_renderer = _Renderer()
+atexit.register(_renderer.stop)

@@ -1,4 +1,4 @@
-"""Render chat templates: one JSON job a line, for each of its conversations one line back.
+"""Render chat templates: one message per job, and one message back per conversation.
 
     python template_child.py BYTES_OF_MEMORY CHARACTERS_OF_TEXT CPU_SECONDS
 
@@ -8,10 +8,12 @@ else, and can be killed.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
@@ -91,6 +93,15 @@ def _refuse(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
+def _load_protocol() -> Any:
+    """Return the module ``child.py`` beside this file, without importing its package."""
+    spec = importlib.util.spec_from_file_location("child", Path(__file__).with_name("child.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main() -> None:
     """Answer jobs until the input ends."""
     memory, longest, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
@@ -104,8 +115,9 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     renderer = Renderer(longest)
-    for line in sys.stdin.buffer:
-        job = json.loads(line)
+    protocol = _load_protocol()
+    while frame := protocol.read_frame(sys.stdin.buffer):
+        job = frame[0]
         renderer.clock = job["clock"]
         for conversation in job["conversations"]:
             # CPU time, not wall time: a busy machine makes no template guilty.
@@ -115,8 +127,7 @@ def main() -> None:
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
             # At once: the first conversation without an answer is the one that killed this process.
-            sys.stdout.write(json.dumps(answer) + "\n")
-            sys.stdout.flush()
+            protocol.write_frame(sys.stdout.buffer, answer)
 
 
 if __name__ == "__main__":

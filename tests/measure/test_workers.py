@@ -45,8 +45,8 @@ def test_a_fork_that_fails_leaves_the_next_one_alone(tiny_model: Path, tmp_path:
 def test_a_killed_process_is_told_by_its_signal(tiny_model: Path, tmp_path: Path) -> None:
     with Workers(threads=1) as workers:
         workers.fork(write_job(tmp_path, tiny_model), tmp_path / "said")
-        process = workers._torch
-        assert process is not None
+        assert workers._torch is not None
+        process = workers._torch.process
         process.kill()  # as the system does when memory is short
         process.wait()
         assert workers.fork(write_job(tmp_path, tiny_model), tmp_path / "said") == -9
