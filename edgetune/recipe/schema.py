@@ -1,4 +1,4 @@
-"""The recipe: everything a run is told, as frozen pydantic models, one section a stage.
+"""The recipe: everything a run is told, as frozen pydantic models, one section per stage.
 
 A recipe is YAML. ``${NAME:-default}`` in a value is replaced from the environment, ``~`` at the
 beginning of a path by the home folder. Relative paths
@@ -38,9 +38,9 @@ class ModelSection(Section):
 class Columns(Section):
     """Names of the columns that hold a row's parts, for files of no known shape."""
 
-    prompt: str
-    completion: str
-    system: str | None = None
+    prompt: str = Field(description="column of the prompt")
+    completion: str = Field(description="column of the answer")
+    system: str | None = Field(None, description="column of the system message")
 
 
 class DataSection(Section):
@@ -54,7 +54,9 @@ class DataSection(Section):
         None, description="absent: train's own validation split, or split from train with the seed"
     )
     test: PathText | tuple[PathText, ...] | None = Field(
-        None, description="rows that judge; absent: train's own test split, or the validation rows"
+        None,
+        description="rows the models are evaluated on; absent: train's own test split, or the "
+        "validation rows",
     )
     format: Literal[
         "auto",
@@ -66,17 +68,23 @@ class DataSection(Section):
         "text",
         "columns",
     ] = Field("auto", description="shape of a row; auto detects it and says so")
-    columns: Columns | None = Field(None, description="column names; needed by format: columns")
+    columns: Columns | None = Field(
+        None, description="names of the columns; needed by format: columns"
+    )
     template: Literal["auto", "chat", "plain"] = Field(
         "auto", description="auto: the tokenizer's chat template, or a plain one when it has none"
     )
     system: str | None = Field(None, description="system message put before rows without one")
-    on_bad_row: Literal["error", "skip"] = Field("error", description="what a malformed row does")
+    on_bad_row: Literal["error", "skip"] = Field(
+        "error", description="error: a malformed row stops; skip: it is left out and counted"
+    )
     max_length: Count = Field(
         1024,
         description="tokens a row may have; longer answers are cut, longer texts train in pieces",
     )
-    validation_fraction: Fraction = Field(0.05, description="share split off when none is given")
+    validation_fraction: Fraction = Field(
+        0.05, description="fraction of train split off when there is no validation"
+    )
     limit: Count | None = Field(None, description="use only so many train rows")
 
 
@@ -99,8 +107,8 @@ class MergeSection(Section):
     )
     max_kl: Positive | None = Field(
         None,
-        description="how far (nats) the merge may be from what was trained; absent: what rounding "
-        "to merge.dtype explains",
+        description="largest KL (nats per token) to the trained model; absent: what rounding to "
+        "merge.dtype explains",
     )
 
 
@@ -137,12 +145,12 @@ class BenchSection(Requests):
 
 
 class Gate(Section):
-    """A limit on a measurement; crossing it makes the verdict fail and the exit code 3."""
+    """A limit on a metric; beyond it the verdict is fail and the exit code 3."""
 
     measurement: str = Field(description="name of a measurement, such as exact_match")
     models: str = Field("*", description="shell pattern over the report's model names")
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="smallest value that passes")
+    max: float | None = Field(None, description="largest value that passes")
 
 
 class ReportSection(Section):
@@ -155,9 +163,13 @@ class Recipe(Section):
     """A whole run. A stage whose section is absent (or null) is left out."""
 
     name: str = Field(
-        "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under runs/"
+        "run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run directory under runs/ and of the files",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        0, description="seed of every random choice"
+    )
     model: ModelSection
     data: DataSection | None = None
     tune: TuneSection | None = None

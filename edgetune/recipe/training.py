@@ -10,16 +10,16 @@ from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
 
 
 class Optimization(Section):
-    """Knobs that every kind of training has."""
+    """Settings of every kind of training."""
 
     learning_rate: Positive = Field(2e-4, description="peak of the cosine schedule")
-    warmup_ratio: Fraction = Field(0.05, description="share of the steps that warm up linearly")
+    warmup_ratio: Fraction = Field(0.05, description="fraction of the steps with a linear warmup")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
     max_grad_norm: Positive = Field(1.0, description="gradient clipping")
     epochs: Positive = Field(1.0, description="passes over the train rows")
     max_steps: Count | None = Field(None, description="optimizer steps; overrides epochs")
-    batch_size: Count = Field(8, description="sequences a forward pass")
-    gradient_accumulation: Count = Field(1, description="forward passes an optimizer step")
+    batch_size: Count = Field(8, description="sequences per forward pass")
+    gradient_accumulation: Count = Field(1, description="forward passes per optimizer step")
     eval_every: Count = Field(100, description="optimizer steps between validations")
     save_every: Count = Field(100, description="optimizer steps between checkpoints")
     patience: Count | None = Field(
@@ -29,7 +29,7 @@ class Optimization(Section):
 
 
 class Training(Optimization):
-    """Those of trainings that may add an adapter."""
+    """Settings of a training that may add a LoRA adapter."""
 
     rank: Count = Field(16, description="LoRA rank")
     alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
@@ -37,7 +37,7 @@ class Training(Optimization):
 
 
 class TuneSection(Training):
-    """Fine-tune the base: the result is the teacher."""
+    """Fine-tune the base model; the result is the teacher."""
 
     method: Literal["qlora", "lora", "full"] = Field(
         "qlora",
@@ -53,22 +53,22 @@ class TuneSection(Training):
 
 
 class Student(Section):
-    """Where the student's weights start."""
+    """How the student is initialised: a model, a configuration, or a pruned teacher."""
 
     path: PathText | None = Field(None, description="another model; of the same tokenizer, at best")
     config: PathText | None = Field(
         None, description="config.json of a fresh model with random weights, for train: full"
     )
-    layers: Count | None = Field(
-        None, description="depth cut of the teacher: how many layers to keep"
+    layers: Count | None = Field(None, description="depth pruning: teacher layers to keep")
+    mlp: Count | None = Field(None, description="width pruning: MLP channels to keep per layer")
+    heads: Count | None = Field(None, description="width pruning: query heads to keep per layer")
+    hidden: Count | None = Field(
+        None, description="width pruning: residual (hidden) channels to keep"
     )
-    mlp: Count | None = Field(None, description="width cut: MLP channels a layer keeps")
-    heads: Count | None = Field(None, description="width cut: query heads a layer keeps")
-    hidden: Count | None = Field(None, description="width cut: residual channels to keep")
 
 
 class DistillSection(Training):
-    """Train a smaller student on what the teacher says."""
+    """Train a smaller student on the teacher's distributions or answers."""
 
     method: Literal["cached", "online", "on_policy", "sequence"] = Field(
         "cached",
@@ -79,7 +79,7 @@ class DistillSection(Training):
         "full", description="how the student is trained"
     )
     teacher: PathText | None = Field(
-        None, description="a model folder or GGUF file that teaches in place of the tuned model"
+        None, description="model folder or GGUF file used as the teacher instead of the tuned model"
     )
     prompts: PathText | None = Field(
         None,
@@ -88,27 +88,29 @@ class DistillSection(Training):
     learning_rate: Positive = Field(1e-3, description="peak of the cosine schedule")
     student: Student = Field(default_factory=Student)
     kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.8, description="weight of the teacher's part; cross-entropy to the answer has the rest"
+        0.8, description="weight of the KL to the teacher; cross-entropy to the answer has the rest"
     )
     kl_warmup: Fraction = Field(
-        0.0, description="share of the steps over which kl_weight grows from 0"
+        0.0, description="fraction of the steps over which kl_weight grows from 0"
     )
-    temperature: Positive = Field(1.0, description="of both softmaxes in the teacher's part")
+    temperature: Positive = Field(
+        1.0, description="temperature of both softmaxes in the KL to the teacher"
+    )
     targets: Literal["sample", "top_k"] = Field(
         "sample",
         description="what the cache keeps: an unbiased sample, or the largest and the rest",
     )
     samples: Annotated[int, Field(ge=1, le=255)] = Field(
-        64, description="draws from the teacher's distribution kept a token"
+        64, description="samples of the teacher's distribution stored per token"
     )
     top_k: Annotated[int, Field(ge=1, le=1024)] = Field(
-        20, description="entries kept a token by targets: top_k"
+        20, description="probabilities stored per token by targets: top_k"
     )
     cache: PathText | None = Field(
         None, description="folder of the teacher's cache; absent: one a key beside the stage"
     )
     divergence: Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"] = Field(
-        "forward_kl", description="what online and on_policy minimise"
+        "forward_kl", description="divergence that online and on_policy minimise"
     )
     divergence_mix: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="beta of jsd, alpha of skewed_kl"
