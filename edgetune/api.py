@@ -210,11 +210,20 @@ def distill_inputs(
             where="command line",
             hint="name what `edgetune tune` made, a PEFT adapter, a model folder or a GGUF file",
         )
-    if teacher.suffix == ".gguf" or (teacher / "config.json").is_file():
-        flags["teacher"] = str(teacher)
-        flags["model"] = flags.get("model") or flags.get("student.path") or str(teacher)
+    if (model := _find_model(teacher)) is not None:
+        flags["teacher"] = str(model)
+        flags["model"] = flags.get("model") or flags.get("student.path") or str(model)
         return {}, flags
     return {"tune": adopt_adapter(teacher, flags.get("model"))}, flags
+
+
+def _find_model(path: Path) -> Path | None:
+    """Return a GGUF file, a model folder, or the model inside a merge's folder; None for others."""
+    if path.suffix == ".gguf" or (path / "config.json").is_file():
+        return path
+    if (path / ENTRY).is_file() and (artifact := open_artifact(path)).kind == "model":
+        return artifact.model_folder
+    return None
 
 
 def open_model(path: str | None) -> tuple[Artifact, str]:
