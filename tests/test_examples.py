@@ -108,7 +108,7 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     examples = read_blocks(ROOT / "README.md", "python")
     assert examples
     for example in examples:
-        assert call("-c", example) == "pass\n"
+        assert call("-c", example) == "True\n"
 
 
 def call(*words: str) -> str:
