@@ -87,6 +87,10 @@ def test_recipe_examples_load(page: Path) -> None:
         Recipe.model_validate({**sections, **yaml.safe_load(block)})
 
 
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's stage examples run in order on a small random model, with short settings."""
