@@ -24,7 +24,7 @@ from edgetune import lock
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.distill.cache_shard import Layout, Shard, write_shard
-from edgetune.distill.sparse_probs import PROB_SCALE, Entries, cut_top_k, draw_sample
+from edgetune.distill.sparse_probs import PROB_SCALE, Entries, Target, cut_top_k, draw_sample
 from edgetune.distill.teacher import Teacher
 from edgetune.errors import InputError
 from edgetune.lock import hold
@@ -67,23 +67,6 @@ class Origin:
     teacher: str
     tokenizer: str
     template: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """A row's distributions at its trained positions, in order.
-
-    Attributes:
-        lengths: entries a position, [P].
-        ids: tokens, [E].
-        probs: their probabilities, float32 [E].
-        tail: what is left for other tokens, float32 [P]; none of a sample.
-    """
-
-    lengths: np.ndarray
-    ids: np.ndarray
-    probs: np.ndarray
-    tail: np.ndarray | None
 
 
 class Cache:

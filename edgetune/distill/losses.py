@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from edgetune.distill.cache import Cache, Target
+from edgetune.distill.cache import Cache
+from edgetune.distill.sparse_probs import Target
 from edgetune.models.head import find_head, head_only_at, hidden_at
 from edgetune.ops import Choice
 from edgetune.ops.linear_loss import ChunkLoss, Head, linear_loss_sum, whole_loss_sum

@@ -32,6 +32,23 @@ class Entries:
     counts: np.ndarray
 
 
+@dataclass(frozen=True)
+class Target:
+    """A row's distributions at its trained positions, in order.
+
+    Attributes:
+        lengths: entries a position, [P].
+        ids: tokens, [E].
+        probs: their probabilities, float32 [E].
+        tail: what is left for other tokens, float32 [P]; none of a sample.
+    """
+
+    lengths: np.ndarray
+    ids: np.ndarray
+    probs: np.ndarray
+    tail: np.ndarray | None
+
+
 @torch.no_grad()
 def draw_sample(probabilities_PV: torch.Tensor, draws: int, generator: torch.Generator) -> Entries:
     """Return ``draws`` tokens of every position, with replacement, as unique ids and counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, freeze_clock, write_contract
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows
+from edgetune.data.prepare import Prepared, encode_rows
 from edgetune.data.rows import Row
-from edgetune.distill.cache import Cache
-from edgetune.distill.losses import CrossEntropy, StudentLoss
+from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.prune_depth import first_vocabulary_difference
 from edgetune.distill.selection import choose_student
 from edgetune.distill.student import initialize_student
-from edgetune.distill.targets import load_prompts, make_answer_targets, make_targets
-from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
+from edgetune.distill.targets import (
+    TrainingTargets,
+    load_prompts,
+    make_answer_targets,
+    make_targets,
+)
+from edgetune.distill.teacher import OpenTeacher, check_ids, find_teacher, open_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.generation import restore_generation_config
@@ -33,6 +38,7 @@ from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
 from edgetune.train.distillation import train_student
+from edgetune.train.loop import Outcome
 from edgetune.train.on_policy import check_divergence, train_on_policy
 
 
@@ -54,12 +60,10 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     dtype = choose_dtype(sections.model.compute_dtype, device)
     encoder = encoder_of(known.contract, data, freeze_clock(out))
     rows = load_splits(data, sections.seed, log.muted())
-    labelled, asked = rows.train, load_prompts(sections, log)
-    labelled, asked, steps = _seen_rows(section, labelled, asked)
+    labelled, asked, steps = _seen_rows(section, rows.train, load_prompts(sections, log))
     train = encode_rows(encoder, labelled, log, "train", data.on_bad_row).encoded
     teacher = open_teacher(known.target, dtype, device)
-    if isinstance(known.target, Path):
-        check_ids(teacher, encoder, labelled, known.target)
+    check_ids(teacher, encoder, labelled, known.target)
 
     # 2. The student's initial weights: another model, or the base pruned.
     start, facts = initialize_student(sections, teacher, known, train, out, log)
@@ -68,56 +72,117 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 3. What the teacher has to say; then it leaves, unless it is wanted online.
     if strange:
-        lessons = make_answer_targets(section, teacher, encoder, own, [*labelled, *asked], out, log)
+        targets = make_answer_targets(section, teacher, encoder, own, [*labelled, *asked], out, log)
         train = encode_rows(own, labelled, log, "train", data.on_bad_row).encoded
     else:
-        lessons = make_targets(
+        targets = make_targets(
             sections, known, teacher, encoder, (labelled, train), asked, start, out, log
         )
     if method not in ("online", "on_policy"):
         teacher.close()
         gc.collect()
     judged = encode_rows(own, rows.validation, log, "validation", data.on_bad_row)
-    validation = judged.encoded
 
     # 4. The student, and the same student without the teacher: the same steps, its own answers.
     (out / "metrics.jsonl").unlink(missing_ok=True)
-    pad = own.tokenizer.pad_token_id
-    plain = CrossEntropy(choose("sparse_loss", section.kernels, device))
-    roles: list[tuple[str, StudentLoss, Cache | None, list[Encoded]]] = [
-        ("student", lessons.loss, lessons.cache, lessons.rows)
-    ]
-    if section.baseline:
-        roles.append(("baseline", plain, None, train))
-    same = section.model_copy(update={"max_steps": steps})
-    refs: dict[str, Any] = {"baseline": None}
-    for role, loss, cache, seen in roles:
-        model = _trainable(start, section, dtype, device, sections.seed)
-        if role == "student" and method == "on_policy":
-            prompts = [*labelled, *asked]
-            outcome = train_on_policy(
-                model, teacher.model, own, prompts, same, sections.seed, out, log
-            )
-        else:
-            outcome = train_student(
-                model, loss, cache, seen, validation, pad, same, sections.seed, out, role, log
-            )
-        refs[role] = _save(model, outcome.best, start, section, dtype, out / role).to_json(out)
-        facts[f"{role}_validation_loss"] = outcome.validation_loss
-        facts["steps"] = outcome.steps
+    training = _Training(
+        section.model_copy(update={"max_steps": steps}), start, own, judged, sections.seed,
+        device, dtype, out, log,
+    )  # fmt: skip
+    on_policy = (teacher, [*labelled, *asked]) if method == "on_policy" else None
+    refs, losses = _train_both(training, targets, train, on_policy)
 
     # 5. What ships: the student, unless the one without the teacher is better.
-    refs["distilled"], shipped = refs["student"], section.ship
-    if shipped == "best":
-        shipped = "student"
-        if section.baseline:
-            both = {role: ModelRef.from_json(refs[role], out) for role, *_ in roles}
-            shipped, facts["ship_figures"] = choose_student(both, own, judged, dtype, device, log)
-    refs["student"], facts["shipped"] = refs[shipped], shipped
+    refs["distilled"] = refs["student"]
+    shipped, figures = _choose_shipped(training, refs)
+    refs["student"], facts = refs[shipped], {**facts, **losses, **figures, "shipped": shipped}
 
     # 6. The contract goes with the student.
     write_contract(own, rows.test, out / "contract")
-    return {**facts, **refs, **lessons.facts, "method": method, "compute_dtype": dtype}
+    return {
+        **facts, **refs, **targets.facts, "method": method, "compute_dtype": dtype,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the student and the baseline have in common in their training."""
+
+    section: DistillSection
+    start: Path
+    encoder: Encoder
+    validation: Prepared
+    seed: int
+    device: str
+    dtype: str
+    out: Path
+    log: Log
+
+
+def _train_both(
+    training: _Training, targets: TrainingTargets, train: list[Encoded],
+    on_policy: tuple[OpenTeacher, list[Row]] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Train the student and, where the recipe asks for it, the baseline.
+
+    Returns:
+        Where each is, by role, and their steps and validation losses.
+    """
+    objectives = {"student": targets}
+    if training.section.baseline:
+        plain = CrossEntropy(choose("sparse_loss", training.section.kernels, training.device))
+        objectives["baseline"] = TrainingTargets(train, plain, None, {})
+    refs: dict[str, Any] = {"baseline": None}
+    facts: dict[str, Any] = {}
+    for role, objective in objectives.items():
+        refs[role], outcome = _train(training, role, objective, on_policy)
+        facts[f"{role}_validation_loss"] = outcome.validation_loss
+        facts["steps"] = outcome.steps
+    return refs, facts
+
+
+def _train(
+    training: _Training, role: str, targets: TrainingTargets,
+    on_policy: tuple[OpenTeacher, list[Row]] | None,
+) -> tuple[dict[str, Any], Outcome]:  # fmt: skip
+    """Train one model from the student's initial weights and save it under ``out / role``.
+
+    Args:
+        training: settings that the student and the baseline share.
+        role: ``student`` or ``baseline``.
+        targets: rows and objective.
+        on_policy: the teacher and its prompts, where the student samples its own answers.
+
+    Returns:
+        Where the model is, and how the training went.
+    """
+    section, out, log = training.section, training.out, training.log
+    model = _load_trainable(training)
+    if role == "student" and on_policy is not None:
+        teacher, prompts = on_policy
+        outcome = train_on_policy(
+            model, teacher.model, training.encoder, prompts, section, training.seed, out, log
+        )
+    else:
+        outcome = train_student(
+            model, targets.loss, targets.cache, targets.rows, training.validation.encoded,
+            training.encoder.tokenizer.pad_token_id, section, training.seed, out, role, log,
+        )  # fmt: skip
+    return _save(training, model, outcome.best, out / role).to_json(out), outcome
+
+
+def _choose_shipped(training: _Training, refs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the role that ships, and the figures that decided where both were compared."""
+    section = training.section
+    if section.ship != "best":
+        return section.ship, {}
+    if not section.baseline:
+        return "student", {}
+    both = {role: ModelRef.from_json(refs[role], training.out) for role in ("student", "baseline")}
+    shipped, figures = choose_student(
+        both, training.encoder, training.validation, training.dtype, training.device, training.log
+    )
+    return shipped, {"ship_figures": figures}
 
 
 def _seen_rows(
@@ -157,16 +222,18 @@ def _own_encoder(
     return encoder_of(start, sections.data, encoder.clock), True
 
 
-def _trainable(start: Path, section: DistillSection, dtype: str, device: str, seed: int) -> Any:
+def _load_trainable(training: _Training) -> Any:
+    """Return the student's initial weights, ready for training: whole, or with new adapters."""
+    section, device = training.section, training.device
     if section.train == "full":
-        return load_base(start, False, "float32", device)
-    model = load_base(start, section.train == "qlora", dtype, device)
-    return add_adapter(model, section, seed)
+        return load_base(training.start, False, "float32", device)
+    model = load_base(training.start, section.train == "qlora", training.dtype, device)
+    return add_adapter(model, section, training.seed)
 
 
-def _save(
-    model: Any, best: Path | None, start: Path, section: DistillSection, dtype: str, folder: Path
-) -> ModelRef:
+def _save(training: _Training, model: Any, best: Path | None, folder: Path) -> ModelRef:
+    """Write the best weights (the last, where none were best) and return where they are."""
+    start, section, dtype = training.start, training.section, training.dtype
     if section.train != "full":
         if best:
             restore_adapter(model, best)

@@ -22,7 +22,7 @@ from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.models.stacked import rebuild_trained
 from edgetune.models.vocabulary import check_vocabulary
-from edgetune.recipe import Sections
+from edgetune.recipe import MergeSection, Sections
 from edgetune.runtimes import open_runtime
 
 
@@ -40,24 +40,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 1. What was trained, and the rows it is judged on.
     parent = inputs.get("distill") or inputs["tune"]
-    trained = ModelRef.from_json(
-        parent.facts["student" if parent.stage == "distill" else "model"], parent.path
-    )
-    check_vocabulary(trained.base)
-    checkpoint = Checkpoint(trained.base)
-    checkpoint.say_beside(log)
-    weights = checkpoint.bytes
-    earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
-    require_room(out, (7 if earlier else 5) * weights, "merging over two bases")
     scratch = out / "scratch"
-    if parent.facts.get("foreign"):
-        trained = rebuild_trained(trained, earlier, section.trained_on, section.dtype, scratch, log)
-    elif section.trained_on != "auto":
-        raise InputError(
-            f"merge.trained_on is {section.trained_on}, and the artifact says it itself",
-            where=str(parent.path),
-            hint="leave merge.trained_on out",
-        )
+    earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
+    trained = _find_trained(section, parent, earlier, out, log)
     encoder = encoder_of(parent.contract_folder, data)
     rows = load_splits(data, sections.seed, log.muted())
     judged = encode_rows(
@@ -65,16 +50,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     ).encoded
 
     # 2. One candidate a base.
-    bases = ["original"]
-    if trained.nf4 and section.base != "original":
-        bases = ["dequantized"] if section.base == "dequantized" else ["original", "dequantized"]
-    folders = {base: scratch / base for base in bases}
-    adapters = [trained.adapter] if trained.adapter else []
-    folded: list[str] = []
-    for base, folder in folders.items():
-        shutil.rmtree(folder, ignore_errors=True)
-        nf4_dtype = trained.nf4_dtype if base == "dequantized" else None
-        folded = write_merged(trained.base, adapters, folder, section.dtype, nf4_dtype)
+    folders, folded = _write_candidates(section, trained, scratch)
 
     # 3. How far each is from what was trained.
     candidates = _measure(trained, folders, judged)
@@ -104,8 +80,53 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "folded": len(folded),
         "dtype": section.dtype,
         "from": parent.stage,
-        "adapters": len(earlier) + len(adapters),
+        "adapters": len(earlier) + bool(trained.adapter),
     }
+
+
+def _find_trained(
+    section: MergeSection, parent: Artifact, earlier: list[Path], out: Path, log: Log
+) -> ModelRef:
+    """Return the trained model: as the artifact says, or rebuilt for a foreign adapter.
+
+    Raises:
+        InputError: ``merge.trained_on`` for an artifact that says it itself; a disk too small.
+    """
+    trained = ModelRef.from_json(
+        parent.facts["student" if parent.stage == "distill" else "model"], parent.path
+    )
+    check_vocabulary(trained.base)
+    checkpoint = Checkpoint(trained.base)
+    checkpoint.say_beside(log)
+    require_room(out, (7 if earlier else 5) * checkpoint.bytes, "merging over two bases")
+    if parent.facts.get("foreign"):
+        return rebuild_trained(
+            trained, earlier, section.trained_on, section.dtype, out / "scratch", log
+        )
+    if section.trained_on != "auto":
+        raise InputError(
+            f"merge.trained_on is {section.trained_on}, and the artifact says it itself",
+            where=str(parent.path),
+            hint="leave merge.trained_on out",
+        )
+    return trained
+
+
+def _write_candidates(
+    section: MergeSection, trained: ModelRef, scratch: Path
+) -> tuple[dict[str, Path], list[str]]:
+    """Write one merged folder per base; return them by base, and the names of merged tensors."""
+    bases = ["original"]
+    if trained.nf4 and section.base != "original":
+        bases = ["dequantized"] if section.base == "dequantized" else ["original", "dequantized"]
+    folders = {base: scratch / base for base in bases}
+    adapters = [trained.adapter] if trained.adapter else []
+    merged: list[str] = []
+    for base, folder in folders.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        nf4_dtype = trained.nf4_dtype if base == "dequantized" else None
+        merged = write_merged(trained.base, adapters, folder, section.dtype, nf4_dtype)
+    return folders, merged
 
 
 def _distance(candidate: dict[str, Any]) -> float:

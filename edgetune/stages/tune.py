@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
-from edgetune.data.encode import make_encoder
+from edgetune.data.encode import Encoded, make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.errors import InputError
@@ -39,59 +41,37 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     section, data = sections.tune, sections.data
 
     # 1. The base and its tokenizer, on the device and in the dtype of this machine.
-    base = resolve_model(sections.model.path, sections.model.revision)
-    device = choose_device(sections.model.device)
-    dtype = choose_dtype(sections.model.compute_dtype, device)
-    whole = section.method == "full"
-    checkpoint = Checkpoint(base)
-    checkpoint.say_beside(log)
-    weights = checkpoint.bytes
-    require_room(out, 8 * weights if whole else weights // 2, "tuning with its checkpoints")
-    tokenizer = load_tokenizer(base)
+    base = _find_base(sections, out, log)
     rows = load_splits(data, sections.seed, log)
-    model: Any = load_base(base, section.method == "qlora", "float32" if whole else dtype, device)
+    dtype = "float32" if section.method == "full" else base.dtype
+    model: Any = load_base(base.folder, section.method == "qlora", dtype, base.device)
 
     # 2. The token that will end answers, which a frozen head must be able to say.
     end_token = section.end_token
-    if not whole:
-        usual = None if data.template == "plain" else template_end_token(tokenizer)
-        usual = usual or tokenizer.eos_token
-        end_token = choose_end_token(model, tokenizer, section.end_token, usual, log)
+    if section.method != "full":
+        end_token = _choose_end_token(model, base.tokenizer, sections, log)
 
     # 3. Rows to tokens, with the loss on answers only.
-    encoder = make_encoder(tokenizer, data, end_token, freeze_clock(out))
+    encoder = make_encoder(base.tokenizer, data, end_token, freeze_clock(out))
     clock = tell_clock(encoder, log)
     prepared = encode_rows(encoder, rows.train, log, "train", data.on_bad_row)
-    train = prepared.encoded
     validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
     if rows.test is not rows.validation:  # what bench cannot ask is no news for after the tuning
         usable_rows(encoder, rows.test, log.muted(), "test", data.on_bad_row)
-    longest = model.config.get_text_config().max_position_embeddings
-    if max(len(row.ids) for row in train) > longest:
-        raise InputError(
-            f"rows are longer than the {longest} positions of the model",
-            where="data.max_length",
-            hint=f"set it to at most {longest}",
-        )
+    _check_context(model, prepared.encoded)
 
     # 4. Adapters on all linear layers; dtype, method and size are told before the work.
-    if not whole:
-        model = add_adapter(model, section, sections.seed)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    base_as = {"qlora": "NF4", "lora": dtype, "full": "float32"}[section.method]
-    log.say(
-        f"{section.method} on {device}: base {bytes_text(weights)} as {base_as}, "
-        f"compute in {dtype}, {trainable:,} trainable parameters"
-    )
+    model, trainable = _make_trainable(model, base, sections, log)
 
     # 5. Train, going on from a checkpoint that an interrupted run left.
     (out / "metrics.jsonl").unlink(missing_ok=True)
     outcome = tune(
-        model, tokenizer, train, validation, section, data.max_length, sections.seed, out, log
-    )
+        model, base.tokenizer, prepared.encoded, validation, section, data.max_length,
+        sections.seed, out, log,
+    )  # fmt: skip
 
     # 6. The best weights if validation was watched, else the last.
-    ref = _save(model, tokenizer, base, section, dtype, outcome.best, out, log)
+    ref = _save(model, base, section, outcome.best, out, log)
 
     # 7. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.test, out / "contract")
@@ -99,35 +79,93 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         "model": ref.to_json(out),
         "base": sections.model.path,
         "method": section.method,
-        "device": device,
-        "compute_dtype": dtype,
+        "device": base.device,
+        "compute_dtype": base.dtype,
         "trainable_parameters": trainable,
         "steps": outcome.steps,
         "train_loss": outcome.train_loss,
         "validation_loss": outcome.validation_loss,
         "resumed_from": outcome.resumed_from,
-        "end_token": tokenizer.convert_ids_to_tokens(encoder.end_id),
+        "end_token": base.tokenizer.convert_ids_to_tokens(encoder.end_id),
         "template_clock": clock,
         "tokens": prepared.facts,
         "data": rows.facts,
     }
 
 
+@dataclass(frozen=True)
+class _Base:
+    """The base model's folder and tokenizer, and the device and dtype it is computed with."""
+
+    folder: Path
+    tokenizer: Any
+    device: str
+    dtype: str
+
+
+def _find_base(sections: Sections, out: Path, log: Log) -> _Base:
+    """Resolve the recipe's model; refuse a disk without room for its checkpoints."""
+    base = resolve_model(sections.model.path, sections.model.revision)
+    device = choose_device(sections.model.device)
+    dtype = choose_dtype(sections.model.compute_dtype, device)
+    checkpoint = Checkpoint(base)
+    checkpoint.say_beside(log)
+    size = checkpoint.bytes
+    whole = sections.tune.method == "full"
+    require_room(out, 8 * size if whole else size // 2, "tuning with its checkpoints")
+    return _Base(base, load_tokenizer(base), device, dtype)
+
+
+def _make_trainable(model: Any, base: _Base, sections: Sections, log: Log) -> tuple[Any, int]:
+    """Return the model with its adapters, and the number of its trainable parameters."""
+    section = sections.tune
+    if section.method != "full":
+        model = add_adapter(model, section, sections.seed)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    base_dtype = {"qlora": "NF4", "lora": base.dtype, "full": "float32"}[section.method]
+    log.say(
+        f"{section.method} on {base.device}: base {bytes_text(Checkpoint(base.folder).bytes)} "
+        f"as {base_dtype}, compute in {base.dtype}, {trainable:,} trainable parameters"
+    )
+    return model, trainable
+
+
+def _choose_end_token(model: Any, tokenizer: Any, sections: Sections, log: Log) -> str | None:
+    """Return the end token of answers: the recipe's, or one that a frozen head can predict."""
+    usual = None if sections.data.template == "plain" else template_end_token(tokenizer)
+    usual = usual or tokenizer.eos_token
+    return choose_end_token(model, tokenizer, sections.tune.end_token, usual, log)
+
+
+def _check_context(model: Any, rows: Sequence[Encoded]) -> None:
+    """Refuse rows longer than the model's context.
+
+    Raises:
+        InputError: names ``data.max_length`` and what it may be.
+    """
+    longest = model.config.get_text_config().max_position_embeddings
+    if max(len(row.ids) for row in rows) > longest:
+        raise InputError(
+            f"rows are longer than the {longest} positions of the model",
+            where="data.max_length",
+            hint=f"set it to at most {longest}",
+        )
+
+
 def _save(
-    model: Any, tokenizer: Any, base: Path, section: TuneSection, dtype: str, best: Path | None,
-    out: Path, log: Log,
-) -> ModelRef:  # fmt: skip
+    model: Any, base: _Base, section: TuneSection, best: Path | None, out: Path, log: Log
+) -> ModelRef:
     """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
     if section.method == "full":
         folder = out / "model"
         model = type(model).from_pretrained(best) if best else model
         model.save_pretrained(str(folder))
-        restore_generation_config(base, folder, log)
-        save_tokenizer(tokenizer, folder)
+        restore_generation_config(base.folder, folder, log)
+        save_tokenizer(base.tokenizer, folder)
         return ModelRef(folder)
     if best:
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
-    over = TrainingBase(section.method == "qlora", dtype, "tune")
-    stamp_adapter(out / "adapter", base, {TRAINED_OVER: str(over)})
-    return ModelRef(base, out / "adapter", section.method == "qlora", dtype)
+    over = TrainingBase(section.method == "qlora", base.dtype, "tune")
+    stamp_adapter(out / "adapter", base.folder, {TRAINED_OVER: str(over)})
+    return ModelRef(base.folder, out / "adapter", section.method == "qlora", base.dtype)
