@@ -11,6 +11,7 @@ from typing import Any
 
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
+from edgetune.facts import MeasuredModel, Measurement
 from edgetune.log import Log
 from edgetune.measure.quality import exact_match
 from edgetune.measure.subject import Subject, Workload
@@ -35,7 +36,7 @@ def measure_subjects(
     scratch: Path,
     log: Log,
     devices: Sequence[str] = ("cpu",),
-) -> list[dict[str, Any]]:
+) -> list[MeasuredModel]:
     """Measure every subject and return the report's entries, in the order given.
 
     Divergences are to the subject whose role is ``teacher`` (to the base, if there is no teacher),
@@ -48,7 +49,7 @@ def measure_subjects(
         workload: what they are asked.
         section: how long and how often.
         scratch: folder for jobs, results and reference log probabilities.
-        log: gets a bar, and a line a subject.
+        log: gets a bar, and an event per subject.
         devices: where Hugging Face models run; files run on the CPU.
 
     Raises:
@@ -88,7 +89,7 @@ def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]
     """Return the further types of KV cache that a subject is measured with."""
     if subject.format != "gguf":
         return []
-    usable = []
+    usable: list[str] = []
     for kv_cache in dict.fromkeys(section.kv_cache):
         fault = find_kv_fault(subject.path, kv_cache)
         if fault:
@@ -169,17 +170,17 @@ def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: W
         raise describe_end(subject.name, subject.path, code, said.read_text(errors="replace"))
 
 
-def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "name": subject.name,
-        "role": subject.role,
-        "format": subject.format,
-        "scheme": subject.scheme,
-        "path": str(subject.path),
-        "sha256": subject.sha256,
-        "bytes": subject.bytes,
-        "measurements": measurements,
-    }
+def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> MeasuredModel:
+    return MeasuredModel(
+        subject.name,
+        subject.role,
+        subject.format,
+        subject.scheme,
+        str(subject.path),
+        subject.sha256,
+        subject.bytes,
+        [Measurement(**one) for one in measurements],
+    )
 
 
 def _log_probs(name: str, scratch: Path) -> Path:

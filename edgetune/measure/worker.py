@@ -11,7 +11,7 @@ import ctypes
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     model = Path(job["model"]) if "model" in job else ModelRef.from_json(job["ref"], Path())
 
     # 1. Load, without the imports before it; latency, and the memory it took.
-    opener = find_opener(model)
+    opener: Callable[..., Runtime] = find_opener(model)
     kv_cache = job.get("kv_cache")
     if kv_cache is not None:
         opener = partial(opener, kv_cache=kv_cache)

@@ -12,6 +12,7 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
+from edgetune.facts import ExportedFile, ExportFacts, from_json, to_json
 from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED, RENAMED_GATES
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
@@ -40,14 +41,14 @@ def build_report(
     """
     facts = {name: artifact.facts for name, artifact in artifacts.items()}
     weights = count_weights(artifacts.get("merge"))
-    export = facts.get("export", {})
-    models = _read_models(artifacts.get("bench"), export.get("files", []), weights)
+    export = from_json(ExportFacts, facts.get("export", {}))
+    models = _read_models(artifacts.get("bench"), export.files, weights)
     gates = [
         *(_merge(facts.get("merge")) or {}).get("gates", []),
-        *export.get("gates", []),
+        *to_json(export.gates),
         *check_gates(recipe.report.gates, models),
     ]
-    files = export.get("files", [])
+    files = export.files
     return {
         "schema": 1,
         "name": recipe.name,
@@ -66,11 +67,9 @@ def build_report(
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],
-        "adapters": export.get("adapters", []),
-        "refused": export.get("refused", []),
-        "fallbacks": [
-            {"file": file["name"], **one} for file in files for one in file.get("fallbacks", [])
-        ],
+        "adapters": to_json(export.adapters),
+        "refused": to_json(export.refused),
+        "fallbacks": [{"file": file.name, **one} for file in files for one in file.fallbacks],
         "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
         "training": {name: _training(facts[name]) for name in ("tune", "distill") if name in facts},
         "data": facts.get("tune", {}).get("data"),
@@ -79,7 +78,7 @@ def build_report(
 
 
 def _definitions(
-    models: list[dict[str, Any]], files: list[dict[str, Any]]
+    models: list[dict[str, Any]], files: list[ExportedFile]
 ) -> dict[str, dict[str, str]]:
     """What each figure of this report is, by its name."""
     shown = {one["name"] for model in models for one in model["measurements"]}
@@ -103,14 +102,14 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
 
 
 def _read_models(
-    bench: Artifact | None, files: list[dict[str, Any]], weights: int | None
+    bench: Artifact | None, files: list[ExportedFile], weights: int | None
 ) -> list[dict[str, Any]]:
     if bench is None:
         return []
     path = bench.path / "measurements.json"
     try:
         models = list(json.loads(path.read_text(encoding="utf-8"))["models"])
-        bits = {file["name"]: _bits_per_weight(file, weights) for file in files}
+        bits = {file.name: _bits_per_weight(file, weights) for file in files}
         for model in models:
             if bits.get(model["name"]) is not None:
                 model["bits_per_weight"] = bits[model["name"]]
@@ -175,39 +174,48 @@ def _merge(facts: dict[str, Any] | None) -> dict[str, Any] | None:
     return {**facts, "candidates": candidates, "gates": gates}
 
 
-def _chain(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each file's link: what it was made of, and the KL divergence that this step adds."""
+def _chain(files: list[ExportedFile]) -> list[dict[str, Any]]:
+    """Return what each file was made of, and the KL divergence that this step adds."""
     links = []
     for file in files:
-        link = {"name": file["name"], "made_of": "merged", **_checks(file)}
-        lossless = next(
-            (f for f in files if f.get("lossless") and f.get("format") == file.get("format")), file
-        )
-        if lossless is not file and "kl_all_tokens" in link and "checks" in lossless:
-            link["made_of"] = lossless["name"]
-            link["kl_added"] = link["kl_all_tokens"] - lossless["checks"]["kl_all_tokens"]
+        link = {"name": file.name, "made_of": "merged", **_checks(file)}
+        lossless = next((f for f in files if f.lossless and f.format == file.format), file)
+        if lossless is not file and file.checks and lossless.checks:
+            link["made_of"] = lossless.name
+            link["kl_added"] = file.checks.kl_all_tokens - lossless.checks.kl_all_tokens
         else:
-            link["kl_added"] = link.get("kl_all_tokens")
+            link["kl_added"] = file.checks.kl_all_tokens if file.checks else None
         links.append(link)
     return links
 
 
-def _checks(file: dict[str, Any]) -> dict[str, Any]:
-    """What export found when it compared a file with the merged model."""
-    kept = ("format", "scheme", "lossless", "bytes")
-    return {**{key: file.get(key) for key in kept}, **file.get("checks", {})}
+def _checks(file: ExportedFile) -> dict[str, Any]:
+    """Return a file's format, size, and comparison with the merged model."""
+    return {
+        "format": file.format,
+        "scheme": file.scheme,
+        "lossless": file.lossless,
+        "bytes": file.bytes,
+        **(to_json(file.checks) if file.checks else {}),
+    }
 
 
-def _shipped(file: dict[str, Any], weights: int | None) -> dict[str, Any]:
-    """What ships: where it lies in the export's folder, its hash, and what its checks found."""
-    kept = ("name", "path", "sha256", "modelfile", "modelfile_template")
-    bits = _bits_per_weight(file, weights)
-    return {**{key: file.get(key) for key in kept}, **_checks(file), "bits_per_weight": bits}
+def _shipped(file: ExportedFile, weights: int | None) -> dict[str, Any]:
+    """Return where a file lies in the export's folder, its hash, and its checks."""
+    return {
+        "name": file.name,
+        "path": file.path,
+        "sha256": file.sha256,
+        "modelfile": file.modelfile,
+        "modelfile_template": file.modelfile_template,
+        **_checks(file),
+        "bits_per_weight": _bits_per_weight(file, weights),
+    }
 
 
-def _bits_per_weight(file: dict[str, Any], weights: int | None) -> float | None:
+def _bits_per_weight(file: ExportedFile, weights: int | None) -> float | None:
     """Bits of the tensors' data over the model's parameters; see ``CHECKS`` in measure."""
-    data = file.get("tensor_bytes")
+    data = file.tensor_bytes
     return 8 * data / weights if data and weights else None
 
 
@@ -233,7 +241,8 @@ def _read_warnings(path: Path, keys: set[str]) -> list[dict[str, str]]:
     The log also holds those of recipes that ran in this folder before. What was said of no
     artifact is the last run's.
     """
-    rows, plan = [], []
+    rows: list[dict[str, Any]] = []
+    plan: list[dict[str, Any]] = []
     for row in _read_lines(path):
         if row.get("event") == "start":
             plan = []

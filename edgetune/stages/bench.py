@@ -12,6 +12,7 @@ from edgetune.data.encode import Encoder, make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
+from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
 from edgetune.log import Log, counted
 from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
@@ -53,7 +54,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. The entries, and a line each for the person who waits.
     for model in models:
         log.say(_summary(model))
-    facts = {"models": models}
+    facts: dict[str, Any] = to_json(BenchFacts(models))
     write_atomic(out / "measurements.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return facts
 
@@ -69,20 +70,21 @@ def _find_subjects(inputs: dict[str, Artifact]) -> list[Subject]:
     if merge := inputs.get("merge"):
         subjects.append(make_subject(ModelRef(merge.model_folder), "merged", "merged"))
     if export := inputs.get("export"):
-        subjects += [_file_subject(file, export.path) for file in export.facts["files"]]
+        files = from_json(ExportFacts, export.facts).files
+        subjects += [_file_subject(file, export.path) for file in files]
     return subjects
 
 
-def _file_subject(file: dict[str, Any], root: Path) -> Subject:
+def _file_subject(file: ExportedFile, root: Path) -> Subject:
     """Return an exported file as export described it."""
     return Subject(
-        name=file["name"],
+        name=file.name,
         role="file",
-        model=root / file["path"],
-        format=file["format"],
-        scheme=file["scheme"],
-        bytes=file["bytes"],
-        sha256=file["sha256"],
+        model=root / file.path,
+        format=file.format,
+        scheme=file.scheme,
+        bytes=file.bytes,
+        sha256=file.sha256,
     )
 
 
@@ -100,8 +102,9 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _summary(model: dict[str, Any]) -> str:
-    values = {m["name"]: m["value"] for m in reversed(model["measurements"])}
+def _summary(model: MeasuredModel) -> str:
+    """Return the line of a model for the person who waits."""
+    values = {m.name: m.value for m in reversed(model.measurements)}
     shown = {
         "exact match": ("exact_match", "{:.1%}"),
         "perplexity": ("perplexity", "{:.3f}"),
@@ -114,4 +117,4 @@ def _summary(model: dict[str, Any]) -> str:
         for title, (name, form) in shown.items()
         if name in values
     ]
-    return f"{model['name']}: {model['bytes'] / 1e6:.2f} MB, " + ", ".join(parts)
+    return f"{model.name}: {model.bytes / 1e6:.2f} MB, " + ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from edgetune.export.check import (
     make_gates,
     make_reference,
 )
-from edgetune.export.files import find_refusals, write_ggufs, write_onnx
+from edgetune.export.files import Written, find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf.header import header_of
 from edgetune.export.ollama.modelfile import derive_prompt_format, write_modelfile
 from edgetune.export.readme import write_readme
+from edgetune.facts import ExportedAdapter, ExportedFile, ExportFacts, from_json, to_json
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import count_threads, require_room, trim_malloc
 from edgetune.models.vocabulary import check_vocabulary
-from edgetune.quantize.plan import read_plan
+from edgetune.quantize.plan import Plan, read_plan
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_for_check, open_merged
 
@@ -43,8 +45,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         ``README.md`` that says how clients run them.
     """
     # 1. The plan, and what cannot be: refused by name before any work.
-    model, planned = inputs["merge"].model_folder, inputs["quantize"].path
-    plan = read_plan(planned)
+    model = inputs["merge"].model_folder
+    plan = read_plan(inputs["quantize"].path)
     trained = find_adapter(inputs) if sections.export.adapter else None
     check_vocabulary(model)
     checkpoint = Checkpoint(model)
@@ -58,73 +60,110 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     require_room(out, checkpoint.bytes * copies, "the exported files")
 
     # 2. GGUF files from the model, a tensor at a time; a float32 graph, and the others from it.
-    files: list[dict[str, Any]] = []
-    stopped = {refusal["format"] for refusal in refused}
-    if plan.gguf and "gguf" not in stopped:
-        header = header_of(model, sections.file_name)
-        written = write_ggufs(model, header, plan, planned, out, log)
-        files, refused = files + written.files, refused + written.refused
-    if plan.onnx and "onnx" not in stopped:
-        written = write_onnx(model, plan, planned, out, log)
-        files, refused = files + written.files, refused + written.refused
-    if not files:
-        why = "; ".join(f"{each['scheme']}: {each['why']}" for each in refused)
-        raise Unsupported(f"no file can be written: {why}", where=str(model))
+    written = _write_files(sections, inputs, plan, refused, out, log)
+    files, refused = written.files, written.refused
 
     # 3. The merged model's token ids and distributions, on probes and test rows.
-    threads = count_threads()
-    rows = load_splits(sections.data, sections.seed, log.muted()).test
-    encoder = encoder_of(model, sections.data)
-    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
-    chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
-    merged = open_merged(model, threads)
-    try:
-        reference = make_reference(encoder, chosen, merged, out / "scratch")
-    finally:
-        merged.close()
-    trim_malloc()
+    comparison = _measure_merged(sections, model, out, log)
 
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
-    golden = golden_of(model, encoder, rows)
-    gates = _check_files(files, encoder, golden, reference, out, threads, log)
+    gates = _check_files(files, comparison, out, log)
     gates += make_budget_gates(files, plan.budgets)
 
     # 5. The adapter alone, over the base in each format.
     shipped = Shipped()
     if trained is not None:
         formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
-        shipped = ship_adapter(trained, model, sections.file_name, formats, reference, out, threads)
+        shipped = ship_adapter(
+            trained, model, sections.file_name, formats, comparison.reference, out, count_threads()
+        )
         gates, refused = gates + shipped.gates, refused + shipped.refused
 
     # 6. How clients run the files, beside them.
-    write_readme(sections.file_name, model, files, shipped.adapters, golden, out)
+    write_readme(sections.file_name, model, files, shipped.adapters, comparison.golden, out)
 
     # 7. What the person who waits wants to know.
-    for line in (*map(_summary, files), *map(_adapter_summary, shipped.adapters)):
+    facts = from_json(
+        ExportFacts,
+        {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates},
+    )
+    for line in (*map(_summary, facts.files), *map(_adapter_summary, facts.adapters)):
         log.say(line)
     for refusal in shipped.refused:
         log.warn(f"no adapter.{refusal['format']}: {refusal['why']}")
-    return {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates}
+    result: dict[str, Any] = to_json(facts)
+    return result
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What files are compared with, and the golden prompts that a client's template is held to."""
+
+    encoder: Encoder
+    golden: list[dict[str, Any]]
+    reference: Reference
+
+
+def _write_files(
+    sections: Sections,
+    inputs: dict[str, Artifact],
+    plan: Plan,
+    refused: list[dict[str, str]],
+    out: Path,
+    log: Log,
+) -> Written:
+    """Write the files of every format that was not refused; the result lists all refusals.
+
+    Raises:
+        Unsupported: no file can be written.
+    """
+    model, planned = inputs["merge"].model_folder, inputs["quantize"].path
+    result = Written(refused=list(refused))
+    stopped = {refusal["format"] for refusal in refused}
+    if plan.gguf and "gguf" not in stopped:
+        header = header_of(model, sections.file_name)
+        written = write_ggufs(model, header, plan, planned, out, log)
+        result.files += written.files
+        result.refused += written.refused
+    if plan.onnx and "onnx" not in stopped:
+        written = write_onnx(model, plan, planned, out, log)
+        result.files += written.files
+        result.refused += written.refused
+    if not result.files:
+        why = "; ".join(f"{each['scheme']}: {each['why']}" for each in result.refused)
+        raise Unsupported(f"no file can be written: {why}", where=str(model))
+    return result
+
+
+def _measure_merged(sections: Sections, model: Path, out: Path, log: Log) -> _Comparison:
+    """Return token ids and log probabilities of the merged model on probes and test rows."""
+    rows = load_splits(sections.data, sections.seed, log.muted()).test
+    encoder = encoder_of(model, sections.data)
+    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
+    chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
+    merged = open_merged(model, count_threads())
+    try:
+        reference = make_reference(encoder, chosen, merged, out / "scratch")
+    finally:
+        merged.close()
+    trim_malloc()
+    return _Comparison(encoder, golden_of(model, encoder, rows), reference)
 
 
 def _check_files(
-    files: list[dict[str, Any]],
-    encoder: Encoder,
-    golden: list[dict[str, Any]],
-    reference: Reference,
-    out: Path,
-    threads: int,
-    log: Log,
+    files: list[dict[str, Any]], comparison: _Comparison, out: Path, log: Log
 ) -> list[dict[str, Any]]:
-    """Put what was found of each file into its entry, write Modelfiles, and return the gates."""
+    """Compare each file with the merged model, write its Modelfile, and return the gates."""
     gates: list[dict[str, Any]] = []
     with log.progress("checks", len(files)) as bar:
         for file in files:
-            runtime: Any = open_for_check(out / file["path"], threads)
+            runtime: Any = open_for_check(out / file["path"], count_threads())
             try:
-                file["checks"] = check_file(runtime, reference)
+                file["checks"] = check_file(runtime, comparison.reference)
                 if file["format"] == "gguf":
-                    prompt_format = derive_prompt_format(encoder, golden, runtime)
+                    prompt_format = derive_prompt_format(
+                        comparison.encoder, comparison.golden, runtime
+                    )
                     page = write_modelfile(out / file["path"], prompt_format)
                     file["modelfile"] = page.relative_to(out).as_posix()
                     file["modelfile_template"] = prompt_format.template is not None
@@ -135,18 +174,21 @@ def _check_files(
     return gates
 
 
-def _summary(file: dict[str, Any]) -> str:
-    checks = file["checks"]
-    ids = "equal" if checks["token_ids_equal"] else f"DIFFER: {checks['different'][0]!r}"
+def _summary(file: ExportedFile) -> str:
+    """Return the line of a file for the person who waits."""
+    checks = file.checks
+    assert checks is not None
+    ids = "equal" if checks.token_ids_equal else f"DIFFER: {checks.different[0]!r}"
     return (
-        f"{file['name']}: {bytes_text(file['bytes'])}, KL {checks['kl_all_tokens']:.2e} to the "
-        f"merged model, same top token at {checks['top1_all_tokens']:.2%}, token ids {ids}"
+        f"{file.name}: {bytes_text(file.bytes)}, KL {checks.kl_all_tokens:.2e} to the merged "
+        f"model, same top token at {checks.top1_all_tokens:.2%}, token ids {ids}"
     )
 
 
-def _adapter_summary(adapter: dict[str, Any]) -> str:
+def _adapter_summary(adapter: ExportedAdapter) -> str:
+    """Return the line of an adapter for the person who waits."""
     return (
-        f"{adapter['name']}: {bytes_text(adapter['bytes'])}, over the float32 base KL "
-        f"{adapter['kl_all_tokens']:.2e} to base + adapter in torch, "
-        f"{adapter['kl_all_tokens_to_merged']:.2e} to the merged model"
+        f"{adapter.name}: {bytes_text(adapter.bytes)}, over the float32 base KL "
+        f"{adapter.kl_all_tokens:.2e} to base + adapter in torch, "
+        f"{adapter.kl_all_tokens_to_merged:.2e} to the merged model"
     )

@@ -14,6 +14,7 @@ from edgetune.data.contract import write_contract
 from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.errors import EdgetuneError, InputError
+from edgetune.facts import to_json
 from edgetune.log import Log
 from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
@@ -95,7 +96,9 @@ def test_bench(
     assert run(sections, inputs, out, Log(quiet=True)) == facts
 
 
-def test_answers_are_judged(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
+def test_exact_match_is_the_share_of_expected_answers(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
     """Expect what the model says, for half of the questions."""
     sections = make_sections(tiny_model, device_rows)
     encoder = make_encoder(load_tokenizer(tiny_model), sections.data, None)
@@ -114,8 +117,8 @@ def test_answers_are_judged(tiny_model: Path, device_rows: Path, tmp_path: Path)
     assert subject.scheme == "F32"
     quiet = Log(quiet=True)
     (entry,) = measure_run.measure_subjects([subject], workload, sections.bench, tmp_path, quiet)
-    match = entry["measurements"][0]
-    assert (match["name"], match["value"], match["n"]) == ("exact_match", 0.5, 6)
+    match = entry.measurements[0]
+    assert (match.name, match.value, match.n) == ("exact_match", 0.5, 6)
 
 
 def test_text_rows_are_scored_and_not_asked(tiny_model: Path, tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_text_rows_are_scored_and_not_asked(tiny_model: Path, tmp_path: Path) ->
     (entry,) = measure_run.measure_subjects(
         [subject], workload, sections.bench, tmp_path / "s", quiet
     )
-    assert "exact_match" not in by_name(entry) and "perplexity" in by_name(entry)
+    assert "exact_match" not in by_name(to_json(entry)) and "perplexity" in by_name(to_json(entry))
 
 
 def test_a_model_that_cannot_run_is_named(
@@ -182,17 +185,15 @@ def test_files_are_measured_with_other_caches(
     teacher, entry = measure_run.measure_subjects(
         subjects, workload, section, tmp_path / "s", quiet
     )
-    assert not any("kv_cache" in m["where"] for m in teacher["measurements"])
-    marked = [(m["where"].get("kv_cache"), m["name"]) for m in entry["measurements"]]
+    assert not any("kv_cache" in m.where for m in teacher.measurements)
+    marked = [(m.where.get("kv_cache"), m.name) for m in entry.measurements]
     for kv_cache in ("q8_0", "q4_0"):
         assert {name for kv, name in marked if kv == kv_cache} == {
             "exact_match", "kl_answer_tokens", "top1_answer_tokens", "decode_tokens_per_s",
             "peak_rss_bytes",
         }  # fmt: skip
     values = {
-        m["where"].get("kv_cache"): m["value"]
-        for m in entry["measurements"]
-        if m["name"] == "kl_answer_tokens"
+        m.where.get("kv_cache"): m.value for m in entry.measurements if m.name == "kl_answer_tokens"
     }
     assert values[None] < 1e-8 < values["q8_0"] < values["q4_0"]
 
@@ -201,9 +202,7 @@ def test_files_are_measured_with_other_caches(
     again = measure_run.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
     assert again == [teacher, entry]
     usual = measure_run.measure_subjects(subjects, workload, sections.bench, tmp_path / "s", quiet)
-    assert usual[1]["measurements"] == [
-        m for m in entry["measurements"] if "kv_cache" not in m["where"]
-    ]
+    assert usual[1].measurements == [m for m in entry.measurements if "kv_cache" not in m.where]
 
 
 def test_a_cache_that_cannot_be_is_passed_over(tiny_model: Path, tmp_path: Path) -> None:
