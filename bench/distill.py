@@ -287,7 +287,7 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    from edgetune.data.encode import make_encoder
+    from edgetune.data.build_encoder import make_encoder
     from edgetune.data.rows import Message, Row
     from edgetune.distill.losses import StudentLoss
     from edgetune.models.resolve import resolve_model

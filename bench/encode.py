@@ -96,7 +96,7 @@ def cpu_seconds() -> float:
 
 def time_encoding(folder: Path, path: Path) -> dict[str, Any]:
     """Encode the rows of a file as a stage does."""
-    from edgetune.data.encode import make_encoder
+    from edgetune.data.build_encoder import make_encoder
     from edgetune.data.load import load_splits
     from edgetune.data.prepare import encode_rows
     from edgetune.log import Log

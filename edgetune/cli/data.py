@@ -60,7 +60,7 @@ def show(
 
 def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the facts of all splits, and the first train rows in parts."""
-    from edgetune.data.encode import make_encoder
+    from edgetune.data.build_encoder import make_encoder
     from edgetune.data.load import load_splits
     from edgetune.data.prepare import encode_rows
     from edgetune.models.load import load_tokenizer

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import SCRATCH, write_atomic
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import clock_now, prints_time
-from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.encode import Encoder
 from edgetune.data.prepare import unknown_id
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError

@@ -7,10 +7,7 @@ import json
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from edgetune.data.chat_format import (
@@ -20,16 +17,12 @@ from edgetune.data.chat_format import (
     reads,
     render,
     render_many,
-    set_plain_template,
-    template_end_token,
     turn_for,
 )
 from edgetune.data.rows import Message, Row
-from edgetune.data.spans import Around, Span, find_answers
+from edgetune.data.spans import Around, find_answers, mark_spans
 from edgetune.data.whole_turns import Written, write_turns
-from edgetune.errors import InputError, nearest
-from edgetune.models.vocabulary import embedding_rows
-from edgetune.recipe import DataSection
+from edgetune.errors import InputError
 
 #: Ids of a prompt, and 1 for each that trains.
 _Prompt = tuple[list[int], list[int]]
@@ -293,97 +286,14 @@ class Encoder:
         ):
             found[number] = ids, [0] * len(ids)
         if marked:
-            self._mark(marked, rows, found)
+            where = [rows[number].where for number, *_ in marked]
+            spans = [(text, spans) for _, text, spans in marked]
+            numbers = [number for number, *_ in marked]
+            found.update(zip(numbers, mark_spans(self.tokenizer, spans, where), strict=True))
         begin = self._begin() if len(found) < len(rows) else []
         return [found.get(number, (begin, [0] * len(begin))) for number in range(len(rows))]
-
-    def _mark(
-        self, marked: Sequence[tuple[int, str, list[Span]]], rows: Sequence[Row],
-        found: dict[int, _Prompt | InputError],
-    ) -> None:  # fmt: skip
-        """Put into ``found`` the ids of each text, and which of them begin inside a span."""
-        if not self.tokenizer.is_fast:
-            for number, *_ in marked:
-                found[number] = InputError(
-                    "earlier answers cannot be found: this tokenizer gives no offsets",
-                    where=rows[number].where,
-                    hint="use the model's tokenizer.json, or rows of one answer",
-                )
-            return
-        coded = self.tokenizer(
-            [text for _, text, _ in marked], add_special_tokens=False,
-            return_attention_mask=False, return_offsets_mapping=True,
-        )  # fmt: skip
-        for (number, _, spans), ids, offsets in zip(
-            marked, coded.input_ids, coded.offset_mapping, strict=True
-        ):
-            firsts = np.array([first for first, _ in offsets])
-            inside = np.zeros(len(ids), bool)
-            for start, end in spans:
-                inside |= (start <= firsts) & (firsts < end)
-            found[number] = ids, inside.tolist()
 
     def _render_many(
         self, conversations: Sequence[Sequence[Message]], where: Sequence[str]
     ) -> list[str | InputError]:
         return render_many(self.tokenizer, conversations, where, open_answer=True, clock=self.clock)
-
-
-def make_encoder(
-    tokenizer: PreTrainedTokenizerBase,
-    section: DataSection,
-    end_token: str | None,
-    clock: str | None = None,
-) -> Encoder:
-    """Return the encoder of a recipe. A tokenizer without a chat template is given a plain one.
-
-    Args:
-        tokenizer: as loaded from the model's folder.
-        section: says the template, the system message and the longest row.
-        end_token: ends every answer; ``None`` takes the template's, or else the tokenizer's EOS.
-        clock: the time that the template prints, if it prints one; ``None`` is now.
-
-    Raises:
-        InputError: no such end token, or ``template: chat`` without a chat template.
-    """
-    if section.template == "chat" and not tokenizer.chat_template:
-        raise InputError(
-            "the tokenizer has no chat template",
-            where="data.template",
-            hint="data.template: plain",
-        )
-    plain = section.template == "plain" or not tokenizer.chat_template
-    name = end_token or (None if plain else template_end_token(tokenizer)) or tokenizer.eos_token
-    if name is None:
-        raise InputError(
-            "the tokenizer names no end-of-sequence token",
-            where="tune.end_token",
-            hint="name the token that ends an answer",
-        )
-    vocabulary = tokenizer.get_vocab()
-    if name not in vocabulary:
-        raise InputError(
-            f"'{name}' is not a token of this tokenizer{nearest(name, vocabulary)}",
-            where="tune.end_token",
-            hint=f"its special tokens: {', '.join(tokenizer.all_special_tokens)}",
-        )
-    if plain:
-        set_plain_template(tokenizer, name)
-    end_id = int(vocabulary[name])
-    stop_ids = tuple(dict.fromkeys([end_id, *_eos_ids(tokenizer)]))
-    clock = clock or clock_now()
-    rows = embedding_rows(Path(tokenizer.name_or_path))
-    return Encoder(tokenizer, end_id, section.max_length, section.system, stop_ids, clock, rows)
-
-
-def _eos_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The EOS ids of the tokenizer and of its folder's generation_config.json."""
-    found: list[Any] = [tokenizer.eos_token_id]
-    config = Path(tokenizer.name_or_path) / "generation_config.json"
-    if config.is_file():
-        try:
-            named = json.loads(config.read_text(encoding="utf-8")).get("eos_token_id")
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"not a JSON object: {error}", where=str(config)) from error
-        found += named if isinstance(named, list) else [named]
-    return [int(id) for id in found if id is not None]

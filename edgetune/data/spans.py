@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
 from edgetune.data.rows import Message
 from edgetune.errors import InputError
 
@@ -130,3 +133,41 @@ def find_contents(text: str, contents: Sequence[str], around: Around) -> list[Sp
         spans.append(span)
         at = end
     return spans if text[at:] == around[-1] else None
+
+
+def mark_spans(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, list[Span]]],
+    where: Sequence[str],
+) -> list[tuple[list[int], list[int]] | InputError]:  # fmt: skip
+    """Tokenize texts and mark the tokens that begin inside a span.
+
+    Args:
+        tokenizer: a fast one, which gives offsets.
+        texts: each with its spans, in characters.
+        where: where each text stands, for errors.
+
+    Returns:
+        For each text its ids and, for each id, 1 if it begins inside a span, else 0; an error for
+        each where the tokenizer gives no offsets.
+    """
+    if not tokenizer.is_fast:
+        return [
+            InputError(
+                "earlier answers cannot be found: this tokenizer gives no offsets",
+                where=place,
+                hint="use the model's tokenizer.json, or rows of one answer",
+            )
+            for place in where
+        ]
+    coded = tokenizer(
+        [text for text, _ in texts], add_special_tokens=False,
+        return_attention_mask=False, return_offsets_mapping=True,
+    )  # fmt: skip
+    marked: list[tuple[list[int], list[int]] | InputError] = []
+    for (_, spans), ids, offsets in zip(texts, coded.input_ids, coded.offset_mapping, strict=True):
+        firsts = np.array([first for first, _ in offsets])
+        inside = np.zeros(len(ids), bool)
+        for start, end in spans:
+            inside |= (start <= firsts) & (firsts < end)
+        marked.append((ids, inside.tolist()))
+    return marked

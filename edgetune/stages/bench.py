@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import encoder_of
-from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.encode import Encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic

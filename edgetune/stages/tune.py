@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
-from edgetune.data.encode import Encoded, make_encoder
+from edgetune.data.encode import Encoded
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.errors import InputError

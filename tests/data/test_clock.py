@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import (
     encoder_of,
     freeze_clock,
@@ -17,7 +18,7 @@ from edgetune.data.contract import (
     tell_clock,
     write_contract,
 )
-from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.encode import Encoder
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.log import Log

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import load_encoder, read_contract, write_contract
-from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.encode import Encoder
 from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import load_encoder, read_contract, write_contract
-from edgetune.data.encode import Encoder, make_encoder
+from edgetune.data.encode import Encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.data.rows import Row, make_row

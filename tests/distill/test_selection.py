@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgetune.data.encode import make_encoder
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.prepare import Prepared, encode_rows
 from edgetune.data.rows import Message, Row
 from edgetune.distill import selection

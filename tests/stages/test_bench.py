@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgetune.artifact import Artifact, hash_file, hash_source
+from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
-from edgetune.data.encode import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.facts import to_json
