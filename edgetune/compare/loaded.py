@@ -65,8 +65,10 @@ class LoadedModel:
     def template(self) -> str | None:
         """The source of its chat template."""
         if self.subject.format == "gguf":
-            return open_gguf(self.subject.folder).keys.get("tokenizer.chat_template")
-        return read_template(self.subject.contract or self.subject.folder)
+            source = open_gguf(self.subject.folder).keys.get("tokenizer.chat_template")
+        else:
+            source = read_template(self.subject.contract or self.subject.folder)
+        return source if isinstance(source, str) else None
 
     @cached_property
     def ends(self) -> list[int]:

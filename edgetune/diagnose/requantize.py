@@ -8,9 +8,9 @@ from pathlib import Path
 from edgetune.compare.loaded import LoadedModel
 from edgetune.compare.logits import TokenizedText, compare_logits
 from edgetune.compare.model_spec import ModelSpec
-from edgetune.diagnose.faults import expected_types
 from edgetune.diagnose.reconvert import convert_to_gguf, write_reference_folders
 from edgetune.diagnose.tensor_diff import bits_of
+from edgetune.diagnose.weight_faults import expected_types
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
