@@ -25,8 +25,8 @@ COMMANDS = {
     "data": "Look at the data that a recipe names.",
     "tune": "Fine-tune a model on rows with QLoRA.",
     "distill": "Train a smaller student on the teacher's cached distribution.",
-    "merge": "Fold an adapter into its base, measured over both bases.",
-    "quantize": "Decide the type of every tensor.",
+    "merge": "Merge an adapter into its base, measured over both bases.",
+    "quantize": "Choose the type of every tensor.",
     "export": "Write GGUF and ONNX files and compare each with the model.",
     "verify": "Compare a candidate model with a reference, and name what differs.",
     "bench": "Measure models and files, each in its own runtime.",
@@ -94,7 +94,7 @@ def main() -> None:
     # with rows of all lengths training grew to 4.8 GB. 64 hold the shapes of a step that recur.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if not sys.warnoptions:  # what libraries deprecate among themselves is not the user's to mend
+    if not sys.warnoptions:  # what libraries deprecate among themselves is not the user's to fix
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
     try:

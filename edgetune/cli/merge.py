@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgetune.cli.fields import field_option
 from edgetune.cli.options import model_options, recipe_options
 from edgetune.cli.stage import open_trained, run_stage
 
@@ -20,21 +21,13 @@ from edgetune.cli.stage import open_trained, run_stage
     help="Folder of `edgetune tune` or `distill`, or a PEFT adapter over --model; repeated: one "
     "on top of the other, in the order of training.",
 )
-@click.option(
-    "--base",
-    type=click.Choice(["auto", "original", "dequantized"]),
-    help="Base to fold into; auto measures both.",
-)
-@click.option(
-    "--trained-on",
-    type=click.Choice(["auto", "original", "nf4"]),
-    help="What a foreign adapter was trained over: the base as it is, or NF4 values (QLoRA).",
-)
+@field_option("--base", "merge.base")
+@field_option("--trained-on", "merge.trained_on")
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the model.")
 @recipe_options
 def command(adapters: tuple[Path, ...], **options: Any) -> None:
-    """Fold an adapter into its base, measured on rows, and keep the closer of two bases.
+    """Merge an adapter into its base, measured on rows, and keep the closer of two bases.
 
     An adapter that was trained on another one (DPO on SFT, say) needs both:
     --model BASE --adapter SFT --adapter DPO.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edgetune.cli.fields import field_option
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log
 from edgetune.recipe import Recipe
@@ -21,7 +22,7 @@ def recipe_options(function: F) -> F:
     """Add ``--recipe``, ``--set``, ``--dry-run``, ``--json`` and ``--quiet``."""
     options = (
         click.option(
-            "--recipe", type=click.Path(path_type=Path), help="Recipe for all other knobs."
+            "--recipe", type=click.Path(path_type=Path), help="Recipe with all other settings."
         ),
         *common_options(),
     )
@@ -47,15 +48,17 @@ def common_options() -> tuple[Callable[[F], F], ...]:
 
 
 def model_options(function: F) -> F:
-    """Add ``--model``, ``--data`` and their kin, each a recipe key."""
+    """Add the options of the model and the data, each a recipe key."""
     options = (
         click.option("--model", help="Model folder, embedded:base, or a hub id."),
         click.option("--data", help="File of rows: JSONL, JSON, CSV, Parquet, text; or a folder."),
         click.option("--validation", help="File of validation rows (default: split off)."),
-        click.option("--test", help="File of rows that judge (default: the validation rows)."),
-        click.option("--max-length", type=int, help="Tokens a row may have."),
-        click.option("--seed", type=int, help="Seed of everything random."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run."),
+        click.option(
+            "--test", help="Rows that models are evaluated on (default: validation rows)."
+        ),
+        field_option("--max-length", "data.max_length"),
+        field_option("--seed", "seed"),
+        field_option("--device", "model.device"),
     )
     for option in reversed(options):
         function = option(function)
@@ -63,12 +66,12 @@ def model_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """Add the few training knobs people reach for."""
+    """Add the training settings that are changed most often."""
     options = (
-        click.option("--rank", type=int, help="LoRA rank."),
-        click.option("--learning-rate", type=float, help="Peak learning rate."),
-        click.option("--epochs", type=float, help="Passes over the rows."),
-        click.option("--batch-size", type=int, help="Sequences a forward pass."),
+        field_option("--rank", "tune.rank"),
+        field_option("--learning-rate", "tune.learning_rate"),
+        field_option("--epochs", "tune.epochs"),
+        field_option("--batch-size", "tune.batch_size"),
         click.option(
             "--resume/--fresh",
             default=True,

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from edgetune.cli.fields import field_option
 from edgetune.cli.options import model_options, recipe_options
 from edgetune.cli.stage import open_model_option, run_stage, schemes_option
-from edgetune.quantize.methods import METHODS
 
 
 @click.command("quantize")
@@ -27,12 +27,7 @@ from edgetune.quantize.methods import METHODS
     default=None,
     help="Train the weights of the targets' files on the grid of their types: --method grid.",
 )
-@click.option(
-    "--method",
-    type=click.Choice(list(METHODS)),
-    help="Who decides the codes of the targets' files: GPTQ (the default), ggml's plain rounding, "
-    "AutoRound, or training.",
-)
+@field_option("--method", "quantize.method")
 @model_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the plan.")
 @recipe_options

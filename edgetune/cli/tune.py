@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from edgetune.cli.fields import field_option
 from edgetune.cli.options import model_options, recipe_options, training_options
 from edgetune.cli.stage import run_stage
 
 
 @click.command("tune")
 @model_options
-@click.option("--method", type=click.Choice(["qlora", "lora", "full"]), help="What trains.")
+@field_option("--method", "tune.method")
 @training_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the adapter.")
 @recipe_options

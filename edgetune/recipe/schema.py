@@ -89,7 +89,7 @@ class DataSection(Section):
 
 
 class MergeSection(Section):
-    """Fold the adapter into 16-bit weights."""
+    """Merge the adapter into 16-bit weights."""
 
     base: Literal["auto", "original", "dequantized"] = Field(
         "auto", description="auto: whichever is closer to what was trained, by measured KL"
