@@ -26,7 +26,7 @@ from edgetune.models.shape import Shape, read_shape
 from edgetune.models.tuning_method import propose_method, saved_by_nf4
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
-from edgetune.quantize.search.budget import Target, parse_target
+from edgetune.quantize.search.budget import Budget, parse_budget
 from edgetune.recipe import DataSection, DistillSection, Gate, Recipe, Training, TuneSection
 from edgetune.recipe.checks import check_use
 
@@ -128,7 +128,7 @@ def _measured_by(recipe: Recipe) -> dict[str, set[str]]:
     names += ["merged"] if recipe.merge is not None else []
     files: list[str] = []
     if recipe.export is not None and recipe.quantize is not None:
-        targets = [parse_target(text) for text in recipe.quantize.target]
+        targets = [parse_budget(text) for text in recipe.quantize.target]
         files = [f"{scheme}.gguf" for scheme in recipe.quantize.gguf]
         files += [f"{precision}.onnx" for precision in recipe.quantize.onnx]
         files += [f"{target.name}.{target.format}" for target in targets]
@@ -236,7 +236,7 @@ def check_student(section: DistillSection, base: Shape | None, said: list[str]) 
 def check_budgets(recipe: Recipe, base: Shape | None) -> None:
     """Refuse budgets of bytes or bits that the smallest types exceed by the tensors alone."""
     section = recipe.quantize
-    targets = [parse_target(text) for text in section.target] if section else []
+    targets = [parse_budget(text) for text in section.target] if section else []
     targets = [t for t in targets if t.kind in ("bytes", "bits") and t.like is None]
     found = _shipped_tensors(recipe, base) if targets else None
     if section is None or found is None:
@@ -283,7 +283,7 @@ def _shipped_tensors(
 
 
 def _least_bytes(
-    target: Target, recipe: Recipe, tensors: dict[str, tuple[int, ...]], shape: Shape
+    target: Budget, recipe: Recipe, tensors: dict[str, tuple[int, ...]], shape: Shape
 ) -> tuple[int, int]:
     """Return the bytes of the tensors in the smallest types allowed, and how many weights."""
     from edgetune.quantize.formats.types import GGUF, ONNX

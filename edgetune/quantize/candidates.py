@@ -1,4 +1,4 @@
-"""What each tensor of a file could be: its bytes in every type, made once and kept on disk."""
+"""Quantized bytes of every tensor of a file in every type, made once and kept on disk."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Candidates:
         types: what makes, reads and sizes them.
 
     Args:
-        moments: of inputs, by tensor; these are rounded by GPTQ where their type has a codec.
+        hessians: of inputs, by tensor; these are rounded by GPTQ where their type has a codec.
     """
 
     def __init__(
         self, model: Any, weights: Sequence[Weight | Fused], folder: Path, types: TypeSet = GGUF,
-        moments: Mapping[str, np.ndarray] | None = None,
+        hessians: Mapping[str, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.types = types
-        self._moments = moments or {}
+        self._hessians = hessians or {}
         self.weights: dict[str, Any] = {weight.tensor: weight for weight in weights}
         self.errors: dict[str, dict[str, float]] = {}
         self.shapes = {weight.tensor: weight.read(model).shape for weight in weights}
@@ -56,23 +56,23 @@ class Candidates:
     def _make_one(self, weight: Weight | Fused, types: Sequence[str]) -> dict[str, float]:
         values, mean = weight.read(self._model), weight.importance
         errors: dict[str, float] = {}
-        moments = self._moments.get(weight.tensor)
-        feedback = None if moments is None else Gptq(moments)
+        hessian = self._hessians.get(weight.tensor)
+        gptq = None if hessian is None else Gptq(hessian)
         for kind in self.possible(weight.tensor, types):
             self._keep(
                 self._path(weight.tensor, kind),
                 lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
             )
-            if feedback is not None and kind in self.types.codec_types:
+            if gptq is not None and kind in self.types.codec_types:
                 self._keep(
-                    self._path(weight.tensor, kind, fed=True),
-                    lambda kind=kind, feedback=feedback: feedback.round(
-                        values, self.load(weight.tensor, kind, plain=True), self.types.codec(kind)
+                    self._path(weight.tensor, kind, gptq=True),
+                    lambda kind=kind, gptq=gptq: gptq.round(
+                        values, self.load(weight.tensor, kind, rtn=True), self.types.codec(kind)
                     ),
                 )
             off = self.read(weight.tensor, kind) - values
-            if feedback is not None:
-                errors[kind] = feedback.error(off)
+            if gptq is not None:
+                errors[kind] = gptq.error(off)
             else:
                 errors[kind] = float((off * off * (1 if mean is None else mean)).sum())
         return errors
@@ -98,19 +98,19 @@ class Candidates:
             found[tensor] = min(sizes, key=sizes.__getitem__)
         return found
 
-    def load(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
-        """Return the bytes [out, row_bytes] of a tensor in a type; ``plain``: without feedback."""
-        fed = not plain and self._is_fed(tensor, kind)
-        raw: np.ndarray = np.load(self._path(tensor, kind, fed))
+    def load(self, tensor: str, kind: str, rtn: bool = False) -> np.ndarray:
+        """Return the bytes [out, row_bytes] of a tensor in a type; ``rtn``: not by GPTQ."""
+        gptq = not rtn and self._has_gptq(tensor, kind)
+        raw: np.ndarray = np.load(self._path(tensor, kind, gptq))
         return raw
 
-    def fed(self, types: Mapping[str, str]) -> list[str]:
-        """Return the tensors that are rounded with feedback in these types."""
-        return [name for name, kind in types.items() if self._is_fed(name, kind)]
+    def gptq_tensors(self, types: Mapping[str, str]) -> list[str]:
+        """Return the tensors that are rounded by GPTQ in these types."""
+        return [name for name, kind in types.items() if self._has_gptq(name, kind)]
 
-    def read(self, tensor: str, kind: str, plain: bool = False) -> np.ndarray:
+    def read(self, tensor: str, kind: str, rtn: bool = False) -> np.ndarray:
         """Return the float32 values [out, in] of a tensor in a type; see :meth:`load`."""
-        return self.types.read(self.load(tensor, kind, plain), kind)
+        return self.types.read(self.load(tensor, kind, rtn), kind)
 
     def size(self, tensor: str, kind: str) -> int:
         """Return its bytes in a file, padding included."""
@@ -121,11 +121,9 @@ class Candidates:
         """Return what the candidates among these tensors take in these types."""
         return sum(self.size(name, kind) for name, kind in types.items() if name in self.weights)
 
-    def in_model(self, types: Mapping[str, str], plain: bool = False) -> dict[str, Any]:
+    def in_model(self, types: Mapping[str, str], rtn: bool = False) -> dict[str, Any]:
         """Return parameter name to values for tensors in these types; see :meth:`load`."""
-        return self.as_parameters(
-            {n: self.load(n, kind, plain) for n, kind in types.items()}, types
-        )
+        return self.as_parameters({n: self.load(n, kind, rtn) for n, kind in types.items()}, types)
 
     def as_parameters(
         self, raw: Mapping[str, np.ndarray], types: Mapping[str, str]
@@ -136,11 +134,11 @@ class Candidates:
             made |= self.weights[name].as_parameters(self.types.read(rows, types[name]))
         return made
 
-    def _is_fed(self, tensor: str, kind: str) -> bool:
-        return tensor in self._moments and kind in self.types.codec_types
+    def _has_gptq(self, tensor: str, kind: str) -> bool:
+        return tensor in self._hessians and kind in self.types.codec_types
 
-    def _path(self, tensor: str, kind: str, fed: bool = False) -> Path:
-        return self._folder / tensor.strip("/") / f"{kind}{'.fed' if fed else ''}.npy"
+    def _path(self, tensor: str, kind: str, gptq: bool = False) -> Path:
+        return self._folder / tensor.strip("/") / f"{kind}{'.gptq' if gptq else ''}.npy"
 
     def _keep(self, path: Path, make: Callable[[], np.ndarray]) -> None:
         """Write what is made, unless a run before this one did."""

@@ -15,7 +15,7 @@ from edgetune.quantize.candidates import Candidates
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Comparison:
     """The KL of two versions of a file to its model.
 
     Attributes:
@@ -59,10 +59,10 @@ class Judgement:
         return f"{said}rows (difference {low:+.2g} to {high:+.2g}, 95 % interval): {verdict}"
 
 
-def judge(
+def compare_held_out(
     model: Any, candidates: Candidates, types: Mapping[str, str], before: Mapping[str, np.ndarray],
     after: Mapping[str, np.ndarray], rows: Sequence[Sequence[int]],
-) -> Judgement:  # fmt: skip
+) -> Comparison:  # fmt: skip
     """Compare two versions of a file's tensors, every position of every row.
 
     Args:
@@ -87,7 +87,7 @@ def judge(
     return compare_rows(*sums, meter.counts)
 
 
-def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -> Judgement:
+def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -> Comparison:
     """Return the judgement of two versions by the sums of their KL over each row, [rows].
 
     Args:
@@ -100,4 +100,4 @@ def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -
     difference = Estimate(means[1] - means[0], len(counts))
     if np.isfinite(before).all() and np.isfinite(after).all():
         difference = ratio_of_sums(np.subtract(after, before).tolist(), counts)
-    return Judgement(*means, difference, positions)
+    return Comparison(*means, difference, positions)

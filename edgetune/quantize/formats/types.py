@@ -34,7 +34,7 @@ class TypeSet:
 
     Attributes:
         names: most bits first.
-        anchors: the first that the rows fit is measured, the others are scaled from it.
+        probe_types: the first that the rows fit is measured, the others are scaled from it.
         fits: whether rows of so many columns hold a type, with importance or without.
         quantize: (values [out, in], type, importance, name) to bytes [out, row bytes].
         read: such bytes and their type to float32 values.
@@ -45,7 +45,7 @@ class TypeSet:
     """
 
     names: tuple[str, ...]
-    anchors: tuple[str, ...]
+    probe_types: tuple[str, ...]
     fits: Callable[[int, str, bool], bool]
     quantize: Callable[[np.ndarray, str, np.ndarray | None, str], np.ndarray]
     read: Callable[[np.ndarray, str], np.ndarray]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the recipe's choices come from here, and a recipe is read w
     from edgetune.log import Log
     from edgetune.quantize.calibration.rows import Texts
     from edgetune.quantize.candidates import Candidates
-    from edgetune.quantize.search.budget import Target
+    from edgetune.quantize.search.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,6 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-#: Methods whose candidates are rounded by GPTQ.
-WITH_FEEDBACK = tuple(name for name, method in METHODS.items() if method.needs_hessian)
-
 
 def types_of(method: str, wanted: Sequence[str], container: str) -> tuple[str, ...]:
     """Return the types that a search may choose for a matrix, most bits first.
@@ -168,7 +165,7 @@ def types_of(method: str, wanted: Sequence[str], container: str) -> tuple[str, .
     return kept
 
 
-def refuse_deciding(method: str, types: Sequence[str], targets: Sequence[Target]) -> None:
+def refuse_deciding(method: str, types: Sequence[str], targets: Sequence[Budget]) -> None:
     """Refuse a method or types that need a file with a budget where there is none.
 
     Raises:

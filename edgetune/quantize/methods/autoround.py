@@ -28,7 +28,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
-from edgetune.quantize.held_out import judge
+from edgetune.quantize.held_out import compare_held_out
 from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.weights import Fused, Weight
@@ -74,7 +74,7 @@ def quantize_autoround(
     raw = plain | run_autoround(loaded, load_tokenizer(model), chosen, rows, section, seed)
     del loaded
     gc.collect()
-    found = judge(load_model(ModelRef(model)), candidates, types, plain, raw, judged)
+    found = compare_held_out(load_model(ModelRef(model)), candidates, types, plain, raw, judged)
     log.say(f"{name}: AutoRound, held-out: {found}")
     facts = {"method": "autoround", "tensors": len(chosen), "steps": section.iterations}
     return (raw if found.kept else plain), {**facts, **found.facts}

@@ -24,7 +24,7 @@ from edgetune.log import Log
 from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 from edgetune.models.layers import find_layers
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.held_out import judge
+from edgetune.quantize.held_out import compare_held_out
 from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.gptq import Gptq
 from edgetune.quantize.weights import Weight, put_weights
@@ -51,7 +51,7 @@ def quantize_gptaq(
     alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
     in_order = alone | quantize_sequential(model, candidates, types, rows, log)
     asked, what = (judged, "held-out") if len(judged) > 1 else (rows, "calibration")
-    found = judge(model, candidates, types, alone, in_order, asked)
+    found = compare_held_out(model, candidates, types, alone, in_order, asked)
     log.say(f"{name}: rounded in order, {what}: {found}")
     return (in_order if found.kept else alone), {"method": "gptq", "judged_on": what, **found.facts}
 
@@ -91,7 +91,7 @@ def quantize_sequential(
                 raw = candidates.load(tensor, kind)
                 if moments and feedback:
                     wanted_RC = feedback.correct_weights(weight.read(model), moments[1])
-                    plain = candidates.load(tensor, kind, plain=True)
+                    plain = candidates.load(tensor, kind, rtn=True)
                     raw = feedback.round(wanted_RC, plain, candidates.types.codec(kind))
                     made[tensor] = raw
                 put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
@@ -112,7 +112,7 @@ def _find_order(
     """Return what can be rounded anew, as it is computed."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     tensors, handles = {}, []
-    for tensor in candidates.fed(types):
+    for tensor in candidates.gptq_tensors(types):
         weight = candidates.weights[tensor]
         part = weight if isinstance(weight, Weight) else weight.parts[0]
         if id(model.get_parameter(part.parameter)) not in tables:
@@ -232,4 +232,4 @@ def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         job.loaded, job.candidates, job.types, job.texts.calibration, job.texts.judged, job.file,
         job.log,
     )  # fmt: skip
-    return {tensor: raw[tensor] for tensor in job.candidates.fed(job.types)}, facts
+    return {tensor: raw[tensor] for tensor in job.candidates.gptq_tensors(job.types)}, facts

@@ -16,7 +16,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.held_out import judge
+from edgetune.quantize.held_out import compare_held_out
 from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.methods.gptaq import quantize_gptaq
@@ -74,7 +74,7 @@ def train_qat(
     trained = {**raw, **lattice.write()}
     del student, loss
     gc.collect()
-    found = judge(teacher, candidates, types, raw, trained, judged)
+    found = compare_held_out(teacher, candidates, types, raw, trained, judged)
     log.say(f"{name}: trained on its grid, held-out: {found}")
     return (trained if found.kept else dict(raw)), {"steps": outcome.steps, **found.facts}
 

@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)")
 
 
 @dataclass(frozen=True)
-class Target:
+class Budget:
     """A budget.
 
     Attributes:
@@ -51,7 +51,7 @@ class Target:
     format: str = "gguf"
 
 
-def parse_target(text: str) -> Target:
+def parse_budget(text: str) -> Budget:
     """Read a target.
 
     ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5``, ``kl=0.02``,
@@ -80,7 +80,7 @@ def parse_target(text: str) -> Target:
             hint=f"one of {', '.join(KINDS)}",
         )  # fmt: skip
     if kind == "bytes" and amount in _LIKE[container]:
-        return Target(kind, None, amount, f"auto-{amount}", container)
+        return Budget(kind, None, amount, f"auto-{amount}", container)
     number = _NUMBER.fullmatch(amount)
     units = _UNITS[kind]
     if number is None or number[2] not in units or float(number[1]) <= 0:
@@ -92,4 +92,4 @@ def parse_target(text: str) -> Target:
         )  # fmt: skip
     before, behind = _NAMED[kind]
     name = f"auto-{before}{number[1]}{number[2]}{behind}"
-    return Target(kind, float(number[1]) * units[number[2]], None, name, container)
+    return Budget(kind, float(number[1]) * units[number[2]], None, name, container)

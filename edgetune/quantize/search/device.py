@@ -3,8 +3,8 @@
 Neither grows with a file's bytes alone. llama.cpp copies Q4_0, Q4_K, IQ4_NL and Q2_K into another
 order as it loads them (AVX-512: the embedded base takes 80.6 MB in Q4_K, 78.2 in Q6_K, which is
 2.5 MB longer), and decodes IQ3_S at half the speed of Q4_K. So each type gets a price, from one
-file that has it everywhere; the least harmful mix for a sum of prices is chosen exactly; and that
-sum is bisected by running the mixes. Prices only propose: what was measured decides.
+file that has it everywhere; the mix of the lowest KL for a sum of prices is chosen exactly; and
+that sum is bisected by running the mixes. Prices only propose: what was measured decides.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from edgetune.errors import GateFailed
 from edgetune.log import Log, bytes_text
 from edgetune.measure.footprint import Footprint
-from edgetune.quantize.search.budget import MEASURED, Target
+from edgetune.quantize.search.budget import MEASURED, Budget
 from edgetune.quantize.search.knapsack import Option, assign_types
-from edgetune.quantize.search.sensitivity import Found, Prices, Search
+from edgetune.quantize.search.sensitivity import Allocation, Prices, Search
 
 #: (types of every tensor of some files, how often) to what each file took, a run each.
 Measure = Callable[[Sequence[Mapping[str, str]], int], list[list[Footprint]]]
@@ -44,21 +44,21 @@ class Trial:
     """A mix of types that was written and run.
 
     Attributes:
-        found: its types and harm.
+        found: its types and KL.
         cost: bytes or nanoseconds as first measured.
         runs: what was measured last.
     """
 
-    found: Found
+    found: Allocation
     cost: int
     runs: list[Footprint] = field(default_factory=list)
 
 
 class Device:
-    """This machine, asked what files take.
+    """Measures what files take on this machine, and searches types by it.
 
     Args:
-        search: its harms estimated.
+        search: its sensitivities estimated.
         fixed: types of the tensors that are not searched.
         measure: writes files and runs them.
         log: where bars go.
@@ -79,14 +79,16 @@ class Device:
 
     @property
     def _uniform_mixes(self) -> dict[str, dict[str, str]]:
-        harms, size = self._search.harms, self._search.candidates.size
-        kinds = dict.fromkeys(kind for several in harms.values() for kind in several)
+        sensitivities, size = self._search.sensitivities, self._search.candidates.size
+        kinds = dict.fromkeys(kind for several in sensitivities.values() for kind in several)
         least = {
-            name: min(several, key=lambda kind, name=name: size(name, kind))
-            for name, several in harms.items()
+            name: min(several, key=lambda kind, name=name: size(name, kind))  # type: ignore[misc]
+            for name, several in sensitivities.items()
         }
         return {
-            kind: {name: kind if kind in harms[name] else least[name] for name in harms}
+            kind: {
+                name: kind if kind in sensitivities[name] else least[name] for name in sensitivities
+            }
             for kind in kinds
         }
 
@@ -98,7 +100,7 @@ class Device:
         """
         mixes = self._uniform_mixes
         counts = {name: math.prod(s) for name, s in self._search.candidates.shapes.items()}
-        total = sum(counts[name] for name in self._search.harms)
+        total = sum(counts[name] for name in self._search.sensitivities)
         shares = np.array(
             [
                 [sum(counts[n] for n, one in mix.items() if one == each) / total for each in mixes]
@@ -109,35 +111,37 @@ class Device:
         whole = dict(zip(mixes, np.linalg.lstsq(shares, costs)[0].clip(min=0), strict=True))
         return {
             name: {each: round(whole[each] * counts[name] / total) for each in several}
-            for name, several in self._search.harms.items()
+            for name, several in self._search.sensitivities.items()
         }
 
-    def meet(self, target: Target, known: Mapping[str, Found]) -> tuple[Found, dict[str, Any]]:
-        """Return the least harmful mix found whose file meets a target, and what it takes.
+    def meet(
+        self, budget: Budget, known: Mapping[str, Allocation]
+    ) -> tuple[Allocation, dict[str, Any]]:
+        """Return the mix of the lowest KL found whose file meets a budget, and what it takes.
 
         Args:
-            target: one of :data:`~edgetune.quantize.search.budget.MEASURED`.
-            known: mixes that were measured for harm.
+            budget: one of :data:`~edgetune.quantize.search.budget.MEASURED`.
+            known: mixes that were measured.
 
         Raises:
             GateFailed: no file meets it; the message says by how much.
         """
-        assert target.kind in MEASURED
-        assert target.value is not None
-        limit = target.value * (1 if target.kind == "ram" else 1e9)
-        prices = self.prices(target.kind)
+        assert budget.kind in MEASURED
+        assert budget.value is not None
+        limit = budget.value * (1 if budget.kind == "ram" else 1e9)
+        prices = self.prices(budget.kind)
         options = self._search.options(prices)
         low = sum(min(one.bytes for one in several) for several in options.values())
         high = sum(max(one.bytes for one in several) for several in options.values())
         tried: dict[str, Trial] = {}
-        if self._try(_types(assign_types(options, high)), target.kind, tried).cost > limit:
-            smallest = self._try(_types(assign_types(options, low)), target.kind, tried)
+        if self._try(_types(assign_types(options, high)), budget.kind, tried).cost > limit:
+            smallest = self._try(_types(assign_types(options, low)), budget.kind, tried)
             if smallest.cost > limit:
-                raise _failure(target, limit, smallest)
-            self._bisect(options, low, high, limit, target.kind, tried)
-            self._exchange(prices, limit, target.kind, tried, known)
-        trial = self._confirm(target, limit, list(tried.values()))
-        return trial.found, _describe(target, trial, len(tried))
+                raise _failure(budget, limit, smallest)
+            self._bisect(options, low, high, limit, budget.kind, tried)
+            self._exchange(prices, limit, budget.kind, tried, known)
+        trial = self._confirm(budget, limit, list(tried.values()))
+        return trial.found, _describe(budget, trial, len(tried))
 
     def _try(self, types: Mapping[str, str], kind: str, tried: dict[str, Trial]) -> Trial:
         key = " ".join(f"{name}={one}" for name, one in sorted(types.items()))
@@ -163,7 +167,7 @@ class Device:
 
     def _exchange(
         self, prices: Prices, limit: float, kind: str, tried: dict[str, Trial],
-        known: Mapping[str, Found],
+        known: Mapping[str, Allocation],
     ) -> None:  # fmt: skip
         """Try what measured exchanges make of the best mix that meets the budget, at its price."""
 
@@ -178,9 +182,9 @@ class Device:
         refined = self._search.best_for_bytes(spent, start.types, prices)
         self._try(refined.types, kind, tried)
 
-    def _confirm(self, target: Target, limit: float, trials: Sequence[Trial]) -> Trial:
-        """Return the least harmful trial that meets the budget when run again beside its rivals."""
-        kind = target.kind
+    def _confirm(self, budget: Budget, limit: float, trials: Sequence[Trial]) -> Trial:
+        """Return the trial of the lowest KL that meets the budget when run again."""
+        kind = budget.kind
         near = [trial for trial in trials if trial.cost <= NEAR[kind] * limit]
         ranked = sorted(near, key=lambda trial: trial.found.kl_measured)
         for first in range(0, len(ranked), FINALISTS):
@@ -194,7 +198,7 @@ class Device:
         for trial in ranked:  # none has room to spare
             if cost_of(kind, trial.runs) <= limit:
                 return trial
-        raise _failure(target, limit, min(trials, key=lambda trial: trial.cost))
+        raise _failure(budget, limit, min(trials, key=lambda trial: trial.cost))
 
 
 def cost_of(kind: str, runs: Sequence[Footprint]) -> int:
@@ -212,9 +216,9 @@ def _text(kind: str, cost: float) -> str:
     return bytes_text(cost) if kind == "ram" else f"{cost / 1e6:.3g} ms"
 
 
-def _describe(target: Target, trial: Trial, tried: int) -> dict[str, Any]:
+def _describe(budget: Budget, trial: Trial, tried: int) -> dict[str, Any]:
     return {
-        "target": target.kind,
+        "target": budget.kind,
         "peak_rss_bytes": cost_of("ram", trial.runs),
         "before_rss_bytes": max(run.before_rss_bytes for run in trial.runs),
         "tpot_ms": cost_of("tpot", trial.runs) / 1e6,
@@ -235,15 +239,15 @@ def describe_taken(taken: Mapping[str, Any]) -> str:
     )
 
 
-def _failure(target: Target, limit: float, trial: Trial) -> GateFailed:
-    cost = cost_of(target.kind, trial.runs)
+def _failure(budget: Budget, limit: float, trial: Trial) -> GateFailed:
+    cost = cost_of(budget.kind, trial.runs)
     before = max(run.before_rss_bytes for run in trial.runs)
     least, hint = "fastest", "more bench.threads"
-    if target.kind == "ram":
+    if budget.kind == "ram":
         least, hint = "smallest", f"{bytes_text(before)} are in use before a file is opened"
     return GateFailed(
-        f"the {least} file possible takes {_text(target.kind, cost)}, "
-        f"{_text(target.kind, cost - limit)} more than the target",
-        where=f"quantize.target: {target.name}",
+        f"the {least} file possible takes {_text(budget.kind, cost)}, "
+        f"{_text(budget.kind, cost - limit)} more than the target",
+        where=f"quantize.target: {budget.name}",
         hint=f"a smaller student (distill.student.layers, mlp or hidden); {hint}",
     )

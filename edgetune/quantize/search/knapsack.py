@@ -17,7 +17,7 @@ class Option(NamedTuple):
 
     type: str
     bytes: int
-    harm: float
+    kl: float
 
 
 def assign_types(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, Option]:
@@ -31,14 +31,14 @@ def assign_types(options: Mapping[str, Sequence[Option]], budget: int) -> dict[s
         InputError: the smallest options together are over the budget.
     """
     names = list(options)
-    chosen = {name: min(options[name], key=lambda one: (one.bytes, one.harm)) for name in names}
+    chosen = {name: min(options[name], key=lambda one: (one.bytes, one.kl)) for name in names}
     least = total_bytes(chosen)
     if least > budget:
         raise InputError(f"the smallest types need {least} bytes, {least - budget} too many")
     most = sum(max(one.bytes for one in options[name]) for name in names)
     step = max(1, -(-(min(budget, most) - least) // STEPS))
     room = (min(budget, most) - least) // step
-    harm_K = np.zeros(room + 1)
+    kl_K = np.zeros(room + 1)
     choices: list[np.ndarray] = []
     for name in names:
         best_K, choice_K = np.full(room + 1, np.inf), np.zeros(room + 1, np.uint8)
@@ -47,10 +47,10 @@ def assign_types(options: Mapping[str, Sequence[Option]], budget: int) -> dict[s
             if cost > room:
                 continue
             with_K = np.full(room + 1, np.inf)
-            with_K[cost:] = harm_K[: room + 1 - cost] + option.harm
+            with_K[cost:] = kl_K[: room + 1 - cost] + option.kl
             better_K = with_K < best_K
             best_K[better_K], choice_K[better_K] = with_K[better_K], number
-        harm_K = best_K
+        kl_K = best_K
         choices.append(choice_K)
     left, found = room, {}
     for name, choice_K in zip(reversed(names), reversed(choices), strict=True):
@@ -68,8 +68,8 @@ def total_bytes(chosen: Mapping[str, Option]) -> int:
 def convex_frontier(options: Sequence[Option]) -> list[Option]:
     """Return the options that are best for some price of a byte, smallest first."""
     kept: list[Option] = []
-    for one in sorted(options, key=lambda o: (o.bytes, o.harm)):
-        if kept and one.harm >= kept[-1].harm:
+    for one in sorted(options, key=lambda o: (o.bytes, o.kl)):
+        if kept and one.kl >= kept[-1].kl:
             continue
         while len(kept) > 1 and _slope(kept[-2], kept[-1]) >= _slope(kept[-1], one):
             kept.pop()
@@ -84,10 +84,10 @@ def _spend_rest(
     while True:
         left = budget - total_bytes(chosen)
         gains = [
-            (chosen[name].harm - option.harm, name, option)
+            (chosen[name].kl - option.kl, name, option)
             for name in chosen
             for option in options[name]
-            if option.bytes - chosen[name].bytes <= left and option.harm < chosen[name].harm
+            if option.bytes - chosen[name].bytes <= left and option.kl < chosen[name].kl
         ]
         if not gains:
             return chosen
@@ -96,4 +96,4 @@ def _spend_rest(
 
 
 def _slope(a: Option, b: Option) -> float:
-    return (b.harm - a.harm) / max(1, b.bytes - a.bytes)
+    return (b.kl - a.kl) / max(1, b.bytes - a.bytes)

@@ -1,10 +1,11 @@
-"""Search the type of every tensor: the least harm for the bytes, by measurement on the user's text.
+"""Estimate each tensor's sensitivity to each type, and search the types of the lowest KL by it.
 
-How much each type harms each tensor is estimated from one forward pass a tensor: the KL with that
-tensor alone in an anchor type, scaled to the other types by their rounding error weighed with the
-importance matrix. On the embedded base (78 tensors, 14 types) this ranks the 1,092 pairs as
-measuring every one does (Spearman 0.998). The best assignment under a budget is then measured as a
-whole, and exchanges from there, because harms do not simply add up.
+A tensor's sensitivity is the KL that its rounding adds, on the user's text. It is estimated from
+one forward pass a tensor: the KL with that tensor alone in a probe type, scaled to the other types
+by their rounding error weighed with the importance matrix. On the embedded base (78 tensors, 14
+types) this ranks the 1,092 pairs as measuring every one does (Spearman 0.998). The best assignment
+under a budget is then measured as a whole, and exchanges from there, because KL increases do not
+simply add up.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.search.knapsack import Option, assign_types, convex_frontier
 
-ROUNDS = 3  # of measuring exchanges and assigning anew, at most
+ROUNDS = 3  # of measuring exchanges and assigning again, at most
 MISLED = 1.1  # measured over estimated KL from which exchanges are measured
-BISECTIONS = 10  # of the budget, where a KL is the target
+BISECTIONS = 10  # of the budget, where the budget is a KL
 SMALLER = 0.97  # of the bytes that hold a KL, tried once more with measured exchanges
 PROBES = 24  # pairs measured for the rank correlation
 
@@ -33,8 +34,8 @@ Prices = Mapping[str, Mapping[str, int]]
 
 
 @dataclass
-class Found:
-    """An assignment and what is known of it.
+class Allocation:
+    """A type for each tensor, its bytes and its KL.
 
     Attributes:
         types: tensor to type.
@@ -51,43 +52,43 @@ class Found:
 
 @dataclass
 class Search:
-    """Harms of every (tensor, type), refined as assignments are measured.
+    """The sensitivity of every (tensor, type), refined as assignments are measured.
 
     Attributes:
         candidates: what a tensor can be.
         meter: measures the KL of a change.
-        harms: tensor to type to estimated KL.
+        sensitivities: tensor to type to estimated KL.
         tried: every assignment that was measured, in order.
     """
 
     candidates: Candidates
     meter: KLMeter
     log: Log
-    harms: dict[str, dict[str, float]] = field(default_factory=dict)
-    tried: list[Found] = field(default_factory=list)
+    sensitivities: dict[str, dict[str, float]] = field(default_factory=dict)
+    tried: list[Allocation] = field(default_factory=list)
 
     @property
-    def _anchors(self) -> tuple[str, ...]:
-        return self.candidates.types.anchors
+    def _probe_types(self) -> tuple[str, ...]:
+        return self.candidates.types.probe_types
 
     def estimate(self) -> None:
-        """Measure each tensor once, in its anchor type, and scale that to its other types."""
+        """Measure each tensor once, in its probe type, and scale that to its other types."""
         self.meter.keep()
-        with self.log.progress("harm", len(self.candidates.weights)) as bar:
+        with self.log.progress("sensitivity", len(self.candidates.weights)) as bar:
             for name, errors in self.candidates.errors.items():
                 finite = [kind for kind, error in errors.items() if math.isfinite(error)]
-                anchor = next(
-                    (one for one in self._anchors if one in finite), min(finite or errors)
+                probe = next(
+                    (one for one in self._probe_types if one in finite), min(finite or errors)
                 )
-                harm = self.measure_alone(name, anchor)
-                scale = harm / max(errors[anchor], 1e-30)
+                kl = self.measure_alone(name, probe)
+                scale = kl / max(errors[probe], 1e-30)
                 # Values beyond a type's range (F16's) have no error that is a number.
-                self.harms[name] = {
+                self.sensitivities[name] = {
                     kind: scale * error for kind, error in errors.items() if math.isfinite(error)
                 }
-                if not (math.isfinite(harm) and self.harms[name]):
+                if not (math.isfinite(kl) and self.sensitivities[name]):
                     raise EdgetuneError(
-                        f"its KL in {anchor} is no finite number", where=f"quantize.target: {name}"
+                        f"its KL in {probe} is no finite number", where=f"quantize.target: {name}"
                     )
                 bar.update(1, now=name)
 
@@ -97,18 +98,18 @@ class Search:
         return self.meter.measure(self.candidates.in_model({tensor: kind}), weight.layer)
 
     def rank_correlation(self, seed: int) -> tuple[float, int]:
-        """Return Spearman's rho of estimated and measured harm over some pairs, and how many.
+        """Return Spearman's rho of estimated and measured KL over some pairs, and how many.
 
-        The pairs are drawn from those that are no anchors: an anchor agrees with itself.
+        The pairs are drawn from those that are no probe types: a probe agrees with itself.
         """
         pairs = [
             (tensor, kind)
-            for tensor, harms in self.harms.items()
-            for kind in harms
-            if kind not in self._anchors
+            for tensor, sensitivities in self.sensitivities.items()
+            for kind in sensitivities
+            if kind not in self._probe_types
         ]
         chosen = np.random.default_rng(seed).permutation(len(pairs))[:PROBES]
-        estimated = [self.harms[pairs[n][0]][pairs[n][1]] for n in chosen]
+        estimated = [self.sensitivities[pairs[n][0]][pairs[n][1]] for n in chosen]
         measured = [self.measure_alone(*pairs[n]) for n in chosen]
         return spearman(estimated, measured), len(chosen)
 
@@ -116,28 +117,28 @@ class Search:
         """Return what assignment chooses from, at these prices or at the bytes it takes."""
         return {
             tensor: [
-                Option(kind, self._price_of(tensor, kind, prices), harm)
-                for kind, harm in harms.items()
+                Option(kind, self._price_of(tensor, kind, prices), kl)
+                for kind, kl in sensitivities.items()
             ]
-            for tensor, harms in self.harms.items()
+            for tensor, sensitivities in self.sensitivities.items()
         }
 
     def _price_of(self, tensor: str, kind: str, prices: Prices | None) -> int:
         return self.candidates.size(tensor, kind) if prices is None else prices[tensor][kind]
 
-    def measure(self, types: Mapping[str, str], plain: bool = False) -> Found:
-        """Measure a whole assignment; ``plain``: as rounding without feedback makes it."""
+    def measure(self, types: Mapping[str, str], rtn: bool = False) -> Allocation:
+        """Measure a whole assignment; ``rtn``: rounded to nearest, without GPTQ."""
         size = self.candidates.bytes_of(types)
-        kl = self.meter.measure(self.candidates.in_model(types, plain))
-        estimated = sum(self.harms[name][kind] for name, kind in types.items())
-        found = Found(dict(types), size, estimated, kl)
-        self.tried.append(found)
-        return found
+        kl = self.meter.measure(self.candidates.in_model(types, rtn))
+        estimated = sum(self.sensitivities[name][kind] for name, kind in types.items())
+        allocation = Allocation(dict(types), size, estimated, kl)
+        self.tried.append(allocation)
+        return allocation
 
     def best_for_bytes(
         self, budget: int, start: Mapping[str, str] | None = None, prices: Prices | None = None
-    ) -> Found:
-        """Return the least harmful assignment found within ``budget`` bytes.
+    ) -> Allocation:
+        """Return the assignment of the lowest KL allocation within ``budget`` bytes.
 
         Args:
             budget: bytes of the tensors searched, padding included; what they may cost where
@@ -164,8 +165,8 @@ class Search:
             best = tried
         return best
 
-    def least_for_kl(self, limit: float, start: Found | None = None) -> Found:
-        """Return the smallest assignment found whose measured KL is at most ``limit`` nats.
+    def smallest_for_kl(self, limit: float, start: Allocation | None = None) -> Allocation:
+        """Return the smallest assignment allocation whose measured KL is at most ``limit`` nats.
 
         That is the one of the smallest types, where it holds. Else bisects the budget, a
         measurement a step; then refines that of the last budget that held.
@@ -202,20 +203,20 @@ class Search:
         return smaller if smaller.kl_measured <= limit else best
 
     def _exchanges(
-        self, found: Found, options: Mapping[str, Sequence[Option]]
+        self, allocation: Allocation, options: Mapping[str, Sequence[Option]]
     ) -> dict[str, list[Option]]:
-        """Return options whose harm is what an exchange does to ``found``, not to the whole model.
+        """Return options whose KL is what an exchange does to ``allocation``, not to the model.
 
         The next smaller and the next larger useful type of each tensor are measured; types beyond
         them are scaled from the nearer one.
         """
-        values = self.candidates.in_model(found.types)
+        values = self.candidates.in_model(allocation.types)
         made: dict[str, list[Option]] = {}
         with self.meter.changed(values):
             here = self.meter.keep()
             with self.log.progress("exchanges", len(options)) as bar:
                 for tensor, several in options.items():
-                    made[tensor] = self._price(tensor, found.types[tensor], several, here)
+                    made[tensor] = self._price(tensor, allocation.types[tensor], several, here)
                     bar.update(1, now=tensor)
         self.meter.keep()
         return made
@@ -229,12 +230,12 @@ class Search:
         for side, nearest in (("smaller", smaller), ("larger", larger)):
             for one in nearest:
                 moved = self.measure_alone(tensor, one.type) - here
-                gap = one.harm - current.harm
+                gap = one.kl - current.kl
                 slopes[side] = moved / gap if abs(gap) > 1e-15 else 1.0
         return [
             one._replace(
-                harm=(one.harm - current.harm)
-                * max(0.0, slopes.get("smaller" if one.harm > current.harm else "larger", 1.0))
+                kl=(one.kl - current.kl)
+                * max(0.0, slopes.get("smaller" if one.kl > current.kl else "larger", 1.0))
             )
             for one in options
         ]
@@ -247,4 +248,4 @@ def _types(chosen: Mapping[str, Option]) -> dict[str, str]:
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Return the rank correlation of two lists without ties."""
     ranks = [np.argsort(np.argsort(values)).astype(float) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -1,4 +1,4 @@
-"""What a target's number allows: bytes of the whole file, header, graph and padding counted."""
+"""The bytes of a file around its searched tensors, and the budget of bytes they have."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgetune.log import bytes_text
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import row_bytes
 from edgetune.quantize.formats.types import pad
-from edgetune.quantize.search.budget import Target
-from edgetune.quantize.search.sensitivity import Found, Search
+from edgetune.quantize.search.budget import Budget
+from edgetune.quantize.search.sensitivity import Allocation, Search
 from edgetune.runtimes.gguf_header import GgufFile
 
 STEPS_DOWN = 4  # searches for one budget, where what lies around the tensors depends on types
 
 
 @dataclass(frozen=True)
-class Frame:
+class Skeleton:
     """The file around the searched tensors.
 
     Attributes:
@@ -46,33 +46,33 @@ class Frame:
             return self.count(types)
         return candidates.bytes_of(types) + self.overhead
 
-    def room_of(self, target: Target) -> int:
+    def room_for(self, budget: Budget) -> int:
         """Return the bytes that a target of bytes or bits leaves to the searched tensors.
 
         Raises:
             InputError: the bytes of that scheme are not known.
         """
-        if target.kind == "bits":
-            assert target.value is not None
-            return int(target.value * self.weights / 8) - (self.overhead - self.header)
-        return self.budget_of(target) - self.overhead
+        if budget.kind == "bits":
+            assert budget.value is not None
+            return int(budget.value * self.weights / 8) - (self.overhead - self.header)
+        return self.limit_of(budget) - self.overhead
 
-    def budget_of(self, target: Target) -> int:
+    def limit_of(self, budget: Budget) -> int:
         """Return the most bytes that the whole file of a target of bytes may have.
 
         Raises:
             InputError: the bytes of that scheme are not known.
         """
-        if target.like is None:
-            assert target.value is not None
-            return int(target.value)
-        if target.like not in self.sizes:
+        if budget.like is None:
+            assert budget.value is not None
+            return int(budget.value)
+        if budget.like not in self.sizes:
             raise InputError(
-                f"the bytes of {target.like} are not known here",
-                where=f"quantize.target: {target.name}",
+                f"the bytes of {budget.like} are not known here",
+                where=f"quantize.target: {budget.name}",
                 hint=f"one of {', '.join(self.sizes)}, or a number of bytes",
             )
-        return self.sizes[target.like]
+        return self.sizes[budget.like]
 
 
 def count_gguf(source: GgufFile, mix: Mapping[str, str]) -> int:
@@ -85,13 +85,13 @@ def count_gguf(source: GgufFile, mix: Mapping[str, str]) -> int:
 
 
 def refuse_too_small(
-    targets: Sequence[Target], frame: Frame, candidates: Candidates, types: Sequence[str]
+    budgets: Sequence[Budget], skeleton: Skeleton, candidates: Candidates, types: Sequence[str]
 ) -> None:
     """Refuse bytes that no file can have, before the work.
 
     Args:
-        targets: what the files have to meet.
-        frame: the file around the candidates.
+        budgets: what the files have to meet.
+        skeleton: the file around the candidates.
         candidates: none of them made yet.
         types: what they may become.
 
@@ -99,25 +99,25 @@ def refuse_too_small(
         GateFailed: a budget that nothing meets.
     """
     smallest = candidates.smallest(types)
-    for target in targets:
-        if target.kind in ("bytes", "bits"):
-            _refuse(target, frame, candidates, smallest)
+    for budget in budgets:
+        if budget.kind in ("bytes", "bits"):
+            _refuse(budget, skeleton, candidates, smallest)
 
 
 def _refuse(
-    target: Target, frame: Frame, candidates: Candidates, smallest: Mapping[str, str]
+    budget: Budget, skeleton: Skeleton, candidates: Candidates, smallest: Mapping[str, str]
 ) -> None:
-    over = candidates.bytes_of(smallest) - frame.room_of(target)
+    over = candidates.bytes_of(smallest) - skeleton.room_for(budget)
     if over <= 0:
         return
-    size = frame.bytes_of(smallest, candidates)
-    if target.kind == "bytes":  # counted exactly, which is worth it near the edge alone
-        over = size - frame.budget_of(target)
+    size = skeleton.bytes_of(smallest, candidates)
+    if budget.kind == "bytes":  # counted exactly, which is worth it near the edge alone
+        over = size - skeleton.limit_of(budget)
     if over > 0:
         raise GateFailed(
             f"the smallest file possible has {_count_text(size)}, {_count_text(over)} more than "
             "the target",
-            where=f"quantize.target: {target.name}",
+            where=f"quantize.target: {budget.name}",
             hint="a smaller student: distill.student.layers, mlp or hidden",
         )
 
@@ -126,34 +126,36 @@ def _count_text(count: int) -> str:
     return bytes_text(count) if count < 1000 else f"{bytes_text(count)} ({count:,} bytes)"
 
 
-def spend_bytes(target: Target, search: Search, frame: Frame, known: Mapping[str, Found]) -> Found:
-    """Return the least harmful mix found whose file has no more bytes than a target allows.
+def meet_bytes(
+    budget: Budget, search: Search, skeleton: Skeleton, known: Mapping[str, Allocation]
+) -> Allocation:
+    """Return the mix of the lowest KL found whose file has no more bytes than a target allows.
 
     Args:
         target: of bytes or bits.
-        search: its harms estimated.
-        frame: the file around the candidates.
-        known: stock mixes that were measured; what is found is no worse than those that fit.
+        search: its sensitivities estimated.
+        skeleton: the file around the candidates.
+        known: stock mixes that were measured; what is allocation is no worse than those that fit.
 
     Raises:
         GateFailed: no file is as small as that.
     """
     candidates = search.candidates
     smallest = {
-        name: min(harms, key=lambda kind, name=name: candidates.size(name, kind))  # type: ignore[misc]
-        for name, harms in search.harms.items()
+        name: min(sensitivities, key=lambda kind, name=name: candidates.size(name, kind))  # type: ignore[misc]
+        for name, sensitivities in search.sensitivities.items()
     }
-    _refuse(target, frame, candidates, smallest)
+    _refuse(budget, skeleton, candidates, smallest)
     least = candidates.bytes_of(smallest)
-    room = max(least, frame.room_of(target))
+    room = max(least, skeleton.room_for(budget))
     for _ in range(STEPS_DOWN):
-        fitting = [found for found in known.values() if found.bytes <= room]
-        start = min(fitting, key=lambda found: found.kl_measured).types if fitting else None
-        found = search.best_for_bytes(room, start)
-        if target.kind == "bits":
-            return found
-        over = frame.bytes_of(found.types, candidates) - frame.budget_of(target)
+        fitting = [stock for stock in known.values() if stock.bytes <= room]
+        start = min(fitting, key=lambda stock: stock.kl_measured).types if fitting else None
+        allocation = search.best_for_bytes(room, start)
+        if budget.kind == "bits":
+            return allocation
+        over = skeleton.bytes_of(allocation.types, candidates) - skeleton.limit_of(budget)
         if over <= 0:
-            return found
-        room = max(least, min(room, found.bytes) - over)
+            return allocation
+        room = max(least, min(room, allocation.bytes) - over)
     return search.measure(smallest)  # it fits, or would have been refused

@@ -10,10 +10,10 @@ import pytest
 from edgetune.errors import InputError
 from edgetune.quantize.formats.types import GGUF, ONNX
 from edgetune.quantize.methods import METHODS, refuse_deciding, types_of
-from edgetune.quantize.search.budget import parse_target
+from edgetune.quantize.search.budget import parse_budget
 from edgetune.recipe.quantization import QuantizeSection
 
-TARGETS = [parse_target("bits=5"), parse_target("onnx:bits=5")]
+TARGETS = [parse_budget("bits=5"), parse_budget("onnx:bits=5")]
 
 
 def test_a_recipe_s_types_are_taken_in_the_order_of_their_bits() -> None:

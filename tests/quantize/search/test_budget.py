@@ -5,31 +5,31 @@ from __future__ import annotations
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.quantize.search.budget import Target, parse_target
+from edgetune.quantize.search.budget import Budget, parse_budget
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("bytes=2.5MB", Target("bytes", 2.5e6, None, "auto-2.5MB")),
-        ("bytes=2MiB", Target("bytes", 2 * 2**20, None, "auto-2MiB")),
-        ("bytes=Q4_K_M", Target("bytes", None, "Q4_K_M", "auto-Q4_K_M")),
-        ("bits=4.5", Target("bits", 4.5, None, "auto-4.5bpw")),
-        ("kl=2e-2", Target("kl", 0.02, None, "auto-kl2e-2")),
-        ("gguf:bits=4", Target("bits", 4, None, "auto-4bpw")),
-        ("onnx:bytes=2.1MB", Target("bytes", 2.1e6, None, "auto-2.1MB", "onnx")),
-        ("onnx:bytes=int4", Target("bytes", None, "int4", "auto-int4", "onnx")),
-        ("ram=800MB", Target("ram", 8e8, None, "auto-ram800MB")),
-        ("ram=0.5 GiB", Target("ram", 2**29, None, "auto-ram0.5GiB")),
-        ("tpot=12ms", Target("tpot", 0.012, None, "auto-tpot12ms")),
-        ("tpot=900us", Target("tpot", pytest.approx(9e-4), None, "auto-tpot900us")),
-        ("onnx:ram=1GB", Target("ram", 1e9, None, "auto-ram1GB", "onnx")),
-        ("onnx:tpot=1s", Target("tpot", 1, None, "auto-tpot1s", "onnx")),
-        ("onnx:kl=0.02", Target("kl", 0.02, None, "auto-kl0.02", "onnx")),
+        ("bytes=2.5MB", Budget("bytes", 2.5e6, None, "auto-2.5MB")),
+        ("bytes=2MiB", Budget("bytes", 2 * 2**20, None, "auto-2MiB")),
+        ("bytes=Q4_K_M", Budget("bytes", None, "Q4_K_M", "auto-Q4_K_M")),
+        ("bits=4.5", Budget("bits", 4.5, None, "auto-4.5bpw")),
+        ("kl=2e-2", Budget("kl", 0.02, None, "auto-kl2e-2")),
+        ("gguf:bits=4", Budget("bits", 4, None, "auto-4bpw")),
+        ("onnx:bytes=2.1MB", Budget("bytes", 2.1e6, None, "auto-2.1MB", "onnx")),
+        ("onnx:bytes=int4", Budget("bytes", None, "int4", "auto-int4", "onnx")),
+        ("ram=800MB", Budget("ram", 8e8, None, "auto-ram800MB")),
+        ("ram=0.5 GiB", Budget("ram", 2**29, None, "auto-ram0.5GiB")),
+        ("tpot=12ms", Budget("tpot", 0.012, None, "auto-tpot12ms")),
+        ("tpot=900us", Budget("tpot", pytest.approx(9e-4), None, "auto-tpot900us")),
+        ("onnx:ram=1GB", Budget("ram", 1e9, None, "auto-ram1GB", "onnx")),
+        ("onnx:tpot=1s", Budget("tpot", 1, None, "auto-tpot1s", "onnx")),
+        ("onnx:kl=0.02", Budget("kl", 0.02, None, "auto-kl0.02", "onnx")),
     ],
 )
-def test_is_read(text: str, found: Target) -> None:
-    assert parse_target(text) == found
+def test_is_read(text: str, found: Budget) -> None:
+    assert parse_budget(text) == found
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_is_read(text: str, found: Target) -> None:
 )
 def test_what_is_none_is_refused(text: str, said: str | None) -> None:
     if said is None:
-        assert parse_target(text).value == 2.5
+        assert parse_budget(text).value == 2.5
         return
     with pytest.raises(InputError, match=said):
-        parse_target(text)
+        parse_budget(text)

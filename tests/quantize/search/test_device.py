@@ -16,9 +16,10 @@ from edgetune.measure.footprint import Footprint
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.search.budget import parse_target
+from edgetune.quantize.search.budget import parse_budget
 from edgetune.quantize.search.device import ROOM, Measure
-from edgetune.quantize.search.problem import Fits, fit_targets
+from edgetune.quantize.search.gguf import GgufSource, build_gguf_problem
+from edgetune.quantize.search.problem import SearchResult, SearchSettings, search_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 
@@ -64,52 +65,55 @@ def made_up_device(noise: float, runs: list[Any]) -> Callable[[Candidates], Meas
     return make
 
 
-def fit(model: Any, folder: Path, *targets: str, noise: float = 0.0, runs: Any = None) -> Fits:
-    architecture, blocks, _ = find_architecture(folder / "model")  # type: ignore[misc]
-    return fit_targets(
-        model, open_gguf(folder / "F32.gguf"), (architecture, blocks), None, {}, SEQUENCES, 128,
-        TYPES, [parse_target(text) for text in targets], folder / "scratch", 0, QUIET,
-        made_up_device(noise, [] if runs is None else runs),
+def search(
+    model: Any, folder: Path, *budgets: str, noise: float = 0.0, runs: Any = None
+) -> SearchResult:
+    architecture, layers, _ = find_architecture(folder / "model")  # type: ignore[misc]
+    settings = SearchSettings(
+        model, SEQUENCES, 128, TYPES, [parse_budget(text) for text in budgets], folder / "scratch",
+        0, run_files=made_up_device(noise, [] if runs is None else runs),
     )  # fmt: skip
+    source = GgufSource(open_gguf(folder / "F32.gguf"), architecture, layers)
+    return search_types(build_gguf_problem(source, settings, QUIET), settings, QUIET)
 
 
 def test_memory_is_spent_where_it_matters_and_not_on_copies(model: Any, folder: Path) -> None:
-    fits = fit(model, folder, "ram=1.9MB", "bytes=900KB")
-    found, plain = fits.facts["fits"]
+    result = search(model, folder, "ram=1.9MB", "bytes=900KB")
+    found, plain = result.facts["fits"]
     assert 0.85 * 1.9e6 < found["peak_rss_bytes"] <= ROOM["ram"] * 1.9e6
     assert found["before_rss_bytes"] == BEFORE and found["runtime"] == "made up"
-    assert not set(fits.types["auto-ram1.9MB"].values()) & set(REPACKED)
+    assert not set(result.types["auto-ram1.9MB"].values()) & set(REPACKED)
     # The best file of about as many bytes would be copied, and take over half as much again.
-    assert set(fits.types["auto-900KB"].values()) & set(REPACKED)
+    assert set(result.types["auto-900KB"].values()) & set(REPACKED)
     assert found["bytes"] < plain["bytes"] < 1.05 * found["bytes"]
 
 
 def test_the_smallest_file_may_take_all_there_is(model: Any, folder: Path) -> None:
-    candidates = fit(model, folder, "ram=1GB").candidates
+    candidates = search(model, folder, "ram=1GB").candidates
     assert candidates is not None
     least = BEFORE + sum(
         min(candidates.size(name, kind) * (2 if kind in REPACKED else 1) for kind in errors)
         for name, errors in candidates.errors.items()
     )
-    (found,) = fit(model, folder, f"ram={least}B").facts["fits"]
+    (found,) = search(model, folder, f"ram={least}B").facts["fits"]
     assert found["peak_rss_bytes"] == least
     with pytest.raises(GateFailed, match="1 B more than the target"):
-        fit(model, folder, f"ram={least - 1}B")
+        search(model, folder, f"ram={least - 1}B")
 
 
 def test_all_that_fits_is_the_best_there_is(model: Any, folder: Path) -> None:
-    fits = fit(model, folder, "ram=1GB", "tpot=1s")
+    result = search(model, folder, "ram=1GB", "tpot=1s")
     for name in ("auto-ram1GB", "auto-tpot1s"):
-        kinds = {kind for tensor, kind in fits.types[name].items() if "norm" not in tensor}
+        kinds = {kind for tensor, kind in result.types[name].items() if "norm" not in tensor}
         assert kinds == {"F16"}
 
 
 def test_time_is_measured_again_before_a_file_is_picked(model: Any, folder: Path) -> None:
     runs: list[tuple[int, int]] = []
-    fits = fit(model, folder, "tpot=1ms", noise=0.1, runs=runs)
-    (found,) = fits.facts["fits"]
+    result = search(model, folder, "tpot=1ms", noise=0.1, runs=runs)
+    (found,) = result.facts["fits"]
     assert found["tpot_ms"] <= 1.0 and found["runs"] == 3
-    assert not set(fits.types["auto-tpot1ms"].values()) & set(SLOW)
+    assert not set(result.types["auto-tpot1ms"].values()) & set(SLOW)
     assert runs[0] == (len(TYPES), 2)  # one file a type, there and back
     assert runs[-1][0] > 1 and runs[-1][1] == 3  # finalists by turns
     assert sum(files for files, _ in runs) < 25
@@ -117,7 +121,7 @@ def test_time_is_measured_again_before_a_file_is_picked(model: Any, folder: Path
 
 def test_prices_are_shared_by_targets(model: Any, folder: Path) -> None:
     runs: list[tuple[int, int]] = []
-    fit(model, folder, "tpot=1ms", "ram=1.9MB", runs=runs)
+    search(model, folder, "tpot=1ms", "ram=1.9MB", runs=runs)
     assert [run for run in runs if run == (len(TYPES), 2)] == [(len(TYPES), 2)]
 
 
@@ -130,6 +134,6 @@ def test_prices_are_shared_by_targets(model: Any, folder: Path) -> None:
 )
 def test_a_budget_nothing_meets(model: Any, folder: Path, target: str, said: str) -> None:
     with pytest.raises(GateFailed, match=said) as caught:
-        fit(model, folder, target)
+        search(model, folder, target)
     assert caught.value.exit_code == 3
     assert f"auto-{target.replace('=', '')}" in caught.value.where

@@ -32,13 +32,13 @@ def test_as_good_as_trying_everything(seed: int) -> None:
     for share in (0.0, 0.1, 0.37, 0.8, 1.0):
         budget = least + int(share * (most - least))
         best = min(
-            sum(o.harm for o in each)
+            sum(o.kl for o in each)
             for each in product(*options.values())
             if sum(o.bytes for o in each) <= budget
         )
         found = assign_types(options, budget)
         assert total_bytes(found) <= budget
-        assert sum(o.harm for o in found.values()) <= best * 1.02
+        assert sum(o.kl for o in found.values()) <= best * 1.02
 
 
 def test_a_budget_below_the_smallest_says_by_how_much() -> None:

@@ -20,8 +20,9 @@ from edgetune.quantize.calibration.imatrix import name_for_gguf
 from edgetune.quantize.calibration.kl_meter import KLMeter
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import GGUF
-from edgetune.quantize.search.budget import parse_target
-from edgetune.quantize.search.problem import Fits, fit_targets
+from edgetune.quantize.search.budget import parse_budget
+from edgetune.quantize.search.gguf import GgufSource, build_gguf_problem
+from edgetune.quantize.search.problem import SearchResult, SearchSettings, search_types
 from edgetune.quantize.search.sensitivity import Search
 from edgetune.quantize.weights import find_weights
 from edgetune.runtimes.gguf_header import open_gguf
@@ -50,18 +51,19 @@ def model(folder: Path) -> Any:
     return model
 
 
-def run(model: Any, folder: Path, *targets: str) -> Fits:
+def run(model: Any, folder: Path, *budgets: str) -> SearchResult:
     architecture, blocks, tied = find_architecture(folder / "model")  # type: ignore[misc]
     energy = collect_activation_stats(model, SEQUENCES, QUIET)
     named = name_for_gguf(energy, architecture, blocks, tied)
     importance = {
         name: (sums / named.counts[name]).astype(np.float32) for name, sums in named.sums.items()
     }
-    return fit_targets(
-        model, open_gguf(folder / "F32.gguf"), (architecture, blocks), energy, importance,
-        SEQUENCES, 256, GGUF.names, [parse_target(text) for text in targets], folder / "scratch", 0,
-        QUIET,
+    settings = SearchSettings(
+        model, SEQUENCES, 256, GGUF.names, [parse_budget(text) for text in budgets],
+        folder / "scratch", 0,
     )  # fmt: skip
+    source = GgufSource(open_gguf(folder / "F32.gguf"), architecture, blocks, energy, importance)
+    return search_types(build_gguf_problem(source, settings, QUIET), settings, QUIET)
 
 
 def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: Any) -> None:
@@ -113,19 +115,19 @@ def test_finds_the_matrices_under_their_names(model: Any, folder: Path) -> None:
 
 
 def test_spends_bytes_where_they_matter(model: Any, folder: Path, tmp_path: Path) -> None:
-    fits = run(model, folder, "bytes=Q4_K_M", "kl=0.02", "bits=4")
-    stock = {row["name"]: row for row in fits.facts["stock"]}
-    found = {row["name"]: row for row in fits.facts["fits"]}
+    result = run(model, folder, "bytes=Q4_K_M", "kl=0.02", "bits=4")
+    stock = {row["name"]: row for row in result.facts["stock"]}
+    found = {row["name"]: row for row in result.facts["fits"]}
     best = found["auto-Q4_K_M"]
     assert best["bytes"] <= stock["Q4_K_M"]["bytes"]
     assert best["kl_measured"] < 0.8 * stock["Q4_K_M"]["kl_measured"]
     assert found["auto-kl0.02"]["kl_measured"] <= 0.02
     assert found["auto-4bpw"]["bits_per_weight"] <= 4
-    assert fits.facts["rank_correlation"] > 0.9
-    bytes_of = [row["bytes"] for row in fits.facts["frontier"]]
+    assert result.facts["rank_correlation"] > 0.9
+    bytes_of = [row["bytes"] for row in result.facts["frontier"]]
     assert bytes_of == sorted(bytes_of)
     source, path = open_gguf(folder / "F32.gguf"), tmp_path / "best.gguf"
-    write_gguf(source, path, "auto-Q4_K_M", fits.types["auto-Q4_K_M"])
+    write_gguf(source, path, "auto-Q4_K_M", result.types["auto-Q4_K_M"])
     assert path.stat().st_size <= best["bytes"] + 64
     assert "general.file_type" not in open_gguf(path).keys
 
@@ -143,12 +145,12 @@ def test_a_budget_nothing_meets_names_the_smallest(
 
 
 def test_a_kl_that_every_mix_holds_gets_the_smallest_file(model: Any, folder: Path) -> None:
-    fits = run(model, folder, "kl=30", "kl=10", "kl=0.3")
+    result = run(model, folder, "kl=30", "kl=10", "kl=0.3")
     least = {"Q2_K", "F32"}
     for name in ("auto-kl30", "auto-kl10"):
-        assert set(fits.types[name].values()) == least
-    found = {row["name"]: row for row in fits.facts["fits"]}
-    assert found["auto-kl10"]["bytes"] == min(row["bytes"] for row in fits.facts["frontier"])
+        assert set(result.types[name].values()) == least
+    found = {row["name"]: row for row in result.facts["fits"]}
+    assert found["auto-kl10"]["bytes"] == min(row["bytes"] for row in result.facts["frontier"])
     assert found["auto-kl0.3"]["kl_measured"] <= 0.3
 
 
