@@ -4,8 +4,9 @@
 
 Takes what a run exported and asks each client of :data:`CLIENTS` the first test rows, greedily. The
 reference is plain transformers on the merged folder in float32. Prints per client and file how many
-answers are the same text; for lossless files (F32, F16, fp32) all must be. npm packages and an
-environment with transformers 4 are put into ``--cache`` (EDGETUNE_CLIENTS) at the first run.
+answers are the same text; for lossless files (F32, F16, fp32) all must be, and for quantized files
+all must be those of edgetune's own runtime to the same file. npm packages and an environment with
+transformers 4 are put into ``--cache`` (EDGETUNE_CLIENTS) at the first run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ sys.path[:0] = [str(ROOT), str(RUNNERS)]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from browser import ask_browser, find_chromium  # noqa: E402
+from run_folder import find_files, find_questions, own_answers  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "clients.jsonl"
 CACHE = Path(os.environ.get("EDGETUNE_CLIENTS") or Path.home() / ".cache/edgetune/clients")
@@ -211,43 +213,6 @@ def install() -> None:
         subprocess.run([*pip, *_SERVER.split()], check=True, stdout=sys.stderr)
 
 
-def find_files(run: Path) -> tuple[Path, dict[str, tuple[str, Path]]]:
-    """Return the merged folder of a run, and by scheme the kind and path of each file.
-
-    A run on one folder or the two folders of ``edgetune merge`` and ``edgetune export`` in it.
-    """
-
-    def newest(pattern: str) -> Path:
-        return max(run.glob(pattern), key=lambda path: path.stat().st_mtime)
-
-    merged, export = newest("merge-*/model"), newest("export-*/artifact.json").parent
-    facts = json.loads((export / "artifact.json").read_text(encoding="utf-8"))["facts"]
-    files = {
-        str(one["scheme"]): (str(one["format"]), (export / one["path"]).resolve())
-        for one in facts["files"]
-    }
-    return merged.resolve(), {**files, "merged": ("merged", merged.resolve())}
-
-
-def find_questions(run: Path, rows: int) -> list[list[dict[str, str]]]:
-    """Return the conversations of the run's first test rows, without their answers."""
-    import yaml
-
-    from edgetune.data.contract import encoder_of
-    from edgetune.data.load import load_splits
-    from edgetune.log import Log
-    from edgetune.recipe import Recipe
-
-    recipe = Recipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text()))
-    merged, _ = find_files(run)
-    encoder = encoder_of(merged, recipe.data)  # type: ignore[arg-type]
-    found = load_splits(recipe.data, recipe.seed, Log(quiet=True)).test[:rows]  # type: ignore[arg-type]
-    return [
-        [{"role": turn.role, "content": turn.content} for turn in encoder.messages(row)[:-1]]
-        for row in found
-    ]
-
-
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Ask every client, and return a row for each with each file that it takes."""
     merged, files = find_files(args.run)
@@ -267,16 +232,17 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 if why:
                     raise LookupError(why)
                 answers = client.ask(job | {"path": str(path)})
-                same = sum(a.strip() == b.strip() for a, b in zip(answers, reference, strict=True))
-                row |= {"loads": True, "same": same, "seconds": round(time.perf_counter() - start)}
+                row |= {"loads": True, "same": _count_equal(answers, reference)}
+                row |= {"seconds": round(time.perf_counter() - start)}
+                if scheme not in (*LOSSLESS, "merged"):
+                    own = own_answers(args.run, job | {"path": str(path)})
+                    row |= {"same_as_own_runtime": _count_equal(answers, own)}
             except LookupError as error:
                 row |= {"skipped": str(error)}
             except (RuntimeError, ValueError) as error:
                 row |= {"loads": False, "error": str(error)[:600]}
-            lossless = scheme in (*LOSSLESS, "merged")
-            row["ok"] = row.get("same") == len(reference) or (
-                "skipped" in row or (row["loads"] and not lossless)
-            )
+            same = row.get("same_as_own_runtime", row.get("same"))
+            row["ok"] = "skipped" in row or same == len(reference)
             print(json.dumps(row), file=sys.stderr, flush=True)
             rows.append(row)
             if not args.quick and "skipped" not in row:
@@ -284,6 +250,10 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 with RESULTS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({**row, **said}) + "\n")
     return rows
+
+
+def _count_equal(answers: Sequence[str], others: Sequence[str]) -> int:
+    return sum(a.strip() == b.strip() for a, b in zip(answers, others, strict=True))
 
 
 def run_json_of(python: str, job: Job) -> list[str]:
