@@ -33,7 +33,7 @@ DIGEST = "sha256"  # of everything behind the header, in the header's metadata
 
 @dataclass(frozen=True)
 class Layout:
-    """What the widths follow from.
+    """Sizes that fix the bit widths of a shard's streams.
 
     Attributes:
         vocabulary: tokens.

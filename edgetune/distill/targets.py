@@ -1,4 +1,4 @@
-"""What a student is given to learn from, by each way to teach."""
+"""Distillation targets: the rows and the objective that each method trains the student with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgetune.recipe import DistillSection, Sections
 
 @dataclass(frozen=True)
 class TrainingTargets:
-    """What the student is trained on, and by which loss."""
+    """Rows the student is trained on, and the objective of its loss."""
 
     rows: list[Encoded]
     loss: StudentLoss
@@ -45,7 +45,7 @@ def make_answer_targets(
     section: DistillSection, teacher: OpenTeacher, encoder: Encoder, own: Encoder,
     rows: list[Row], out: Path, log: Log,
 ) -> TrainingTargets:  # fmt: skip
-    """The teacher's answers in the words of the student's own tokenizer."""
+    """Return the teacher's answers, encoded by the student's own tokenizer."""
     answers = write_answers(
         teacher.generate, encoder, rows, section.max_new_tokens, out / "scratch" / "answers", log
     )
@@ -58,9 +58,9 @@ def make_targets(
     sections: Sections, known: TeacherRef, teacher: OpenTeacher, encoder: Encoder,
     labelled: tuple[list[Row], list[Encoded]], asked: list[Row], start: Path, out: Path, log: Log,
 ) -> TrainingTargets:  # fmt: skip
-    """What a student of the same tokenizer gets: distributions, or answers alone."""
+    """Return the targets of a student of the same tokenizer: distributions, or answers alone."""
     section = sections.distill
-    if section.method == "on_policy":  # it writes its lessons itself
+    if section.method == "on_policy":  # the student samples its own answers
         return TrainingTargets(labelled[1], CrossEntropy(choose("sparse_loss", "torch")), None, {})
     sequence = section.method == "sequence"
     prompts = [*labelled[0], *asked] if sequence else asked

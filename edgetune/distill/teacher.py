@@ -1,4 +1,4 @@
-"""Who is asked for distributions: a model in torch, or any file through its runtime."""
+"""Teachers: a model in torch, or any file through its runtime, that gives distributions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHECKED_ROWS = 32  # prompts on which a file's tokenizer is compared with the st
 
 @dataclass(frozen=True)
 class TeacherRef:
-    """Who teaches: where it lies, and the folder of its tokenizer and template."""
+    """A teacher's model or file, and the folder of its tokenizer and template."""
 
     target: ModelRef | Path
     contract: Path
