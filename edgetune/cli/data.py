@@ -92,7 +92,7 @@ def _parts(encoder: Encoder, row: Encoded) -> list[dict[str, Any]]:
     parts, shown = [], 0
     for start, end in zip([0, *cuts], [*cuts, len(row.ids)], strict=True):
         # Decoded from the row's beginning: a piece alone would lose its leading space.
-        text = str(encoder.tokenizer.decode(row.ids[:end]))
+        text = str(encoder.tokenizer.decode(list(row.ids[:end])))
         parts.append({"text": text[shown:], "trained": bool(row.trained[start])})
         shown = len(text)
     return parts
