@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+BAR_WIDTH = 24
 
 
 class Log:
@@ -87,49 +88,92 @@ class Progress:
         self._start = time.monotonic()
         self._first = 0
         self._fields: dict[str, str] = {}
-        self._tty = sys.stderr.isatty()
+        self._bar: _TerminalBar | None = None
+        if sys.stderr.isatty() and not log.quiet:
+            self._bar = _TerminalBar(f"{log.stage:<9} {title}", self.total)
         self._shown: tuple[int, dict[str, str]] = (-1, {})
-        self._drawn = self._start if self._tty else self._start - 9.0  # in one second, then in ten
+        self._interval = 0.2 if self._bar else 10.0
+        self._drawn = self._start if self._bar else self._start - 9.0  # in one second, then in ten
 
     def skip(self, steps: int) -> None:
-        """Count ``steps`` that an earlier process did: they are done, but say nothing of speed."""
+        """Count ``steps`` of an earlier process as done, without counting them in the speed."""
         self.done += steps
         self._first = self.done
+        if self._bar:
+            self._bar.restart(self.done)
 
     def update(self, steps: int = 1, **fields: str) -> None:
         """Advance by ``steps`` and show ``fields`` behind the bar."""
         self.done += steps
         self._fields.update(fields)
         now = time.monotonic()
-        if now - self._drawn >= (0.2 if self._tty else 10.0):
+        if now - self._drawn >= self._interval:
             self._drawn = now
             self._draw(now)
 
     def close(self) -> None:
         """Draw the last state, if it is not the last line already, and end the line."""
-        if self._tty or self._shown != (self.done, self._fields):
+        if self._shown != (self.done, self._fields):
             self._draw(time.monotonic())
-        if self._tty and not self.log.quiet:
-            sys.stderr.write("\n")
+        if self._bar:
+            self._bar.stop()
 
     def _draw(self, now: float) -> None:
         if self.log.quiet:
             return
         self._shown = (self.done, dict(self._fields))
+        shown = "  ".join(f"{name} {value}" for name, value in self._fields.items())
+        if self._bar:
+            self._bar.draw(self.done, shown)
+            return
         elapsed = max(now - self._start, 1e-9)
         rate = (self.done - self._first) / elapsed
         left = (self.total - self.done) / rate if rate > 0 else 0.0
-        width = 24
-        filled = min(width, width * self.done // self.total)
-        shown = "  ".join(f"{name} {value}" for name, value in self._fields.items())
-        line = (
-            f"{self.log.stage:<9} {self.title} {'━' * filled}{'╌' * (width - filled)} "
-            f"{self.done}/{self.total}  {shown}  {clock(elapsed)} elapsed, {clock(left)} left"
+        filled = min(BAR_WIDTH, BAR_WIDTH * self.done // self.total)
+        sys.stderr.write(
+            f"{self.log.stage:<9} {self.title} {'━' * filled}{'╌' * (BAR_WIDTH - filled)} "
+            f"{self.done}/{self.total}  {shown}  {clock(elapsed)} elapsed, {clock(left)} left\n"
         )
-        if self._tty:  # a line that wraps would be redrawn below itself
-            line = "\r\x1b[2K" + line[: shutil.get_terminal_size().columns - 1]
-        sys.stderr.write(line if self._tty else line + "\n")
         sys.stderr.flush()
+
+
+class _TerminalBar:
+    """A bar that rich redraws in place; lines that are written meanwhile stand above it."""
+
+    def __init__(self, title: str, total: int) -> None:
+        from rich import progress
+        from rich.console import Console
+        from rich.table import Column
+
+        def text(form: str) -> progress.TextColumn:
+            cell = Column(no_wrap=True, overflow="ellipsis")
+            return progress.TextColumn(form, style="none", markup=False, table_column=cell)
+
+        self._progress = progress.Progress(
+            text("{task.description}"),
+            progress.BarColumn(BAR_WIDTH),
+            text("{task.completed:.0f}/{task.total:.0f}"),
+            text("{task.fields[shown]}"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            auto_refresh=False,  # a thread of its own would be in the way of forks
+            redirect_stdout=False,  # stdout is for results
+        )
+        self._task = self._progress.add_task(title, total=total, shown="")
+        self._progress.start()
+
+    def restart(self, done: int) -> None:
+        """Start to measure the speed at ``done`` steps."""
+        self._progress.reset(self._task, completed=done)
+
+    def draw(self, done: int, shown: str) -> None:
+        """Draw ``done`` steps, with the text ``shown`` behind them."""
+        self._progress.update(self._task, completed=done, shown=shown, refresh=True)
+
+    def stop(self) -> None:
+        """Leave the last state on the terminal."""
+        self._progress.stop()
 
 
 def clock(seconds: float) -> str:

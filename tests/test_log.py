@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -36,15 +37,36 @@ def test_a_bar_says_its_end_where_no_line_was_due(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("3/3") == 1
 
 
+def draw_on_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw a bar of three steps, and write a line while it is on the terminal."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    log = Log(None, "tune")
+    with log.progress("teacher", 3) as bar:
+        log.say("x")
+        bar.update(3, loss="[0.5]", speed="1,234 tok/s")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 120])
 def test_a_narrow_terminal_wraps_no_bar(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_on_terminal(columns, monkeypatch)
+    drawn = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = [line for line in re.split(r"[\r\n]+", drawn) if line]
+    assert max(map(len, lines)) <= columns
+    # One line per drawing: start, after the line, update, stop.
+    assert sum(line.startswith("tune      t") for line in lines) <= 4
+
+
+def test_a_bar_on_a_terminal_shows_count_and_fields(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Log(None, "tune").progress("teacher", 3) as bar:
-        bar.update(3, loss="0.5", speed="1,234 tok/s")
-    for drawn in capsys.readouterr().err.replace("\n", "").split("\r\x1b[2K"):
-        assert len(drawn) < 40
+    draw_on_terminal(120, monkeypatch)
+    drawn = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "3/3 loss [0.5]  speed 1,234 tok/s" in drawn
+    assert "tune      x" in drawn.splitlines()[0] + drawn.splitlines()[1]
 
 
 def test_bitsandbytes_says_nothing_of_a_kernel_that_is_not_used(
