@@ -94,7 +94,7 @@ def write_page(rows: Sequence[dict[str, Any]]) -> str:
     files = [f"{one}.gguf" for one in GGUF] + [f"{one}.onnx" for one in ONNX]
     lines = [
         "# Verified families", "",
-        "Tiny twins (two layers, SmolLM3 four; hidden size 256, each family's own oddities) tuned",
+        "Random models (two layers, SmolLM3 four; hidden size 256, each family's oddities) tuned",
         "a few steps, merged, exported to every format and verified: `python bench/families.py`.",
         "A cell holds the verdict and the mean KL in nats that the link adds: *merged* against",
         "base + adapter, F32 and fp32 against merged, the others against those.", "",

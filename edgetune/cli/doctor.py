@@ -1,4 +1,4 @@
-"""``edgetune doctor``: what this machine can do, and how to mend what it cannot."""
+"""``edgetune doctor``: what this machine can do, and how to fix what it cannot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 
 import click
 
-# module, what it is for, the command that mends its absence
+# module, what it is for, the command that installs it
 _NEEDED = (
     ("torch", "training", "pip install torch"),
     ("transformers", "models", "pip install transformers"),

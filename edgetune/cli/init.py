@@ -18,7 +18,7 @@ model:
 data:
   train: {data}          # JSONL, JSON, CSV, Parquet or text, also .gz; shapes are detected
   # validation: and test: are split off the train rows when absent
-  max_length: 1024       # tokens a row may have
+  max_length: 1024       # most tokens per row
 tune:                    # the result is the teacher
   method: {method}{why}
   rank: 16

@@ -25,7 +25,7 @@ from edgetune.cli.stage import open_model_option, run_stage, schemes_option
 @click.option(
     "--train/--no-train",
     default=None,
-    help="Train the weights of the targets' files on the grid of their types: --method grid.",
+    help="Train the weights of the targets' files by QAT: --method grid.",
 )
 @field_option("--method", "quantize.method")
 @model_options
@@ -34,12 +34,13 @@ from edgetune.cli.stage import open_model_option, run_stage, schemes_option
 def command(schemes: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> None:
     """Decide the type of every tensor of --model; `edgetune export --plan` writes the files.
 
-    Importance and harm are measured on train rows. Those that share a prompt with a test row (with
+    Importance and sensitivity are measured on train rows. Those that share a prompt with a test row
+    (with
     a validation row too, where there is a --target and --method is not ggml) are left out with a
     warning; if none remains, that is an error.
 
-    A --scheme is llama.cpp's own mix. For a --target the harm of each type to each tensor is
-    measured on your rows, and the least harmful mix within the budget is chosen.
+    A --scheme is llama.cpp's own mix. For a --target the sensitivity to each type to each tensor is
+    measured on your rows, and the mix with the lowest estimated KL within the budget is chosen.
 
     ram= and tpot= are measured here, by running files: the peak resident memory of a process that
     has loaded the file and answered, and the median time an output token. Prompt, answer, repeats

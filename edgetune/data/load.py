@@ -124,7 +124,7 @@ def load_rows(
             loaded.rows.append(make_row(record.value, shape.format, record.where, shape.columns))
         except InputError as error:
             if section.on_bad_row == "error":
-                hint = error.hint or "mend the row, or set data.on_bad_row: skip"
+                hint = error.hint or "fix the row, or set data.on_bad_row: skip"
                 raise InputError(error.what, where=error.where, hint=hint) from error
             loaded.skip(error)
     if not loaded.rows:

@@ -22,12 +22,12 @@ else:  # the rows of the table are the choices: in validation, help and schema
 
 
 class GridSection(Optimization):
-    """Train the weights on the grid that their types have."""
+    """Quantization-aware training of the weights."""
 
     learning_rate: Positive = Field(
         0.015,
-        description="peak of the cosine schedule, in steps of a weight's own grid; another code is "
-        "a quarter to three quarters of a step away",
+        description="peak of the cosine schedule, in steps of a weight's own scale; another code "
+        "is a quarter to three quarters of a step away",
     )
     max_steps: Count = Field(300, description="optimizer steps")
     batch_size: Count = Field(16, description="sequences a forward pass")
@@ -86,8 +86,8 @@ class QuantizeSection(Section):
     imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
     calibration_rows: Count = Field(
         256,
-        description="train rows that importance and harm are measured on, chosen by the seed; none "
-        "whose prompt a row has that judges",
+        description="train rows that importance and sensitivity are measured on, chosen by the "
+        "seed; none whose prompt a row has that judges",
     )
 
     @property

@@ -80,7 +80,7 @@ class DataSection(Section):
     )
     max_length: Count = Field(
         1024,
-        description="tokens a row may have; longer answers are cut, longer texts train in pieces",
+        description="most tokens per row; longer answers are cut, longer texts train in pieces",
     )
     validation_fraction: Fraction = Field(
         0.05, description="fraction of train split off when there is no validation"

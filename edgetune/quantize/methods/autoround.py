@@ -205,7 +205,7 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
     read = dequantize_tensor if kind in GGML_TYPES else dequantize_nbits
     if not np.array_equal(read(raw, kind), values_RC):
         raise EdgetuneError(
-            f"AutoRound's weights do not lie on the grid of {kind}",
+            f"AutoRound's weights are not values of {kind}",
             where=weight.tensor,
             hint="auto-round 0.14.2 is what edgetune is made for; quantize.method: ggml",
         )

@@ -75,7 +75,7 @@ def train_qat(
     del student, loss
     gc.collect()
     found = compare_held_out(teacher, candidates, types, raw, trained, judged)
-    log.say(f"{name}: trained on its grid, held-out: {found}")
+    log.say(f"{name}: trained by QAT, held-out: {found}")
     return (trained if found.kept else dict(raw)), {"steps": outcome.steps, **found.facts}
 
 

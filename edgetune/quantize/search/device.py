@@ -234,8 +234,8 @@ def describe_taken(taken: Mapping[str, Any]) -> str:
     if not taken:
         return ""
     return (
-        f"; takes {bytes_text(taken['peak_rss_bytes'])} of memory and {taken['tpot_ms']:.3g} ms a "
-        f"token in {taken['runtime']} (threads: {taken['threads']}, runs: {taken['runs']})"
+        f"; takes {bytes_text(taken['peak_rss_bytes'])} of memory and {taken['tpot_ms']:.3g} ms "
+        f"per token in {taken['runtime']} (threads: {taken['threads']}, runs: {taken['runs']})"
     )
 
 
