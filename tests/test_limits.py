@@ -12,7 +12,30 @@ LINES_OF_A_FUNCTION = 60
 PARAMETERS_OF_A_FUNCTION = 6
 LINES_OF_A_FILE = 300
 # "file" or "file::function" -> why it is over a limit. A row that is no longer needed fails.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {
+    "distill/losses.py::__init__": "not yet one dataclass: 9 parameters",
+    "distill/targets.py::make_answer_targets": "not yet one dataclass: 7 parameters",
+    "distill/targets.py::make_targets": "not yet one dataclass: 9 parameters",
+    "distill/targets.py::_fill": "not yet one dataclass: 7 parameters",
+    "export/adapter.py::ship_adapter": "not yet one dataclass: 7 parameters",
+    "export/gguf/write.py": "not split yet: 303 lines",
+    "export/gguf/write.py::write_gguf": "not yet one dataclass: 7 parameters",
+    "export/onnx/blocks.py::_pack": "not yet one dataclass: 7 parameters",
+    "measure/merge_gate.py::check_merge": "not yet one dataclass: 8 parameters",
+    "models/merge.py::write_merged": "not split yet: 67 lines",
+    "ops/linear_loss.py::forward": "torch hands an autograd function every input as a parameter",
+    "pipeline.py": "not split yet: 326 lines",
+    "preflight.py": "not split yet: 351 lines",
+    "quantize/formats/ggml.py": "not split yet: 322 lines",
+    "quantize/methods/autoround.py::quantize_autoround": "not yet one dataclass: 9 parameters",
+    "quantize/methods/gptaq.py::quantize_gptaq": "not yet one dataclass: 7 parameters",
+    "quantize/methods/qat.py::train_qat": "not yet one dataclass: 11 parameters",
+    "runtimes/llamacpp.py": "not split yet: 315 lines",
+    "stages/quantize.py": "not split yet: 319 lines",
+    "train/distillation.py::train_student": "not yet one dataclass: 12 parameters",
+    "train/on_policy.py::train_on_policy": "not yet one dataclass: 8 parameters",
+    "train/sft.py::tune": "not yet one dataclass: 9 parameters",
+}
 
 
 def find_excess() -> dict[str, str]:
