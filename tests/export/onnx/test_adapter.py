@@ -15,7 +15,7 @@ from edgetune.models.lineage import stamp_adapter
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import find_opener
 from tests.conftest import make_model
-from tests.export.test_gguf_adapter import IDS, kl, log_probs
+from tests.export.gguf.test_adapter import IDS, kl, log_probs
 from tests.tiny_models import make_adapter, make_tiny_model
 
 
