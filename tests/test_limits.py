@@ -31,7 +31,6 @@ EXCEPTIONS = {
     "quantize/methods/gptaq.py::quantize_gptaq": "not yet one dataclass: 7 parameters",
     "quantize/methods/qat.py::train_qat": "not yet one dataclass: 11 parameters",
     "runtimes/llamacpp.py": "not split yet: 315 lines",
-    "stages/quantize.py": "not split yet: 319 lines",
     "train/distillation.py::train_student": "not yet one dataclass: 12 parameters",
     "train/on_policy.py::train_on_policy": "not yet one dataclass: 8 parameters",
     "train/sft.py::tune": "not yet one dataclass: 9 parameters",

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
+from edgetune.log import Log, counted
 from edgetune.quantize.formats.ggml import fits_rows, stock_types
 from edgetune.recipe.aliases import MATRIX_TYPES
 
@@ -116,6 +117,29 @@ def hash_sequences(sequences: Sequence[Sequence[int]]) -> str:
     """Return the SHA-256 of token sequences, so that a plan names its calibration data."""
     text = json.dumps([list(ids) for ids in sequences], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_calibration(sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return what :attr:`Plan.calibration` keeps of the calibration rows' token ids."""
+    return {
+        "split": "train",
+        "rows": len(sequences),
+        "tokens": sum(map(len, sequences)),
+        "sha256": hash_sequences(sequences),
+    }
+
+
+def log_plan(plan: Plan, weighted: int, log: Log) -> None:
+    """Log what a plan holds, and where shapes forced another type."""
+    tokens = plan.calibration.get("tokens", 0)
+    log.say(
+        f"{counted(len(plan.gguf), 'GGUF scheme')}, {counted(len(plan.onnx), 'ONNX precision')}; "
+        f"importance of {counted(weighted, 'tensor')} from {counted(tokens, 'token')}"
+    )
+    for scheme in plan.gguf:
+        count = sum(fallback["scheme"] == scheme for fallback in plan.fallbacks)
+        if count:
+            log.warn(f"{scheme}: {counted(count, 'tensor')} with rows that its types cannot hold")
 
 
 def write_plan(plan: Plan, folder: Path) -> None:

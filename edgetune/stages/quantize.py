@@ -12,14 +12,9 @@ from edgetune.artifact import Artifact, hash_file
 from edgetune.export.gguf.header import header_of
 from edgetune.export.gguf.write import check_gguf_support, find_architecture
 from edgetune.export.onnx.build import check_onnx_support
-from edgetune.export.sources import (
-    convert_to_gguf,
-    convert_to_onnx,
-    count_header,
-    describe_onnx,
-)
+from edgetune.export.sources import convert_to_gguf, convert_to_onnx, count_header, describe_onnx
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
-from edgetune.log import Log, counted
+from edgetune.log import Log
 from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.load import load_model
@@ -39,7 +34,8 @@ from edgetune.quantize.plan import (
     IMATRIX,
     ONNX_SETTINGS,
     Plan,
-    hash_sequences,
+    describe_calibration,
+    log_plan,
     plan_gguf,
     settings_of,
     write_plan,
@@ -149,7 +145,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 6. The plan.
     plan = _make_plan(work, types, fallbacks, gguf, onnx)
     write_plan(plan, out)
-    _log_plan(plan, len(work.importance), log)
+    log_plan(plan, len(work.importance), log)
     return _facts(plan, work, {"search": gguf.facts, "search_onnx": onnx.facts}, refused)
 
 
@@ -180,13 +176,6 @@ def _make_plan(
     gguf: SearchResult,
     onnx: SearchResult,
 ) -> Plan:
-    rows = work.texts.calibration
-    calibration = {
-        "split": "train",
-        "rows": len(rows),
-        "tokens": sum(map(len, rows)),
-        "sha256": hash_sequences(rows),
-    }
     has_imatrix = bool(work.importance)
     return Plan(
         gguf=types,
@@ -194,22 +183,10 @@ def _make_plan(
         | {name: settings_of(nodes) for name, nodes in onnx.types.items()},
         fallbacks=fallbacks,
         imatrix_sha256=hash_file(work.out / IMATRIX) if has_imatrix else None,
-        calibration=calibration if has_imatrix else {},
+        calibration=describe_calibration(work.texts.calibration) if has_imatrix else {},
         budgets={f"{name}.gguf": most for name, most in gguf.max_bytes.items()}
         | {f"{name}.onnx": most for name, most in onnx.max_bytes.items()},
     )
-
-
-def _log_plan(plan: Plan, weighted: int, log: Log) -> None:
-    tokens = plan.calibration.get("tokens", 0)
-    log.say(
-        f"{counted(len(plan.gguf), 'GGUF scheme')}, {counted(len(plan.onnx), 'ONNX precision')}; "
-        f"importance of {counted(weighted, 'tensor')} from {counted(tokens, 'token')}"
-    )
-    for scheme in plan.gguf:
-        count = sum(fallback["scheme"] == scheme for fallback in plan.fallbacks)
-        if count:
-            log.warn(f"{scheme}: {counted(count, 'tensor')} with rows that its types cannot hold")
 
 
 def _warn_of_refused(
