@@ -53,8 +53,8 @@ def make(folder: Path, kind: str) -> tuple[Any, Candidates, dict[str, str], list
     weights = find_weights(model, "llama", 2, shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 200)]
-    moments = accumulate_hessians(model, weights, rows, QUIET)
-    candidates = Candidates(model, weights, folder / "candidates", moments=moments)
+    hessians = accumulate_hessians(model, weights, rows, QUIET)
+    candidates = Candidates(model, weights, folder / "candidates", hessians=hessians)
     candidates.make((kind,), QUIET)
     return model, candidates, dict.fromkeys(candidates.weights, kind), rows
 
@@ -131,8 +131,8 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     weights = find_weights(model, *found[:2], shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
-    moments = accumulate_hessians(model, weights, rows[:100], QUIET)
-    candidates = Candidates(model, weights, tmp_path / "candidates", moments=moments)
+    hessians = accumulate_hessians(model, weights, rows[:100], QUIET)
+    candidates = Candidates(model, weights, tmp_path / "candidates", hessians=hessians)
     candidates.make(("Q4_0",), QUIET)
     types = dict.fromkeys(candidates.weights, "Q4_0")
     _, facts = quantize_gptaq(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
