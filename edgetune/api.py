@@ -267,5 +267,5 @@ def read_question(data: Path | None, tokens: int) -> Question:
 
     section = DataSection(train=str(data))
     loaded = load_rows(open_source(str(data), "data"), section, Log(quiet=True), "data")
-    # Runtimes render roles and contents; what is for tools is compared at export, by its ids.
+    # Runtimes render roles and contents: rows with tool calls are left out there, and counted.
     return Question(tuple(loaded.rows), tokens)
