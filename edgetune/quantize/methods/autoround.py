@@ -13,19 +13,16 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from edgetune.errors import EdgetuneError, Unsupported, raise_machine_fault
-from edgetune.log import Log
 from edgetune.models.hardware import choose_device
 from edgetune.models.layers import find_layers
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
 from edgetune.quantize.held_out import compare_held_out
@@ -37,47 +34,38 @@ from edgetune.recipe import AutoRoundSection
 _KEPT = {"bits": 16, "act_bits": 16, "data_type": "float"}
 
 
-def quantize_autoround(
-    model: Path, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
-    judged: Sequence[Sequence[int]], section: AutoRoundSection, seed: int, name: str, log: Log,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
-    """Return each tensor's bytes as AutoRound decides them, in the model's row order, and facts.
+def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return each tensor's bytes as AutoRound chooses them, in the model's row order, and facts.
 
     What is in no decoder layer (embedding, head), or has another type, keeps ggml's rounding. All
-    bytes are ggml's where AutoRound did not help on ``judged`` by more than chance.
-
-    Args:
-        model: the merged folder.
-        candidates: its matrices, and their bytes in every type.
-        types: tensor name to type.
-        rows: token ids to calibrate on.
-        judged: token ids to compare on; none of them in ``rows``.
-        section: iterations and batch.
-        seed: of the batches.
-        name: of the file.
-        log: where it is said what that did.
+    bytes are ggml's where AutoRound did not help on held-out rows by more than chance.
 
     Raises:
         Unsupported: no matrix of a layer has a type that holds AutoRound's result.
         EdgetuneError: AutoRound fails, or its result does not lie on the type's grid.
     """
-    plain = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
-    loaded = load_model(ModelRef(model))
-    chosen = find_roundable(loaded, candidates.weights, types)
+    rtn = {tensor: job.candidates.load(tensor, kind) for tensor, kind in job.types.items()}
+    loaded = load_model(ModelRef(job.model))
+    chosen = find_roundable(loaded, job.candidates.weights, job.types)
     if not chosen:
         raise Unsupported(
             "AutoRound has nothing to decide: no matrix of a layer has a type that can hold it",
-            where=f"quantize.method: {name}",
+            where=f"quantize.method: {job.file}",
             hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *NBITS_TYPES)))}",
         )
-    log.say(f"{name}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations a layer")
-    raw = plain | run_autoround(loaded, load_tokenizer(model), chosen, rows, section, seed)
+    section = job.settings
+    job.log.say(
+        f"{job.file}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations a layer"
+    )
+    rows, tokenizer = job.texts.calibration, load_tokenizer(job.model)
+    raw = rtn | run_autoround(loaded, tokenizer, chosen, rows, section, job.seed)
     del loaded
     gc.collect()
-    found = compare_held_out(load_model(ModelRef(model)), candidates, types, plain, raw, judged)
-    log.say(f"{name}: AutoRound, held-out: {found}")
+    reference = load_model(ModelRef(job.model))
+    found = compare_held_out(reference, job.candidates, job.types, rtn, raw, job.texts.judged)
+    job.log.say(f"{job.file}: AutoRound, held-out: {found}")
     facts = {"method": "autoround", "tensors": len(chosen), "steps": section.iterations}
-    return (raw if found.kept else plain), {**facts, **found.facts}
+    return (raw if found.kept else rtn), {**facts, **found.facts}
 
 
 class Chosen(NamedTuple):
@@ -227,11 +215,3 @@ def _quiet() -> Iterator[io.StringIO]:
             yield said
     finally:
         logging.disable(before)
-
-
-def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return each tensor's bytes as AutoRound chooses them, and facts."""
-    return quantize_autoround(
-        job.model, job.candidates, job.types, job.texts.calibration, job.texts.judged,
-        job.settings, job.seed, job.file, job.log,
-    )  # fmt: skip

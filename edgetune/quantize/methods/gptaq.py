@@ -30,30 +30,32 @@ from edgetune.quantize.methods.gptq import Gptq
 from edgetune.quantize.weights import Weight, put_weights
 
 
-def quantize_gptaq(
-    model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
-    judged: Sequence[Sequence[int]], name: str, log: Log,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
-    """Return each tensor's bytes, rows in the model's own order, and what this order changed.
+def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the bytes of the tensors GPTQ rounds, as GPTAQ improves them, and facts.
 
-    The bytes are the candidates' where it did not help on ``judged`` by more than chance.
-
-    Args:
-        model: in torch, float32.
-        candidates: its matrices, and their bytes in every type.
-        types: tensor name to type.
-        rows: token ids to calibrate on.
-        judged: token ids to compare on, none of them in ``rows``; where there are fewer than two,
-            ``rows``.
-        name: of the file.
-        log: where bars go.
+    See :class:`~edgetune.quantize.methods.Method`; export rounds the other tensors to nearest.
     """
+    raw, facts = quantize_gptaq(job)
+    return {tensor: raw[tensor] for tensor in job.candidates.gptq_tensors(job.types)}, facts
+
+
+def quantize_gptaq(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return every tensor's bytes, rows in the model's own order, and what this order changed.
+
+    The bytes are the candidates' where it did not help by more than chance: on held-out rows, or,
+    where there are fewer than two of them, on the calibration rows.
+    """
+    model, candidates, types, texts = job.loaded, job.candidates, job.types, job.texts
     alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
-    in_order = alone | quantize_sequential(model, candidates, types, rows, log)
-    asked, what = (judged, "held-out") if len(judged) > 1 else (rows, "calibration")
-    found = compare_held_out(model, candidates, types, alone, in_order, asked)
-    log.say(f"{name}: rounded in order, {what}: {found}")
-    return (in_order if found.kept else alone), {"method": "gptq", "judged_on": what, **found.facts}
+    sequential = quantize_sequential(model, candidates, types, texts.calibration, job.log)
+    in_order = alone | sequential
+    rows, split = texts.calibration, "calibration"
+    if len(texts.judged) > 1:
+        rows, split = texts.judged, "held-out"
+    found = compare_held_out(model, candidates, types, alone, in_order, rows)
+    job.log.say(f"{job.file}: rounded in order, {split}: {found}")
+    facts = {"method": "gptq", "judged_on": split, **found.facts}
+    return (in_order if found.kept else alone), facts
 
 
 @torch.no_grad()
@@ -221,15 +223,3 @@ class _Passes:
         finally:
             handle.remove()
         return None
-
-
-def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the bytes of the tensors GPTQ rounds, as GPTAQ improves them, and facts.
-
-    See :class:`~edgetune.quantize.methods.Method`; export rounds the other tensors to nearest.
-    """
-    raw, facts = quantize_gptaq(
-        job.loaded, job.candidates, job.types, job.texts.calibration, job.texts.judged, job.file,
-        job.log,
-    )  # fmt: skip
-    return {tensor: raw[tensor] for tensor in job.candidates.gptq_tensors(job.types)}, facts

@@ -15,16 +15,18 @@ from edgetune.export.gguf.write import GgufHeader, convert_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import dequantize_nbits
 from edgetune.quantize.methods import autoround
-from edgetune.quantize.methods.autoround import find_roundable, quantize_autoround, run_autoround
+from edgetune.quantize.methods.autoround import find_roundable, quantize_file, run_autoround
 from edgetune.quantize.methods.autoround_types import GGML_TYPES
 from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
+from tests.quantize.methods.jobs import make_job
 
 QUIET = Log(None, quiet=True)
 ROWS = [[(7 * n + 3 * t * t) % 290 + 5 for t in range(60 + n % 5)] for n in range(32)]
@@ -85,9 +87,8 @@ def test_it_is_closer_where_few_bits_are(
     monkeypatch.chdir(tmp_path / "here")
     types = dict.fromkeys(candidates.weights, "Q4_0")
     section = AutoRoundSection(iterations=40, batch_size=4)
-    raw, facts = quantize_autoround(
-        folder, candidates, types, ROWS, JUDGED, section, 0, "fit", QUIET
-    )
+    job = make_job(candidates, types, Texts(ROWS, [], JUDGED), section, model=folder)
+    raw, facts = quantize_file(job)
     assert facts["kept"] and facts["kl_decided"] < facts["kl_rounded"], facts
     assert (facts["method"], facts["tensors"], facts["steps"]) == ("autoround", 14, 40)
     assert np.array_equal(raw["token_embd.weight"], candidates.load("token_embd.weight", "Q4_0"))
@@ -97,9 +98,9 @@ def test_it_is_closer_where_few_bits_are(
 def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q8_0")
-    raw, facts = quantize_autoround(
-        folder, candidates, types, ROWS[:1], JUDGED, AutoRoundSection(iterations=1), 0, "fit", QUIET
-    )
+    section = AutoRoundSection(iterations=1)
+    job = make_job(candidates, types, Texts(ROWS[:1], [], JUDGED), section, model=folder)
+    raw, facts = quantize_file(job)
     plain = all(np.array_equal(raw[name], candidates.load(name, "Q8_0")) for name in raw)
     assert plain is not facts["kept"]
     assert facts["kept"] is (facts["kl_difference_ci95"][1] < 0)
@@ -108,10 +109,11 @@ def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
 def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q4_1")
+    job = make_job(candidates, types, Texts(ROWS, [], JUDGED), SECTION, model=folder)
     with pytest.raises(
         Unsupported, match=r"no matrix of a layer has a type.*\n.*Q8_0, Q5_0, Q4_0, int8_g64"
     ):
-        quantize_autoround(folder, candidates, types, ROWS, JUDGED, SECTION, 0, "fit", QUIET)
+        quantize_file(job)
 
 
 def test_a_failure_of_its_own_is_explained(folder: Path) -> None:

@@ -15,6 +15,7 @@ from edgetune.log import Log
 from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.methods.gptaq import (
     _find_order,
@@ -25,6 +26,7 @@ from edgetune.quantize.methods.gptaq import (
 from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
+from tests.quantize.methods.jobs import make_job
 from tests.tiny_models import make_tiny_model
 
 QUIET = Log(quiet=True)
@@ -113,7 +115,8 @@ def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
 def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
     """Calibrated on a token that no row has, it does harm."""
     model, candidates, types, rows = make(tmp_path, "Q8_0")
-    raw, facts = quantize_gptaq(model, candidates, types, [[3] * 30], rows[:20], "one", QUIET)
+    texts = Texts([[3] * 30], [], rows[:20])
+    raw, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
     alone = {name: candidates.load(name, kind) for name, kind in types.items()}
     assert not facts["kept"] and facts["kl_rounded"] < facts["kl_decided"], facts
     assert all(np.array_equal(raw[name], alone[name]) for name in types)
@@ -135,5 +138,6 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     candidates = Candidates(model, weights, tmp_path / "candidates", hessians=hessians)
     candidates.make(("Q4_0",), QUIET)
     types = dict.fromkeys(candidates.weights, "Q4_0")
-    _, facts = quantize_gptaq(model, candidates, types, rows[:100], rows[100:], "one", QUIET)
+    texts = Texts(rows[:100], [], rows[100:])
+    _, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
     assert facts["kept"] and facts["kl_decided"] < 0.95 * facts["kl_rounded"], facts

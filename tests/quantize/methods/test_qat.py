@@ -12,6 +12,7 @@ from edgetune.errors import Interrupted
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml_blocks import find_codec
 from edgetune.quantize.methods.qat import train_qat
@@ -19,6 +20,7 @@ from edgetune.quantize.weights import find_weights
 from edgetune.recipe import GridSection
 from edgetune.train import loop
 from tests.conftest import make_model
+from tests.quantize.methods.jobs import make_job
 
 LOG = Log(quiet=True)
 
@@ -40,10 +42,9 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     section = GridSection(learning_rate=0.004, max_steps=150, batch_size=16)
     (tmp_path / "out" / "scratch").mkdir(parents=True)
     before = {name: candidates.load(name, kind) for name, kind in types.items()}
-    raw, facts = train_qat(
-        model, candidates, types, before, rows[:2400], rows[2400:], section, 0, tmp_path / "out",
-        "x", LOG,
-    )  # fmt: skip
+    texts = Texts([], rows[:2400], rows[2400:])
+    job = make_job(candidates, types, texts, section, model=model, out=tmp_path / "out")
+    raw, facts = train_qat(job, before)
     assert facts["kept"], facts
     same = {name for name in raw if np.array_equal(raw[name], before[name])}
     assert same == {"blk.0.ffn_up.weight", "blk.0.ffn_gate.weight"}
@@ -63,16 +64,15 @@ def test_a_stopped_training_goes_on_as_if_unbroken(
     types = dict.fromkeys(candidates.errors, "Q4_1")
     began = {name: candidates.load(name, "Q4_1") for name in types}
     rows = np.random.default_rng(0).integers(5, 300, (704, 24)).tolist()
+    texts = Texts([], rows[:640], rows[640:])
     section = GridSection(
         learning_rate=0.015, max_steps=60, batch_size=16, save_every=10, scales=scales
     )
 
     def train(out: str) -> dict[str, np.ndarray]:
         (tmp_path / out / "scratch").mkdir(parents=True, exist_ok=True)
-        raw, facts = train_qat(
-            model, candidates, types, began, rows[:640], rows[640:], section, 0, tmp_path / out,
-            "x", LOG,
-        )  # fmt: skip
+        job = make_job(candidates, types, texts, section, model=model, out=tmp_path / out)
+        raw, facts = train_qat(job, began)
         assert facts["kept"], facts
         return raw
 
