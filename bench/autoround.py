@@ -26,7 +26,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from damage import ROOT, Judge, ratio  # noqa: E402 - the paths are known now
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf  # noqa: E402
+from edgetune.export.gguf.converter import GgufHeader  # noqa: E402
+from edgetune.export.gguf.f32 import convert_gguf  # noqa: E402
+from edgetune.export.gguf.support import find_architecture  # noqa: E402
+from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
 from edgetune.export.trial import gguf_writer  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
@@ -87,7 +90,7 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
     )
     seconds = time.monotonic() - began
     ready = order_rows(raw, source, candidates.weights, loaded)
-    write_gguf(source, files["autoround"], "bench", types, importance, ready)
+    write_gguf(source, files["autoround"], Quantization("bench", types, importance, ready))
     tokens = sum(map(len, texts.calibration))
     return files, {"matrices": len(raw), "tokens": tokens, "autoround_s": round(seconds, 1)}
 

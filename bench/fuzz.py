@@ -196,7 +196,8 @@ def make_corpus(folder: Path) -> None:
     """Write the small real model that is mutated: the embedded base, two layers of it, as files."""
     from edgetune.distill.prune_depth import cut_depth
     from edgetune.embedded import locate
-    from edgetune.export.gguf.write import GgufHeader, convert_gguf
+    from edgetune.export.gguf.converter import GgufHeader
+    from edgetune.export.gguf.f32 import convert_gguf
     from edgetune.models.load import load_tokenizer
 
     cut_depth(locate("base"), [0, 1], folder)

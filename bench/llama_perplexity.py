@@ -23,7 +23,9 @@ sys.path.insert(0, str(ROOT))
 
 from edgetune.data.encode import Encoded  # noqa: E402
 from edgetune.embedded import locate  # noqa: E402
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf  # noqa: E402
+from edgetune.export.gguf.converter import GgufHeader  # noqa: E402
+from edgetune.export.gguf.f32 import convert_gguf  # noqa: E402
+from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
 from edgetune.measure.quality import compare_runtimes  # noqa: E402
 from edgetune.quantize.formats.ggml import stock_types  # noqa: E402
 from edgetune.runtimes import open_runtime  # noqa: E402
@@ -70,7 +72,7 @@ def measure(scheme: str, program: Path, folder: Path) -> dict[str, Any]:
     """
     plain, file, written = folder / "F32.gguf", folder / f"{scheme}.gguf", folder / "text.txt"
     convert_gguf(locate("base"), plain, GgufHeader("base", add_bos=False))
-    write_gguf(open_gguf(plain), file, scheme, stock_types(plain, scheme).types)
+    write_gguf(open_gguf(plain), file, Quantization(scheme, stock_types(plain, scheme).types))
     lines = locate("devices/test.jsonl").read_text(encoding="utf-8").splitlines()
     text = "\n".join(json.loads(line)["prompt"] for line in lines)
     written.write_text(text, encoding="utf-8")

@@ -44,7 +44,8 @@ DEVICES = "embedded:devices/"
 WRITE = """\
 import sys
 from pathlib import Path
-from edgetune.export.gguf.write import open_model, write_gguf
+from edgetune.export.gguf.f32 import open_model
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.gguf.header import header_of
 from edgetune.models.hardware import trim_malloc
 from edgetune.quantize.calibration.imatrix import read_imatrix
@@ -53,7 +54,7 @@ model, plan, target, scheme = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.arg
 source = open_model(model, target.with_suffix(".frame"), header_of(model, "bench"))
 types = read_plan(plan).gguf[scheme]
 trim_malloc()
-write_gguf(source, target, scheme, types, read_imatrix(plan / "imatrix.gguf"))
+write_gguf(source, target, Quantization(scheme, types, read_imatrix(plan / "imatrix.gguf")))
 """
 # llama.cpp's converter as its own script calls it.
 CONVERT = """\

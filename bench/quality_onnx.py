@@ -16,7 +16,9 @@ import numpy as np
 import onnx
 from damage import Judge, make_files, ratio, size
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.onnx.build import build_graph, rewrite_weights
 from edgetune.export.onnx.folder import finish_folder, move_graph, write_graph
 from edgetune.quantize.plan import ONNX_SETTINGS
@@ -103,7 +105,7 @@ def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> di
             name: settings["head"] if name in wide else kind if len(tensor.shape) > 1 else "F32"
             for name, tensor in source.tensors.items()
         }
-        write_gguf(source, folder / f"{kind}.gguf", kind, types)
+        write_gguf(source, folder / f"{kind}.gguf", Quantization(kind, types))
         rewrite_weights(folder / "fp32", judge.base, folder / precision, settings, {})
         for what, one in judges.items():
             path = folder / "kept.npy"

@@ -34,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from damage import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402 - the paths are known now
 from quality_onnx import measure_onnx, measure_runtimes  # noqa: E402
 
-from edgetune.export.gguf.write import write_gguf  # noqa: E402
+from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
 from edgetune.quantize.calibration.imatrix import read_imatrix  # noqa: E402
 from edgetune.quantize.plan import read_plan  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
@@ -95,7 +95,7 @@ def round_again(file: Path, scheme: str, folder: Path) -> Path:
     types = read_plan(folder / "trained" / "plan").gguf[scheme]
     importance = read_imatrix(folder / "trained" / "plan" / "imatrix.gguf")
     target = folder / f"naive-{scheme}.gguf"
-    write_gguf(open_gguf(file), target, scheme, types, importance)
+    write_gguf(open_gguf(file), target, Quantization(scheme, types, importance or {}))
     return target
 
 

@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()
+    from edgetune.export.gguf.f32 import convert_gguf
     from edgetune.export.gguf.header import header_of
-    from edgetune.export.gguf.write import convert_gguf
     from tests.tiny_models import make_adapter
 
     with tempfile.TemporaryDirectory() as scratch:

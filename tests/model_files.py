@@ -12,7 +12,8 @@ from pathlib import Path
 
 def make_gguf(model: Path) -> Path:
     """Return the model as an F32 GGUF file."""
-    from edgetune.export.gguf.write import GgufHeader, convert_gguf
+    from edgetune.export.gguf.converter import GgufHeader
+    from edgetune.export.gguf.f32 import convert_gguf
 
     target = model.with_name(model.name + "-F32.gguf")
     if not target.exists():

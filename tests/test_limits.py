@@ -18,8 +18,6 @@ EXCEPTIONS = {
     "distill/targets.py::make_targets": "not yet one dataclass: 9 parameters",
     "distill/targets.py::_fill": "not yet one dataclass: 7 parameters",
     "export/adapter.py::ship_adapter": "not yet one dataclass: 7 parameters",
-    "export/gguf/write.py": "not split yet: 303 lines",
-    "export/gguf/write.py::write_gguf": "not yet one dataclass: 7 parameters",
     "export/onnx/blocks.py::_pack": "not yet one dataclass: 7 parameters",
     "measure/merge_gate.py::check_merge": "not yet one dataclass: 8 parameters",
     "models/merge.py::write_merged": "not split yet: 67 lines",

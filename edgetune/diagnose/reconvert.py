@@ -40,8 +40,8 @@ def _copy_contract(reference: ModelSpec, folder: Path) -> None:
 
 
 def convert_to_gguf(folder: Path, scratch: Path) -> tuple[Path, GgufTensors]:
+    from edgetune.export.gguf.f32 import convert_gguf
     from edgetune.export.gguf.header import header_of
-    from edgetune.export.gguf.write import convert_gguf
 
     scratch.mkdir(parents=True, exist_ok=True)
     path = scratch / f"{_tag(folder)}.gguf"

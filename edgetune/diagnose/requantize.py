@@ -62,7 +62,7 @@ def _open_copy(reference: ModelSpec, candidate: ModelSpec, scratch: Path) -> Run
 
 def _requantize(reference: ModelSpec, candidate: ModelSpec, scratch: Path) -> Path | None:
     """Write ``reference`` as GGUF in the types of ``candidate``, or those of its scheme."""
-    from edgetune.export.gguf.write import write_gguf
+    from edgetune.export.gguf.write import Quantization, write_gguf
 
     if reference.format == "gguf":
         source = reference.folder if reference.scheme == "F32" else None
@@ -82,7 +82,7 @@ def _requantize(reference: ModelSpec, candidate: ModelSpec, scratch: Path) -> Pa
         types[name] = wanted if bits_of(kind) < 0.9 * bits_of(wanted) else kind
     target = scratch / "own-copy.gguf"
     try:
-        write_gguf(read, target, candidate.scheme, types)
+        write_gguf(read, target, Quantization(candidate.scheme, types))
     except InputError:  # a type that ggml writes only with an importance matrix
         return None
     return target

@@ -14,7 +14,8 @@ from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.check import Reference
 from edgetune.export.gguf.adapter import write_gguf_adapter
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.onnx.adapter import FILE, write_onnx_adapter
 from edgetune.export.onnx.folder import finish_folder
 from edgetune.measure.quality import ReferenceLogProbs, score_rows

@@ -15,13 +15,10 @@ from edgetune.artifact import hash_file, hash_source
 from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.disk import rename_whole, write_atomic
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.gguf.write import (
-    GgufHeader,
-    check_gguf_support,
-    convert_gguf,
-    open_model,
-    write_gguf,
-)
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf, open_model
+from edgetune.export.gguf.support import check_gguf_support
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.onnx.blocks import quantize_the_rest
 from edgetune.export.onnx.build import (
     build_graph,
@@ -112,7 +109,7 @@ def write_ggufs(
                 ready = read_trained(planned, f"{scheme}.gguf")
                 weighed = any(types[name] not in PLAIN for name in importance)
                 keys = said if weighed else {}
-                write_gguf(source, part, scheme, types, importance, ready, keys)
+                write_gguf(source, part, Quantization(scheme, types, importance, ready, keys))
                 return []
 
             _add(written, path, ("gguf", scheme), out, write)

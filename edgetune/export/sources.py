@@ -10,7 +10,8 @@ import numpy as np
 
 from edgetune.disk import rename_whole
 from edgetune.export.gguf.converter import GgufHeader
-from edgetune.export.gguf.write import convert_gguf, measure_header, open_model
+from edgetune.export.gguf.f32 import convert_gguf, open_model
+from edgetune.export.gguf.write import measure_header
 from edgetune.export.onnx.blocks import EMBEDDING, HEAD, find_importance
 from edgetune.export.onnx.build import build_graph, load_matrices, measure_overhead
 from edgetune.models.checkpoint import Checkpoint

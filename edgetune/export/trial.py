@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgetune.errors import InputError
-from edgetune.export.gguf.write import write_gguf
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.onnx.build import rewrite_weights
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.candidates import Candidates
@@ -109,7 +109,7 @@ def gguf_writer(
             for name, order in orders.items()
             if order is not None
         }
-        write_gguf(source, path, "trial", types, importance, ready)
+        write_gguf(source, path, Quantization("trial", types, importance, ready))
 
     return write
 

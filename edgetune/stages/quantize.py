@@ -10,7 +10,7 @@ from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.export.gguf.header import header_of
-from edgetune.export.gguf.write import check_gguf_support, find_architecture
+from edgetune.export.gguf.support import check_gguf_support, find_architecture
 from edgetune.export.onnx.build import check_onnx_support
 from edgetune.export.sources import convert_to_gguf, convert_to_onnx, count_header, describe_onnx
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer

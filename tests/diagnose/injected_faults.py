@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.gguf.header import header_of
-from edgetune.export.gguf.write import convert_gguf, write_gguf
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.models.lora import Adapter
 from edgetune.models.merge import write_merged
 from edgetune.quantize.formats.ggml import quantize_tensor, stock_types
@@ -47,7 +48,7 @@ def make_chain(family: str, folder: Path) -> Chain:
     write_merged(base, [adapter], folder / "merged", "float32")
     plain, small = folder / "F32.gguf", folder / "Q8_0.gguf"
     convert_gguf(folder / "merged", plain, header_of(folder / "merged", family))
-    write_gguf(open_gguf(plain), small, "Q8_0", stock_types(plain, "Q8_0").types)
+    write_gguf(open_gguf(plain), small, Quantization("Q8_0", stock_types(plain, "Q8_0").types))
     return Chain(family, base, adapter, folder / "merged", plain, small)
 
 

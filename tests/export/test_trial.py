@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.export.gguf.support import find_architecture
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.onnx.blocks import find_importance
 from edgetune.export.onnx.build import build_graph, load_matrices, rewrite_weights
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
@@ -56,7 +59,7 @@ def test_a_gguf_trial_is_the_file(tiny_model: Path, tmp_path: Path, weighed: Any
     ((found,),) = trials.run_by(make, ".gguf")(candidates)([types], 1)
     assert found.runtime == "llama.cpp" and not (tmp_path / "trials").exists()
     make(candidates)(tmp_path / "trial.gguf", types)
-    write_gguf(source, tmp_path / "export.gguf", "fit", types, importance)
+    write_gguf(source, tmp_path / "export.gguf", Quantization("fit", types, importance))
     assert (tmp_path / "trial.gguf").read_bytes() == (tmp_path / "export.gguf").read_bytes()
 
 

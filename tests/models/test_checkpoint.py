@@ -161,7 +161,8 @@ def test_what_lies_beside_is_said(folder: Path, capsys: pytest.CaptureFixture[st
 def test_gguf_files_hold_the_weights_that_are_read(
     folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    from edgetune.export.gguf.write import GgufHeader, convert_gguf
+    from edgetune.export.gguf.converter import GgufHeader
+    from edgetune.export.gguf.f32 import convert_gguf
     from edgetune.runtimes.gguf_header import open_gguf
 
     make_model(tmp_path / "other", seed=7)

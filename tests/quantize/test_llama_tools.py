@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from edgetune.export.gguf.write import (
-    GgufHeader,
-    convert_gguf,
-    find_architecture,
-    open_model,
-    write_gguf,
-)
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf, open_model
+from edgetune.export.gguf.support import find_architecture
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -80,7 +77,7 @@ def test_llama_quantize_makes_our_tensors(
     source = open_model(model, tmp_path / "frame.gguf", HEADER)
     types = stock_types(source.path, scheme, importance).types
     keys = describe_imatrix(imatrix)
-    write_gguf(source, tmp_path / "ours.gguf", scheme, types, importance, keys=keys)
+    write_gguf(source, tmp_path / "ours.gguf", Quantization(scheme, types, importance, keys=keys))
     ours, wanted = GGUFReader(tmp_path / "ours.gguf"), GGUFReader(theirs)
     held = {one.name: (one.tensor_type, one.data.tobytes()) for one in ours.tensors}
     assert held == {one.name: (one.tensor_type, one.data.tobytes()) for one in wanted.tensors}

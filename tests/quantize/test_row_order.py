@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.row_order import order_like

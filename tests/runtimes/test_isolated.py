@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.runtimes.gguf_header import open_gguf
 from edgetune.runtimes.isolated import Isolated, memory_limit
 from tests.diagnose.injected_faults import rewrite

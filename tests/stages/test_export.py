@@ -333,7 +333,7 @@ def test_a_full_machine_is_no_refusal(
         raise RuntimeError("conversion fails") from error
 
     if builder == "gguf":
-        monkeypatch.setattr("edgetune.export.gguf.write.make_converter", fail)
+        monkeypatch.setattr("edgetune.export.gguf.f32.make_converter", fail)
     else:
         monkeypatch.setattr("onnxruntime_genai.models.builder.create_model", fail)
     with pytest.raises(MachineFault):

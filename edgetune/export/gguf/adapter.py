@@ -16,7 +16,7 @@ import gguf
 import torch
 
 from edgetune.errors import Unsupported, raise_machine_fault
-from edgetune.export.gguf.write import GgufHeader, make_converter, quiet_converter
+from edgetune.export.gguf.converter import GgufHeader, make_converter, quiet_converter
 from edgetune.models.lineage import check_lineage, lineage_of
 from edgetune.models.lora import Adapter
 

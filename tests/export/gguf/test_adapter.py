@@ -13,7 +13,8 @@ from gguf import GGUFReader
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.gguf import adapter as gguf_adapter
 from edgetune.export.gguf.adapter import write_gguf_adapter
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.measure.quality import log_softmax
 from edgetune.models.lineage import lineage_of, stamp_adapter
 from edgetune.models.ref import ModelRef

@@ -10,7 +10,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.runtimes import open_runtime
 from tests import tiny_models
 

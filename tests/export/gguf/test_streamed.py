@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgetune.artifact import hash_file
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, open_model, write_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf, open_model
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.quantize.formats.ggml import fits_rows, stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.tiny_models import make_tiny_model
@@ -50,7 +52,7 @@ def test_the_bytes_are_those_of_the_way_through_f32(twin: Path, tmp_path: Path) 
     for number, source in enumerate((plain, model)):
         for name in plain.tensors:
             assert np.array_equal(source.read(name), plain.read(name)), name
-        write_gguf(source, tmp_path / f"{number}.gguf", "Q8_0", kinds, importance)
+        write_gguf(source, tmp_path / f"{number}.gguf", Quantization("Q8_0", kinds, importance))
     assert hash_file(tmp_path / "0.gguf") == hash_file(tmp_path / "1.gguf")
 
 

@@ -10,7 +10,9 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, write_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.quantize.formats.ggml import (
     dequantize_tensor,
     needs_importance,
@@ -69,7 +71,9 @@ def test_writes_what_llama_cpp_writes(
     importance = importance_of(path) if weighed else None
     run_quantizer(path, tmp_path / "llama.gguf", scheme, importance)
     mix = stock_types(path, scheme, importance)
-    write_gguf(open_gguf(path), tmp_path / "own.gguf", scheme, mix.types, importance)
+    write_gguf(
+        open_gguf(path), tmp_path / "own.gguf", Quantization(scheme, mix.types, importance or {})
+    )
     assert contents(tmp_path / "own.gguf") == contents(tmp_path / "llama.gguf")
     assert metadata(tmp_path / "own.gguf") == metadata(tmp_path / "llama.gguf")
 

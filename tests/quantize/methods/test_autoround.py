@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgetune.errors import EdgetuneError, Unsupported
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.ref import ModelRef

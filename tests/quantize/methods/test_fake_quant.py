@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.export.gguf.write import GgufHeader, convert_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgetune.export.gguf.f32 import open_model
 from edgetune.export.gguf.header import header_of
-from edgetune.export.gguf.write import find_architecture, open_model
+from edgetune.export.gguf.support import find_architecture
 from edgetune.log import Log
 from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from edgetune.errors import GateFailed
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.export.gguf.support import find_architecture
 from edgetune.log import Log
 from edgetune.measure.footprint import Footprint
 from edgetune.models.load import load_model

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from edgetune.errors import GateFailed
-from edgetune.export.gguf.write import GgufHeader, convert_gguf, find_architecture, write_gguf
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.export.gguf.support import find_architecture
+from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
@@ -127,7 +130,7 @@ def test_spends_bytes_where_they_matter(model: Any, folder: Path, tmp_path: Path
     bytes_of = [row["bytes"] for row in result.facts["frontier"]]
     assert bytes_of == sorted(bytes_of)
     source, path = open_gguf(folder / "F32.gguf"), tmp_path / "best.gguf"
-    write_gguf(source, path, "auto-Q4_K_M", result.types["auto-Q4_K_M"])
+    write_gguf(source, path, Quantization("auto-Q4_K_M", result.types["auto-Q4_K_M"]))
     assert path.stat().st_size <= best["bytes"] + 64
     assert "general.file_type" not in open_gguf(path).keys
 
