@@ -151,10 +151,10 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
             found[part] = hash_sources(name)
     if recipe.distill is not None:
         named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
-        for part, path in named.items():
-            if path is not None and not is_hub_id(path):
-                file = Path(path)
-                found[part] = hash_source(file if file.is_file() else resolve_model(path))
+        for part, folder in named.items():
+            if folder is not None and not is_hub_id(folder):
+                file = Path(folder)
+                found[part] = hash_source(file if file.is_file() else resolve_model(folder))
         config = recipe.distill.student.config
         if config is not None:
             file = Path(config)

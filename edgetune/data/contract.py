@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import SCRATCH, write_atomic
+from edgetune.artifact import SCRATCH
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import clock_now, prints_time
 from edgetune.data.encode import Encoder
 from edgetune.data.prepare import unknown_id
 from edgetune.data.rows import Message, Row
+from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.tokenizer_files import save_tokenizer

@@ -287,9 +287,9 @@ class Encoder:
             found[number] = ids, [0] * len(ids)
         if marked:
             where = [rows[number].where for number, *_ in marked]
-            spans = [(text, spans) for _, text, spans in marked]
+            texts_spans = [(text, spans) for _, text, spans in marked]
             numbers = [number for number, *_ in marked]
-            found.update(zip(numbers, mark_spans(self.tokenizer, spans, where), strict=True))
+            found.update(zip(numbers, mark_spans(self.tokenizer, texts_spans, where), strict=True))
         begin = self._begin() if len(found) < len(rows) else []
         return [found.get(number, (begin, [0] * len(begin))) for number in range(len(rows))]
 

@@ -28,7 +28,9 @@ def find_label_columns(values: Sequence[Mapping[str, Any]]) -> Columns | None:
     for kinds in (str, int):
         for name in LABELS:
             column = by_name.get(name)
+            if column is None:
+                continue
             found = [value[column] for value in values if value.get(column) is not None]
-            if column is not None and found and all(isinstance(one, kinds) for one in found):
+            if found and all(isinstance(one, kinds) for one in found):
                 return Columns(prompt=text, completion=column)
     return None

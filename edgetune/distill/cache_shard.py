@@ -147,7 +147,7 @@ class Shard:
             size = int.from_bytes(raw[:8].tobytes(), "little")
             table = json.loads(raw[8 : 8 + size].tobytes())
             data = raw[8 + size :]
-            if hashlib.sha256(data).hexdigest() != table["__metadata__"][DIGEST]:
+            if hashlib.sha256(data.data).hexdigest() != table["__metadata__"][DIGEST]:
                 raise ValueError("its bytes are not those that were written")
             arrays = {
                 name: data[slice(*entry["data_offsets"])]

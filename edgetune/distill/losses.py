@@ -89,7 +89,8 @@ class OnlineKD:
     ) -> None:  # fmt: skip
         self._teacher = teacher
         self._head = cut_head(find_head(teacher), vocabulary)
-        self._dense, self._sparse = dense_loss.function, sparse_loss.function
+        self._dense: Callable[..., torch.Tensor] = dense_loss.function
+        self._sparse: Callable[..., torch.Tensor] = sparse_loss.function
         self._divergence, self._divergence_mix = divergence, divergence_mix
         self._temperature, self._mix = temperature, KDWeight(weight, warmup)
         self.vocabulary: int | None = vocabulary

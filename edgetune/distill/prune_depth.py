@@ -84,7 +84,8 @@ def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:
         inputs = {"input_ids": ids_BT.to(device), "attention_mask": mask_BT.to(device)}
         with head_only_at(model, trained_BT.to(device)):
             logits_PV = model(**inputs, use_cache=False).logits
-        return logits_PV.float().log_softmax(-1)
+        probs_PV: torch.Tensor = logits_PV.float().log_softmax(-1)
+        return probs_PV
 
     whole_PV = log_probabilities()
 

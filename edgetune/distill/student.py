@@ -56,7 +56,8 @@ def _initialize(
     widths = Widths(student.mlp, student.heads, student.hidden)
     keep = student.layers or (depth if widths else max(1, depth // 2))
     some = train[:: max(1, len(train) // INFLUENCE_ROWS)][:INFLUENCE_ROWS]
-    layers, removed = list(range(depth)), []
+    layers = list(range(depth))
+    removed: list[tuple[int, float]] = []
     if keep < depth or not widths:
         layers, removed = choose_layers(teacher.model, some, keep)
         log.say(

@@ -20,7 +20,7 @@ def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftMod
     torch.manual_seed(seed)
     config = LoraConfig(
         r=section.rank,
-        lora_alpha=section.alpha,
+        lora_alpha=section.alpha,  # type: ignore[arg-type]  # PEFT divides by it, whole or not
         lora_dropout=section.dropout,
         target_modules="all-linear",
         bias="none",

@@ -62,7 +62,7 @@ class CheckpointTensors(Mapping[str, torch.Tensor]):
         with Path(stored.data_range.filename).open("rb", buffering=0) as file:
             for place, row in enumerate(rows.tolist()):
                 file.seek(stored.data_range.offset + row * width)
-                file.readinto(found[place].numpy())
+                file.readinto(found[place].numpy().data)
         return found.view(_DTYPES[stored.dtype]).float()
 
     def __contains__(self, name: object) -> bool:

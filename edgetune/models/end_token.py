@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def _score(head: Head, hidden_NH: torch.Tensor, at: torch.Tensor) -> torch.Tenso
 
 
 def _finish(head: Head, logits_N: torch.Tensor) -> torch.Tensor:
-    scaled_N = logits_N * head.scale
+    scaled_N: torch.Tensor = logits_N * head.scale
     return head.cap * torch.tanh(scaled_N / head.cap) if head.cap else scaled_N
 
 
@@ -77,7 +78,7 @@ def _favoured(model: PreTrainedModel, rows_NH: torch.Tensor) -> torch.Tensor:
     """
     norm, size = final_norm(model), rows_NH.shape[1]
     if norm is None:
-        return torch.nn.functional.normalize(rows_NH, dim=1) * size**0.5
+        return torch.nn.functional.normalize(rows_NH, dim=1) * math.sqrt(size)
 
     def run(states: torch.Tensor) -> torch.Tensor:
         dtype = next((p.dtype for p in norm.parameters()), torch.float32)
@@ -87,7 +88,7 @@ def _favoured(model: PreTrainedModel, rows_NH: torch.Tensor) -> torch.Tensor:
     # Of mean 0 and mean square 1: normalising changes nothing, so what changes is gain and bias.
     probe_H = 1.0 - 2.0 * (torch.arange(size) % 2)
     gain_H = (run(probe_H) - run(-probe_H)) / 2 * probe_H.to(rows_NH.device)
-    best_NH = torch.nn.functional.normalize(rows_NH * gain_H, dim=1) * size**0.5
+    best_NH = torch.nn.functional.normalize(rows_NH * gain_H, dim=1) * math.sqrt(size)
     return run(best_NH)
 
 
@@ -133,7 +134,7 @@ def choose_end_token(
     if wanted:
         log.warn(f"'{wanted}' may never be learned as the end of an answer: {why}")
         return wanted
-    best = max(specials, key=leads.of(specials).__getitem__, default=None)
+    best: str | None = max(specials, key=leads.of(specials).__getitem__, default=None)
     if best is None or not leads.enough([best]):
         raise InputError(
             f"no special token can be learned as the end of an answer; '{name}': {why}",

@@ -100,7 +100,7 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     torch_dtype = getattr(torch, dtype)
     config = nf4_config(torch_dtype) if nf4 else None
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        answer: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch_dtype,
             quantization_config=config,
@@ -112,6 +112,7 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
         )
     except (ValueError, RuntimeError, KeyError, OSError) as error:
         raise InputError(f"cannot load the model: {error}", where=str(folder)) from error
+    model, loaded = answer
     absent = sorted(loaded["missing_keys"])
     if absent:  # transformers would leave random values in their place
         raise InputError(

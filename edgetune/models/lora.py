@@ -237,9 +237,11 @@ class Adapter:
         rank = self._shapes[self._parts[module]["A.weight"]][0]
         if start == "pissa":  # Meng et al. 2024, arXiv 2404.02948, equations 2 to 4
             left, values, right = torch.linalg.svd(weight, full_matrices=False)
-            return weight - (left[:, :rank] * values[:rank]) @ right[:rank]
+            principal: torch.Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
+            return weight - principal
         ortho, upper = torch.linalg.qr(weight)  # Büyükakyüz 2024, arXiv 2406.01775, algorithm 1
-        return weight - scale * ortho[:, :rank] @ upper[:rank]
+        start_weight: torch.Tensor = scale * ortho[:, :rank] @ upper[:rank]
+        return weight - start_weight
 
     def _token_ids(self, module: str) -> list[int]:
         found = self.config.get("trainable_token_indices")

@@ -61,7 +61,7 @@ def _put_plain_layers(model: Any, uneven_only: bool) -> None:
         if isinstance(child, Linear4bit) and not (uneven_only and child.in_features % BLOCK == 0)
     ]
     for parent, name, child in packed:
-        values = unpack(child.weight.data, child.weight.quant_state)
+        values = unpack(child.weight.data, child.weight.quant_state)  # type: ignore[attr-defined]
         plain = torch.nn.Linear(1, 1, bias=False)
         plain.in_features, plain.out_features = child.in_features, child.out_features
         plain.weight = torch.nn.Parameter(values.to(child.compute_dtype), requires_grad=False)

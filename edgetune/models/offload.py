@@ -44,7 +44,7 @@ def open_offloaded(folder: Path) -> PreTrainedModel | None:
         return None
     trim_malloc()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with init_empty_weights(include_buffers=False):  # type: ignore[no-untyped-call]
+    with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.eval()
     named = _find_weights(model, weights)
@@ -57,7 +57,7 @@ def open_offloaded(folder: Path) -> PreTrainedModel | None:
     table = model.get_input_embeddings()
     if type(table) is torch.nn.Embedding:  # a kind of its own may scale, and reads all its rows
         remove_hook_from_module(table)
-        table.forward = _look_up(weights, named[_name_of(model, table)])
+        table.forward = _look_up(weights, named[_name_of(model, table)])  # type: ignore[method-assign]
     return model  # type: ignore[no-any-return]
 
 
@@ -82,7 +82,7 @@ def keep_head_in_memory(model: Any) -> None:
         return logits_BTV if bias is None else logits_BTV.add_(bias)
 
     remove_hook_from_module(head)
-    head.forward = forward
+    head.forward = forward  # type: ignore[method-assign,assignment]
 
 
 def _look_up(weights: CheckpointTensors, name: str) -> Any:

@@ -97,5 +97,5 @@ def write_shard(
             if tuple(value.shape) != entry.shape or value.dtype != entry.kind:
                 raise AssertionError(f"{entry.name} became {value.dtype} {list(value.shape)}")
             if value.numel():
-                file.write(memoryview(value.contiguous().view(torch.uint8).numpy().reshape(-1)))
+                file.write(value.contiguous().view(torch.uint8).numpy().reshape(-1).data)
     part.replace(target)

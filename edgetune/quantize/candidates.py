@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,11 @@ class Candidates:
         hessian = self._hessians.get(weight.tensor)
         gptq = None if hessian is None else Gptq(hessian)
         for kind in self.possible(weight.tensor, types):
-            self._keep(
-                self._path(weight.tensor, kind),
-                lambda kind=kind: self.types.quantize(values, kind, mean, weight.tensor),
-            )
+            rtn = partial(self.types.quantize, values, kind, mean, weight.tensor)
+            self._keep(self._path(weight.tensor, kind), rtn)
             if gptq is not None and kind in self.types.codec_types:
-                self._keep(
-                    self._path(weight.tensor, kind, gptq=True),
-                    lambda kind=kind, gptq=gptq: gptq.round(
-                        values, self.load(weight.tensor, kind, rtn=True), self.types.codec(kind)
-                    ),
-                )
+                compensated = partial(self._compensate, gptq, values, weight.tensor, kind)
+                self._keep(self._path(weight.tensor, kind, gptq=True), compensated)
             off = self.read(weight.tensor, kind) - values
             if gptq is not None:
                 errors[kind] = gptq.error(off)
@@ -139,6 +134,9 @@ class Candidates:
 
     def _path(self, tensor: str, kind: str, gptq: bool = False) -> Path:
         return self._folder / tensor.strip("/") / f"{kind}{'.gptq' if gptq else ''}.npy"
+
+    def _compensate(self, gptq: Gptq, values: np.ndarray, tensor: str, kind: str) -> np.ndarray:
+        return gptq.round(values, self.load(tensor, kind, rtn=True), self.types.codec(kind))
 
     def _keep(self, path: Path, make: Callable[[], np.ndarray]) -> None:
         """Write what is made, unless a run before this one did."""

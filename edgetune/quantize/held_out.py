@@ -83,8 +83,10 @@ def compare_held_out(
             hint="name validation rows, or set quantize.method: ggml",
         )
     meter = KLMeter(model, rows, sum(map(len, rows)))
-    sums = [meter.measure_rows(candidates.as_parameters(raw, types)) for raw in (before, after)]
-    return compare_rows(*sums, meter.counts)
+    sum_before, sum_after = (
+        meter.measure_rows(candidates.as_parameters(raw, types)) for raw in (before, after)
+    )
+    return compare_rows(sum_before, sum_after, meter.counts)
 
 
 def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -> Comparison:
@@ -96,8 +98,8 @@ def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -
         counts: positions of each row.
     """
     positions = sum(counts)
-    means = [float(one.sum()) / positions for one in (before, after)]
-    difference = Estimate(means[1] - means[0], len(counts))
+    mean_before, mean_after = (float(sums.sum()) / positions for sums in (before, after))
+    difference = Estimate(mean_after - mean_before, len(counts))
     if np.isfinite(before).all() and np.isfinite(after).all():
         difference = ratio_of_sums(np.subtract(after, before).tolist(), counts)
-    return Comparison(*means, difference, positions)
+    return Comparison(mean_before, mean_after, difference, positions)

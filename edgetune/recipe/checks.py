@@ -6,7 +6,7 @@ where they were set and differ from their default, so that a resolved recipe can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -146,7 +146,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
 )
 
 
-def check_use(recipe: Recipe, sections: Sequence[str] | None = None) -> None:
+def check_use(recipe: Recipe, sections: Collection[str] | None = None) -> None:
     """Refuse a key that is set and that nothing reads under the other settings.
 
     Args:

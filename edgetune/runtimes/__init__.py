@@ -110,7 +110,7 @@ def logits_of(runtime: Runtime, sequences: Sequence[Sequence[int]]) -> Iterator[
     yield from together(sequences) if together else map(runtime.logits, sequences)
 
 
-def find_opener(path_or_ref: Path | ModelRef) -> Callable[[int, str], Runtime]:
+def find_opener(path_or_ref: Path | ModelRef) -> Callable[..., Runtime]:
     """Import the runtime of a model; what is returned loads it, given threads and device.
 
     Apart, so that a load can be timed without the imports before it.

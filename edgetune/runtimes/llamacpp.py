@@ -37,7 +37,7 @@ _ERROR_LEVEL = 4  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error
 _complaints: deque[str] = deque(maxlen=4)
 
 
-@c.llama_log_callback
+@c.llama_log_callback  # type: ignore[untyped-decorator]
 def _collect_errors(level: int, text: bytes, _: Any) -> None:
     if level == _ERROR_LEVEL and text.strip():
         _complaints.append(text.decode("utf-8", "replace").strip())

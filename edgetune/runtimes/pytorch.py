@@ -158,6 +158,7 @@ class _Sequences:
             mask_BT[row, longest - len(prompt) :] = 1
         # Without padding nothing is said of mask and positions: one path for every kind of model.
         self._mask_BT = None if bool(mask_BT.all()) else mask_BT.to(device)
+        self._next_B: torch.Tensor
         self._feed(ids_BT.to(device))
 
     def advance(self, keep: list[int]) -> None:

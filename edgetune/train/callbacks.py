@@ -20,7 +20,7 @@ from edgetune.log import Log, Progress
 SEAL = "sealed.json"
 
 
-class ShowProgress(TrainerCallback):  # type: ignore[misc]
+class ShowProgress(TrainerCallback):
     """Draws the bar (loss, tokens/s) and appends every figure to the log."""
 
     def __init__(self, log: Log, bar: Progress, tokens_per_step: float, role: str) -> None:
@@ -49,7 +49,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         logs = dict(logs or {})
         step, now = state.global_step, time.monotonic()
-        figures = {
+        figures: dict[str, Any] = {
             name: logs[name]
             for name in ("loss", "eval_loss", "learning_rate", "grad_norm")
             if name in logs
@@ -66,7 +66,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
             self._log.event("train", role=self._role, step=step, **figures)
 
 
-class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+class SealCheckpoints(TrainerCallback):
     """Writes ``sealed.json`` (hashes) last, so that a torn checkpoint is never resumed."""
 
     def on_save(
@@ -94,7 +94,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-class KeepBest(TrainerCallback):  # type: ignore[misc]
+class KeepBest(TrainerCallback):
     """Keeps the weights of the lowest validation loss and stops after ``patience`` without one.
 
     All it needs is in the trainer's own history, so a resumed run decides as an unbroken one.
@@ -119,7 +119,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
-class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+class StopWhenAsked(TrainerCallback):
     """Saves a checkpoint and ends training at the next step once a stop was asked for."""
 
     def __init__(self) -> None:

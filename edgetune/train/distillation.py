@@ -111,7 +111,7 @@ class DistillationTrainer(RowsMixin, Trainer):  # type: ignore[misc]
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
-class TellProgress(TrainerCallback):  # type: ignore[misc]
+class TellProgress(TrainerCallback):
     """Tells the loss how far training is, before every step, resumed or not."""
 
     def __init__(self, loss: StudentLoss) -> None:

@@ -72,10 +72,11 @@ def run_trainer(
             hint="lower learning_rate, or use compute_dtype: float32",
         )
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
+    kept = min(validation) if patience and validation else next(reversed(validation), None)
     return Outcome(
         steps=trainer.state.global_step,
         train_loss=losses[-1] if losses else None,
-        validation_loss=min(validation) if patience and validation else (validation or [None])[-1],
+        validation_loss=kept,
         best=best if patience is not None and best.is_dir() else None,
         resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
     )

@@ -22,11 +22,12 @@ from edgetune.train.loop import Outcome, run_trainer, write_metrics
 from edgetune.train.sft import keep_trainable_float32
 
 
-class _Trainer(DistillationTrainer):  # type: ignore[misc]
+class _Trainer(DistillationTrainer):
     """TRL's, but prompts are tokenized as the contract says: nothing is added to their text."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        coded = self.processing_class(text=prompts, add_special_tokens=False)
+        tokenizer: Any = self.processing_class
+        coded = tokenizer(text=prompts, add_special_tokens=False)
         return coded["input_ids"], None, {}
 
 

@@ -124,7 +124,7 @@ def tune(
         eval_packing=False,
         completion_only_loss=False,  # the labels carry the mask already
     )
-    trainer = (PackedTrainer if section.packing else RowsTrainer)(
+    trainer: Any = (PackedTrainer if section.packing else RowsTrainer)(
         model=model,
         args=config,
         train_dataset=train_set,

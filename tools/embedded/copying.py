@@ -12,6 +12,7 @@ Shape suffixes: V vocabulary, D residual width (256), H head width (32).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -60,7 +61,7 @@ def seed_embeddings(
         row.add_(0.15 * EMBEDDING_NORM * noise)
 
 
-def _seed_previous(attention, spaces: Subspaces) -> None:
+def _seed_previous(attention: Any, spaces: Subspaces) -> None:
     """Heads that attend one token back and write that token into the `before` directions."""
     half, pairs, scale = _HEAD_WIDTH // 2, 6, 7.7
     # What the normed stream holds of the constant: half of its squared norm.
@@ -80,7 +81,7 @@ def _seed_previous(attention, spaces: Subspaces) -> None:
         attention.o_proj.weight[:, query : query + _HEAD_WIDTH] = 0.15 * spaces.before[head].T
 
 
-def _seed_induction(attention, spaces: Subspaces) -> None:
+def _seed_induction(attention: Any, spaces: Subspaces) -> None:
     """Heads that attend to the token after an earlier equal of this one, and copy it."""
     half, scale = _HEAD_WIDTH // 2, 3.2
     # The slower rotary pairs hardly turn over a context, so contents can be compared in them.
@@ -101,7 +102,7 @@ def seed_copying(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, se
     """Write the starting patterns into an untrained model's embeddings and first two layers."""
     generator = torch.Generator().manual_seed(seed)
     spaces = Subspaces(model.config.hidden_size, generator)
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    tokens: Any = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     seed_embeddings(model.model.embed_tokens.weight, tokens, spaces, generator)
     _seed_previous(model.model.layers[0].self_attn, spaces)
     _seed_induction(model.model.layers[1].self_attn, spaces)

@@ -175,8 +175,8 @@ _EXERCISES: tuple[tuple[float, Exercise], ...] = (
 
 def draw_exercise(rng: random.Random) -> tuple[str, str]:
     """One exercise: the user's text and the answer."""
-    weights, makers = zip(*_EXERCISES, strict=True)
-    return rng.choices(makers, weights)[0](rng)
+    weights = [weight for weight, _ in _EXERCISES]
+    return rng.choices([make for _, make in _EXERCISES], weights)[0](rng)
 
 
 def draw_examples(rng: random.Random, count: int) -> list[tuple[str, str]]:

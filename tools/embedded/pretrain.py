@@ -20,6 +20,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,25 +42,25 @@ LAYERS = 11
 def build_model(layers: int = LAYERS) -> LlamaForCausalLM:
     """The untrained model, float32, embeddings tied; 9.7 million parameters at full depth."""
     torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=tokenizer.VOCAB_SIZE,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=1024,
-        rope_theta=10000.0,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=0,
-        initializer_range=0.04,
-        attn_implementation="sdpa",
-    )
-    model = LlamaForCausalLM(config)
+    settings: dict[str, Any] = {
+        "vocab_size": tokenizer.VOCAB_SIZE,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "max_position_embeddings": 1024,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "initializer_range": 0.04,
+        "attn_implementation": "sdpa",
+    }
+    model = LlamaForCausalLM(LlamaConfig(**settings))
     # GPT-2's rule: what adds to the residual stream starts smaller, by the root of its length.
     for layer in model.model.layers:
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
@@ -129,7 +130,8 @@ def make_optimizer(model: torch.nn.Module, peak: float) -> torch.optim.AdamW:
 
 def export_model(model: LlamaForCausalLM, out: Path, tokenizer_folder: Path) -> None:
     """Write the complete Hugging Face folder, weights as bfloat16."""
-    half = copy.deepcopy(model).to(torch.bfloat16)
+    half: Any = copy.deepcopy(model)
+    half = half.to(torch.bfloat16)
     half.generation_config = GenerationConfig(eos_token_id=2, pad_token_id=0)
     # The older name of the rotary base, for readers of transformers 4 configurations.
     half.config.rope_theta = 10000.0
@@ -157,7 +159,9 @@ def compile_loss(model: LlamaForCausalLM, fuse: bool) -> Callable[..., tuple[tor
     loss of the answer tokens, and that of all tokens.
     """
 
-    def score_hidden(hidden_BTD, ids_BT, answers_BT):
+    def score_hidden(
+        hidden_BTD: torch.Tensor, ids_BT: torch.Tensor, answers_BT: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         logits_NV = model.lm_head(hidden_BTD[:, :-1]).flatten(0, 1)
         targets_N = ids_BT[:, 1:].flatten()
         losses_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
@@ -180,7 +184,9 @@ def compile_loss(model: LlamaForCausalLM, fuse: bool) -> Callable[..., tuple[tor
     return compute_loss
 
 
-def save_state(args: argparse.Namespace, model, optimizer, step: int, seconds: float) -> None:
+def save_state(
+    args: argparse.Namespace, model: Any, optimizer: Any, step: int, seconds: float
+) -> None:
     """Write the checkpoint and the model folder as they stand."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"step": step, "seconds": seconds, "layers": len(model.model.layers)}
@@ -191,7 +197,7 @@ def save_state(args: argparse.Namespace, model, optimizer, step: int, seconds: f
     export_model(full, args.out / "model", args.out / "tokenizer")
 
 
-def load_state(args: argparse.Namespace):
+def load_state(args: argparse.Namespace) -> tuple[Any, torch.optim.Optimizer, int, float]:
     """(model, optimizer, next step, seconds spent), from the checkpoint where there is one."""
     checkpoint = args.out / "checkpoint.pt"
     if not checkpoint.exists() and args.start:
@@ -215,7 +221,8 @@ def train_model(args: argparse.Namespace) -> None:
     """Run or continue the training described by the command line."""
     tokens = np.fromfile(args.out / "tokens.bin", dtype=np.uint16)
     fast = PreTrainedTokenizerFast(tokenizer_file=str(args.out / "tokenizer/tokenizer.json"))
-    answers = mark_answers(tokens, fast.convert_tokens_to_ids("assistant"))
+    assistant: Any = fast.convert_tokens_to_ids("assistant")
+    answers = mark_answers(tokens, assistant)
     batch, size = args.batch, args.batch * CONTEXT
     steps = args.tokens // size
     model, optimizer, start, spent = load_state(args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 
 from tools.embedded import lexicon as lx
 from tools.embedded import spoken
@@ -109,7 +110,7 @@ def tell_story(rng: random.Random) -> str:
     return (" " if rng.random() < 0.8 else "\n").join(sentences)
 
 
-_FIELDS = {
+_FIELDS: dict[str, Callable[[random.Random], object]] = {
     "name": draw_name, "city": draw_place, "owner": draw_name, "brand": lx.invent_word,
     "age": lambda rng: rng.randint(1, 99), "count": lambda rng: rng.randint(0, 999),
     "price": lambda rng: rng.randint(1, 250), "colour": lambda rng: rng.choice(lx.COLOURS),

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -29,7 +30,7 @@ def build_prompt(row: dict[str, str], shots: list[dict[str, str]]) -> str:
 
 
 @torch.no_grad()
-def answer_prompts(model, tokenizer, prompts: list[str], batch: int = 50) -> list[str]:
+def answer_prompts(model: Any, tokenizer: Any, prompts: list[str], batch: int = 50) -> list[str]:
     """The greedy answer to each prompt, up to <|im_end|> and at most 64 tokens."""
     tokenizer.padding_side = "left"
     answers = []
@@ -45,7 +46,8 @@ def answer_prompts(model, tokenizer, prompts: list[str], batch: int = 50) -> lis
 def score_model(folder: Path, rows: int, shot_count: int) -> dict[str, object]:
     """Exact-match share over the first `rows` test rows, and some wrong answers."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
     rng, train, test = random.Random(SEED), read_rows("train"), read_rows("test")[:rows]
     prompts = [build_prompt(row, rng.sample(train, shot_count)) for row in test]
     answers = answer_prompts(model, tokenizer, prompts)

@@ -35,7 +35,9 @@ def say_number(rng: random.Random, number: int) -> str:
     return str(number) if rng.random() < 0.5 else spell_number(number)
 
 
-def draw_time(rng: random.Random, minutes: tuple[int, ...] = tuple(range(0, 60, 5))):
+def draw_time(
+    rng: random.Random, minutes: tuple[int, ...] = tuple(range(0, 60, 5))
+) -> tuple[int, int]:
     """A random (hour, minute) that `say_time` can say without ambiguity."""
     roll = rng.random()
     if roll < 0.03:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def train_tokenizer(documents: int, seed: int) -> Tokenizer:
         show_progress=False,
     )
 
-    def texts():
+    def texts() -> Iterator[str]:
         for text in islice(corpus.stream_documents(seed), documents):
             yield from (part for part in _SPECIAL.split(text) if part)
         # A word that opens a JSON string has no space before it. The corpus says it that way less

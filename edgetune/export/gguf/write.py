@@ -99,8 +99,10 @@ def _start_quantized(source: GgufFile, target: Path, quantization: Quantization)
     if number is not None:
         writer.add_file_type(int(number))
     for key, setting in quantization.keys.items():
-        add = writer.add_string if isinstance(setting, str) else writer.add_uint32
-        add(key, setting)
+        if isinstance(setting, str):
+            writer.add_string(key, setting)
+        else:
+            writer.add_uint32(key, setting)
     for name, tensor in source.tensors.items():
         if name not in types:
             raise InputError("the plan has no type for this tensor", where=name)

@@ -200,7 +200,7 @@ def run_quantizer(
     """
     lines: list[tuple[int, str]] = []
 
-    @llama_cpp.llama_log_callback
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
     def keep(level: int, text: bytes, _: Any) -> None:
         lines.append((level, text.decode("utf-8", "replace")))
 
@@ -255,7 +255,7 @@ def _reader_of(ggml_type: str) -> Any:
     return traits.to_float
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silent(level: int, text: bytes, _: Any) -> None:
     """Swallow llama.cpp's log: hundreds of lines a file."""
 

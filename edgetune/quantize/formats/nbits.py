@@ -224,7 +224,8 @@ def _codes(
 ) -> np.ndarray:
     divisor_RB = np.where(scale_RB == 0, 1, scale_RB)
     steps_RBW = np.rint(values_RBW / divisor_RB[..., None]) + zero_RB[..., None]
-    return np.clip(steps_RBW, 0, (1 << bits) - 1)
+    codes_RBW: np.ndarray = np.clip(steps_RBW, 0, (1 << bits) - 1)
+    return codes_RBW
 
 
 def _join(

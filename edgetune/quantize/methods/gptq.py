@@ -19,7 +19,7 @@ import torch
 
 from edgetune.log import Log
 from edgetune.models.batching import batch_sequences, device_of, replaced_forward
-from edgetune.quantize.methods.fake_quant import BlockCodec
+from edgetune.quantize.formats.codec import BlockCodec
 from edgetune.quantize.weights import Fused, Weight
 
 #: Share of the mean second moment that is added to each column's: 0.01 of the paper follows 10,000
@@ -151,15 +151,14 @@ class Gptq:
             return torch.from_numpy(each_RB.T.astype(np.float32, order="C"))
 
         # Columns lie together, as they are gone through.
-        blocks_BR = (
-            turned(parts.scale_RB), turned(parts.min_RB), turned(parts.zero_RB, codec.zero)
-        )  # fmt: skip
+        scale_BR, min_BR = turned(parts.scale_RB), turned(parts.min_RB)
+        zero_BR = turned(parts.zero_RB, codec.zero)
         quants_CR, left_CR = turned(parts.quants_RC), turned(values_RC)
         for start in range(0, quants_CR.shape[1], _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
             self._choose(
-                quants_CR[:, rows], left_CR[:, rows].clone(), 
-                *(each[:, rows] for each in blocks_BR), codec,
+                quants_CR[:, rows], left_CR[:, rows].clone(), scale_BR[:, rows], min_BR[:, rows],
+                zero_BR[:, rows], codec,
             )  # fmt: skip
         return codec.pack(raw, quants_CR.T.to(torch.uint8).contiguous().numpy())
 
