@@ -24,7 +24,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from damage import ROOT, Judge, ratio  # noqa: E402 - the paths are known now
+from quality import ROOT, Judge, ratio  # noqa: E402 - the paths are known now
 
 from edgetune.export.gguf.converter import GgufHeader  # noqa: E402
 from edgetune.export.gguf.f32 import convert_gguf  # noqa: E402

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from damage import Judge, make_files, ratio, size
+from quality import Judge, make_files, ratio, size
 
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
@@ -60,8 +60,8 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     for mark, setting, types in (
         ("", "default", ()), (", fast", "default", FAST), (", fast and small", "block 128", FAST),
     ):  # fmt: skip
-        target = [f"onnx:bytes={size(built[setting])}"]
-        made, facts = _make_own(args, folder / f"own{mark}", target=target, types=types)
+        budget = [f"onnx:bytes={size(built[setting])}"]
+        made, facts = _make_own(args, folder / f"own{mark}", budget=budget, types=types)
         folders |= {f"{name}{mark}": path for name, path in made.items()}
         row |= {f"{name}{mark}": fact for name, fact in facts.items()}
     folders["int4, accuracy 1"] = _with_accuracy(folders["int4"], folder / "accuracy", 1)
@@ -81,7 +81,7 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     for name in folders:
         if name.startswith(("searched", "trained")):
             row[f"{name}_against_builder"] = ratio(sums[name], sums["builder: default"])
-    for name, figure in (("searched", "kl_ratio_onnx"), ("trained", "kl_ratio_onnx_grid")):
+    for name, figure in (("searched", "kl_ratio_onnx"), ("trained", "kl_ratio_onnx_qat")):
         if name in folders:
             row[figure] = row[f"{name}_against_builder"]["ratio"]
     row["speed_over_builders_best"] = _against_best(rates[cores])
@@ -118,14 +118,14 @@ def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> di
 def _make_own(
     args: argparse.Namespace, folder: Path, **settings: Any
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Write what a search makes of a target, and training; return the folders and the facts."""
+    """Write the folder of a search and of QAT at its budget; return both and their facts."""
     made = make_files(args, folder / "searched", **settings)
     ((name, path),) = made["files"].items()
     folders, facts = {"searched": path}, {"search_s": made["seconds"]}
     if args.steps:
-        trained = make_files(args, folder / "trained", train=True, **settings)
+        trained = make_files(args, folder / "trained", method="qat", **settings)
         folders["trained"] = trained["files"][name]
-        facts |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
+        facts |= {"train_s": trained["seconds"], "trained": trained["facts"]["requantized"]}
     return folders, facts
 
 

@@ -1,15 +1,15 @@
-"""Damage of files of the same bytes: the formats' own mixes, searched ones, trained ones.
+"""KL of files of equal bytes: the formats' own mixes, searched ones, QAT.
 
     python bench/quality_per_byte.py --model merged/ --data rows.jsonl --test test.jsonl --json
 
 Every file is written by `edgetune quantize` and `edgetune export`, run in its runtime and compared
 with the model on test rows, position by position. A row for each part:
 
-gguf     ``kl_ratio_ptq`` and ``kl_ratio_grid`` (searched, and trained on its grid, over stock
+gguf     ``kl_ratio_ptq`` and ``kl_ratio_qat`` (searched, and trained by QAT, over stock
          Q4_K_M with the importance matrix at its bytes) with paired 95 % intervals over rows,
-         ``search_s``; the task score, there and at so many bits a weight, and that of the same
+         ``search_s``; the task score, there and at that many bits per weight, and that of the same
          trained weights rounded once more
-onnx     ``kl_ratio_onnx`` and ``kl_ratio_onnx_grid`` over the builder's int4 at its bytes, and
+onnx     ``kl_ratio_onnx`` and ``kl_ratio_onnx_qat`` over the builder's int4 at its bytes, and
          tokens/s against the builder's settings, on one thread and on all cores; "fast" has only
          the types that ONNX Runtime is fastest in
 runtime  ``runtime_kl``: one plan of Q8_0 and of Q4_0 in llama.cpp and in ONNX Runtime
@@ -31,7 +31,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from damage import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402 - the paths are known now
+from quality import Judge, keep, make_files, make_plan, ratio, size  # noqa: E402 - the paths are known now
 from quality_onnx import measure_onnx, measure_runtimes  # noqa: E402
 
 from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
@@ -40,24 +40,24 @@ from edgetune.quantize.plan import read_plan  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 
 STOCK = ("Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K")
-ANCHOR = "Q4_K_M"  # at whose bytes weights are trained too
+ANCHOR = "Q4_K_M"  # at whose bytes QAT runs too
 
 
 def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Any]:
     """Return the figures of GGUF files."""
     searched = make_files(
-        args, folder / "searched", gguf=args.scheme, target=[f"bytes={s}" for s in args.scheme]
+        args, folder / "searched", gguf=args.scheme, budget=[f"bytes={s}" for s in args.scheme]
     )
     files = {name.removesuffix(".gguf"): path for name, path in searched["files"].items()}
     row: dict[str, Any] = {"search_s": searched["seconds"]}
     if args.steps:
-        targets = [f"bytes={ANCHOR}", *([f"bits={args.bits}"] if args.bits else [])]
-        trained = make_files(args, folder / "trained", target=targets, train=True)
+        budgets = [f"bytes={ANCHOR}", *([f"bits={args.bits}"] if args.bits else [])]
+        trained = make_files(args, folder / "trained", budget=budgets, method="qat")
         for name, path in trained["files"].items():
             scheme = name.removesuffix(".gguf")
             files[f"trained {scheme}"] = path
             files[f"naive {scheme}"] = round_again(path, scheme, folder)
-        row |= {"train_s": trained["seconds"], "trained": trained["facts"]["trained"]}
+        row |= {"train_s": trained["seconds"], "trained": trained["facts"]["requantized"]}
     sums = {name: judge.divergences(path) for name, path in files.items()}
     total = sum(judge.lengths)
     row |= {
@@ -70,8 +70,8 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
     }
     row["kl_ratio_ptq"] = row["against_stock"][ANCHOR]["ratio"]
     if args.steps:
-        row["grid_against_stock"] = ratio(sums[f"trained auto-{ANCHOR}"], sums[ANCHOR])
-        row["kl_ratio_grid"] = row["grid_against_stock"]["ratio"]
+        row["qat_against_stock"] = ratio(sums[f"trained auto-{ANCHOR}"], sums[ANCHOR])
+        row["kl_ratio_qat"] = row["qat_against_stock"]["ratio"]
         shown = {
             n: p for n, p in files.items() if n == ANCHOR or n.startswith(("trained", "naive"))
         }
@@ -82,11 +82,12 @@ def measure_gguf(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
 
 def measure_search(args: argparse.Namespace, _: Judge, folder: Path) -> dict[str, Any]:
     """Return what one search takes and finds; its KL is that on calibration text."""
-    planned = make_plan(args, folder, target=[f"bytes={ANCHOR}"])
+    planned = make_plan(args, folder, budget=[f"bytes={ANCHOR}"])
     found = planned["facts"]["search"]
     return {
         "search_s": planned["seconds"], "rank_correlation": found["rank_correlation"],
-        "fits": found["fits"], "stock": found["stock"], "decided": planned["facts"]["trained"],
+        "results": found["results"], "stock": found["stock"],
+        "requantized": planned["facts"]["requantized"],
     }  # fmt: skip
 
 
@@ -119,9 +120,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="test rows that judge")
     parser.add_argument("--bits", type=float, default=4.9, help="a weight; 0: no such file")
     parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=300, help="of training on the grid; 0: none")
+    parser.add_argument("--steps", type=int, default=300, help="of QAT; 0: none")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=0.015, help="steps of the grid")
+    parser.add_argument("--learning-rate", type=float, default=0.015, help="in quantization steps")
     parser.add_argument("--quick", action="store_true", help="few rows and steps; nothing is kept")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()

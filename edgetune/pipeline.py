@@ -31,7 +31,7 @@ from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.resolve import resolve_model
 from edgetune.naming import is_hub_id
 from edgetune.preflight import REPORT, check_run
-from edgetune.quantize.methods import refuse_deciding
+from edgetune.quantize.methods import check_method
 from edgetune.quantize.search.budget import parse_budget
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe.load import dump_recipe
@@ -114,8 +114,8 @@ def check_recipe(recipe: Recipe) -> None:
         _check_adapter(recipe)
     if recipe.quantize is not None:  # what it cannot do is no news for after the tuning
         section = recipe.quantize
-        targets = [parse_budget(text) for text in section.target]
-        refuse_deciding(section.decider, section.types, targets)
+        budgets = [parse_budget(text) for text in section.budget]
+        check_method(section.method, section.types, budgets)
 
 
 def _check_adapter(recipe: Recipe) -> None:

@@ -128,10 +128,10 @@ def _measured_by(recipe: Recipe) -> dict[str, set[str]]:
     names += ["merged"] if recipe.merge is not None else []
     files: list[str] = []
     if recipe.export is not None and recipe.quantize is not None:
-        targets = [parse_budget(text) for text in recipe.quantize.target]
+        budgets = [parse_budget(text) for text in recipe.quantize.budget]
         files = [f"{scheme}.gguf" for scheme in recipe.quantize.gguf]
         files += [f"{precision}.onnx" for precision in recipe.quantize.onnx]
-        files += [f"{target.name}.{target.format}" for target in targets]
+        files += [f"{budget.name}.{budget.format}" for budget in budgets]
     reference = "teacher" if "teacher" in names else "base"
     every = set(MEASUREMENTS) - {name for name in MEASUREMENTS if name.endswith("_to_merged")}
     to_reference = {name for name in every if name.startswith(("kl_", "top1_"))}
@@ -236,23 +236,23 @@ def check_student(section: DistillSection, base: Shape | None, said: list[str]) 
 def check_budgets(recipe: Recipe, base: Shape | None) -> None:
     """Refuse budgets of bytes or bits that the smallest types exceed by the tensors alone."""
     section = recipe.quantize
-    targets = [parse_budget(text) for text in section.target] if section else []
-    targets = [t for t in targets if t.kind in ("bytes", "bits") and t.like is None]
-    found = _shipped_tensors(recipe, base) if targets else None
+    budgets = [parse_budget(text) for text in section.budget] if section else []
+    budgets = [b for b in budgets if b.kind in ("bytes", "bits") and b.like is None]
+    found = _shipped_tensors(recipe, base) if budgets else None
     if section is None or found is None:
         return
     shape, tensors = found
-    for target in targets:
-        assert target.value is not None
-        data, count = _least_bytes(target, recipe, tensors, shape)
+    for budget in budgets:
+        assert budget.value is not None
+        data, count = _least_bytes(budget, recipe, tensors, shape)
         header = _TOKEN_BYTES * int(shape.config.get("vocab_size") or 0)
-        least = data + (header if target.kind == "bytes" and target.format == "gguf" else 0)
-        budget = target.value if target.kind == "bytes" else target.value * count / 8
-        if least > budget:
+        least = data + (header if budget.kind == "bytes" and budget.format == "gguf" else 0)
+        limit = budget.value if budget.kind == "bytes" else budget.value * count / 8
+        if least > limit:
             raise GateFailed(
                 f"the smallest file possible has {bytes_text(least)}, "
-                f"{bytes_text(least - budget)} more than the target",
-                where=f"quantize.target: {target.name}",
+                f"{bytes_text(least - limit)} over the budget",
+                where=f"quantize.budget: {budget.name}",
                 hint="a smaller student: distill.student.layers, mlp or hidden",
             )
 
@@ -283,7 +283,7 @@ def _shipped_tensors(
 
 
 def _least_bytes(
-    target: Budget, recipe: Recipe, tensors: dict[str, tuple[int, ...]], shape: Shape
+    budget: Budget, recipe: Recipe, tensors: dict[str, tuple[int, ...]], shape: Shape
 ) -> tuple[int, int]:
     """Return the bytes of the tensors in the smallest types allowed, and how many weights."""
     from edgetune.quantize.formats.types import GGUF, ONNX
@@ -291,8 +291,8 @@ def _least_bytes(
 
     assert recipe.quantize is not None
     section = recipe.quantize
-    kinds = GGUF if target.format == "gguf" else ONNX
-    allowed = types_of(section.decider, section.types, target.format)
+    kinds = GGUF if budget.format == "gguf" else ONNX
+    allowed = types_of(section.method, section.types, budget.format)
     total = 0
     for size in tensors.values():
         rows, columns = math.prod(size[:-1]), size[-1] if size else 1

@@ -33,8 +33,8 @@ def gate(**limits: Any) -> dict[str, Any]:
     return {"gates": [limits]}
 
 
-def target(text: str, **more: Any) -> dict[str, Any]:
-    return {"quantize": {"gguf": [], "onnx": [], "target": [text], **more}}
+def budget(text: str, **more: Any) -> dict[str, Any]:
+    return {"quantize": {"gguf": [], "onnx": [], "budget": [text], **more}}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_faults_are_named_before_any_work(
         {"report": gate(measurement="kl_answer_tokens", models="base", max=9)},
         {"report": gate(measurement="kl_answer_tokens_to_merged", models="*.onnx", max=1)},
         {"report": gate(measurement="perplexity", models="auto-Q4_0*", max=1),
-         **target("bytes=Q4_0")},
+         **budget("bytes=Q4_0")},
         {"data": {"max_length": 512}},
         {"tune": {"rank": 32}},
         {"tune": {"method": "full", "rank": 16}},
@@ -91,8 +91,8 @@ def test_faults_are_named_before_any_work(
         {"distill": {"student": {"layers": 2, "mlp": 64}}},
         {"distill": {"student": {"heads": 2, "hidden": 32}}},
         {"data": {"columns": {"prompt": "prompt", "completion": "completion"}}},
-        target("bytes=1MB"),
-        target("bits=4.6"),
+        budget("bytes=1MB"),
+        budget("bits=4.6"),
     ],
 )  # fmt: skip
 def test_what_can_be_passes(tiny_model: Path, device_rows: Path, sections: dict[str, Any]) -> None:
@@ -113,14 +113,14 @@ def test_budgets_below_the_smallest_file(
     tiny_model: Path, device_rows: Path, text: str, more: dict[str, Any]
 ) -> None:
     with pytest.raises(GateFailed, match="the smallest file possible has"):
-        check(make_recipe(tiny_model, device_rows, **target(text, **more)))
+        check(make_recipe(tiny_model, device_rows, **budget(text, **more)))
     smaller = {"distill": {"student": {"layers": 1}}}
-    with pytest.raises(GateFailed, match=r"quantize\.target"):
-        check(make_recipe(tiny_model, device_rows, **target(text, **more), **smaller))
+    with pytest.raises(GateFailed, match=r"quantize\.budget"):
+        check(make_recipe(tiny_model, device_rows, **budget(text, **more), **smaller))
 
 
 def test_a_smaller_student_fits(tiny_model: Path, device_rows: Path) -> None:
-    recipe = target("bytes=52KB", imatrix=True)
+    recipe = budget("bytes=52KB", imatrix=True)
     with pytest.raises(GateFailed):
         check(make_recipe(tiny_model, device_rows, **recipe))
     check(make_recipe(tiny_model, device_rows, distill={"student": {"layers": 1}}, **recipe))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
 from edgetune.recipe import Recipe
+from edgetune.recipe.aliases import old_values
 from edgetune.recipe.values import section_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ def field_option(flag: str, key: str, text: str = "") -> Callable[[F], F]:
     described = field.description or ""
     named = described.partition(" ")[0].endswith(":")  # a value: it stays as it is written
     shown = text or (described if named else described[:1].upper() + described[1:]) + "."
-    return click.option(flag, type=_type_of(field.annotation), help=shown)
+    return click.option(flag, type=_type_of(field.annotation, old_values(key)), help=shown)
 
 
 def find_field(key: str) -> FieldInfo:
@@ -39,10 +40,21 @@ def find_field(key: str) -> FieldInfo:
     return found
 
 
-def _type_of(annotation: Any) -> Any:
+class _Choice(click.Choice[str]):
+    """A choice that passes old values on, unlisted: the recipe reads them with a warning."""
+
+    def __init__(self, choices: Sequence[str], old: Sequence[str]) -> None:
+        super().__init__(choices)
+        self._old = frozenset(old)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if value in self._old else super().convert(value, param, ctx)
+
+
+def _type_of(annotation: Any, old: Sequence[str] = ()) -> Any:
     """Return the Click type of a field: a choice of its literals, a number, or text."""
     if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation))
+        return _Choice(get_args(annotation), old)
     if get_origin(annotation) is Annotated:
         return _type_of(get_args(annotation)[0])
     if annotation in (int, float, str):

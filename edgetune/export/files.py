@@ -30,7 +30,7 @@ from edgetune.log import Log
 from edgetune.models.hardware import trim_malloc
 from edgetune.quantize.calibration.imatrix import check_imatrix, describe_imatrix, read_imatrix
 from edgetune.quantize.formats.ggml import PLAIN
-from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_trained
+from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_quants
 from edgetune.recipe import QuantizeSection
 from edgetune.runtimes.gguf_header import open_gguf
 
@@ -106,7 +106,7 @@ def write_ggufs(
                 if scheme == "F32":
                     convert_gguf(model, part, header)
                     return []
-                ready = read_trained(planned, f"{scheme}.gguf")
+                ready = read_quants(planned, f"{scheme}.gguf")
                 weighed = any(types[name] not in PLAIN for name in importance)
                 keys = said if weighed else {}
                 write_gguf(source, part, Quantization(scheme, types, importance, ready, keys))
@@ -139,7 +139,7 @@ def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> W
             def write(
                 part: Path, precision: str = precision, settings: Any = settings
             ) -> list[dict[str, str]]:
-                quantize = quantize_the_rest(read_trained(planned, f"{precision}.onnx"))
+                quantize = quantize_the_rest(read_quants(planned, f"{precision}.onnx"))
                 return rewrite_weights(source, model, part, settings, importance, quantize)
 
             _add(written, path, ("onnx", precision), out, write)

@@ -40,8 +40,8 @@ class Comparison:
         """What the stage's artifact says of it."""
         interval = self.difference.ci95
         return {
-            "kl_rounded": self.before,
-            "kl_decided": self.after,
+            "kl_before": self.before,
+            "kl_after": self.after,
             "kl_difference": self.difference.value,
             "kl_difference_ci95": None if interval is None else list(interval),
             "kept": self.kept,
@@ -80,7 +80,7 @@ def compare_held_out(
         raise InputError(
             "no row judges whether deciding the codes helped",
             where="data.validation",
-            hint="name validation rows, or set quantize.method: ggml",
+            hint="name validation rows, or set quantize.method: rtn",
         )
     meter = KLMeter(model, rows, sum(map(len, rows)))
     sum_before, sum_after = (

@@ -18,7 +18,7 @@ from edgetune.quantize.formats.ggml import fits_rows, stock_types
 from edgetune.recipe.aliases import MATRIX_TYPES
 
 NAME, IMATRIX = "plan.json", "imatrix.gguf"
-TRAINED = "trained"  # folder beside it: the bytes of tensors that were trained, a file each
+QUANTS = "trained"  # folder beside it: the bytes of tensors that were trained, a file each
 # ggml's Q4_0 and Q8_0 are what ONNX Runtime's MatMulNBits computes with: blocks of 32 along the
 # input, one scale, a fixed zero point. Level 4 multiplies in int8, which adds a KL of about 3e-4;
 # level 1 keeps activations float32, at half the speed in 4 bits and a ninth in 8 (docs/LOG.md).
@@ -147,26 +147,30 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_atomic(folder / NAME, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
 
 
-def write_trained(folder: Path, file: str, raw: Mapping[str, np.ndarray]) -> None:
-    """Write the bytes of a file's tensors beside the plan; ``file`` as in :func:`read_trained`."""
+def write_quants(folder: Path, file: str, raw: Mapping[str, np.ndarray]) -> None:
+    """Write the bytes of a file's tensors beside the plan; ``file`` as in :func:`read_quants`."""
     from safetensors.numpy import save_file
 
-    path = folder / TRAINED / f"{file}.safetensors"
+    path = folder / QUANTS / f"{file}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(dict(raw), path)
 
 
-def read_trained(folder: Path, file: str) -> dict[str, np.ndarray]:
+def read_quants(folder: Path, file: str) -> dict[str, np.ndarray]:
     """Return tensor name to its bytes, uint8 [rows, row_bytes], in the order of the file's rows.
 
     Args:
         folder: of the plan.
-        file: name and format, such as ``auto-Q4_K_M.gguf``; one that was not trained has none.
+        file: name and format, such as ``auto-Q4_K_M.gguf``; none where all of it
+            is rounded to nearest.
     """
     from safetensors.numpy import load_file
 
-    path = folder / TRAINED / f"{file}.safetensors"
-    return dict(load_file(path)) if path.is_file() else {}
+    for name in (QUANTS, "trained"):  # the folder of plans of earlier versions
+        path = folder / name / f"{file}.safetensors"
+        if path.is_file():
+            return dict(load_file(path))
+    return {}
 
 
 def read_plan(folder: Path) -> Plan:

@@ -49,7 +49,7 @@ def order_rows(
             raise Unsupported(
                 "its rows in the file are not those of the model",
                 where=name,
-                hint="set quantize.method: ggml for this architecture",
+                hint="set quantize.method: rtn for this architecture",
             )
         ordered[name] = np.ascontiguousarray(rows[order])
     return ordered

@@ -4,7 +4,7 @@ from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
     ONNX_SCHEMES,
     AutoRoundSection,
-    GridSection,
+    QatSection,
     QuantizeSection,
 )
 from edgetune.recipe.schema import (
@@ -39,10 +39,10 @@ __all__ = [
     "DistillSection",
     "ExportSection",
     "Gate",
-    "GridSection",
     "MergeSection",
     "ModelSection",
     "Optimization",
+    "QatSection",
     "QuantizeSection",
     "Recipe",
     "ReportSection",

@@ -23,11 +23,13 @@ class Alias:
         old: dotted key of the last release: a value's, or a whole section's.
         new: the key that is read now; equal to ``old`` where only values have another name.
         values: old value to new value, in lists too; values that are not here stay as they are.
+        overrides: values of the new key that the old one had precedence over.
     """
 
     old: str
     new: str
     values: Mapping[Hashable, Any] = field(default_factory=dict)
+    overrides: tuple[Hashable, ...] = ()
 
 
 #: Blocks of MatMulNBits, in recipes and plans: S was symmetric, Z had a zero point.
@@ -35,7 +37,13 @@ MATRIX_TYPES: dict[Hashable, str] = {
     **{f"S{bits}_{size}": f"int{bits}_g{size}" for bits in (8, 4) for size in (64, 128)},
     **{f"Z{bits}_{size}": f"uint{bits}_g{size}" for bits in (4, 2) for size in (32, 64, 128)},
 }
-ALIASES: tuple[Alias, ...] = (Alias("quantize.types", "quantize.types", MATRIX_TYPES),)
+ALIASES: tuple[Alias, ...] = (
+    Alias("quantize.types", "quantize.types", MATRIX_TYPES),
+    Alias("quantize.target", "quantize.budget"),
+    Alias("quantize.grid", "quantize.qat"),
+    Alias("quantize.method", "quantize.method", {"ggml": "rtn", "grid": "qat"}),
+    Alias("quantize.train", "quantize.method", {True: "qat", False: OMIT}, overrides=("gptq",)),
+)
 
 
 def rename_key(key: str, aliases: tuple[Alias, ...] | None = None) -> str:
@@ -66,6 +74,12 @@ def apply_aliases(
     ]
 
 
+def old_values(key: str) -> tuple[str, ...]:
+    """Return the old texts of a key that are still read, which its option accepts too."""
+    aliases = (alias for alias in ALIASES if alias.old == alias.new == key)
+    return tuple(old for alias in aliases for old in alias.values if isinstance(old, str))
+
+
 def _apply(alias: Alias, tree: dict[str, Any], where: str) -> Iterator[str]:
     section, key = _find(tree, alias.old)
     if section is None or key not in section:
@@ -82,7 +96,7 @@ def _apply(alias: Alias, tree: dict[str, Any], where: str) -> Iterator[str]:
         yield f"{where}: {alias.old}: {_text(given)} is the default and no key any more"
         return
     section, key = _make(tree, alias.new)
-    if key in section and section[key] != value:
+    if key in section and section[key] not in (value, *alias.overrides):
         raise InputError(
             f"'{alias.old}' is the old name of '{alias.new}', and both are given",
             where=where,

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
+from edgetune.quantize.methods import METHODS
 from edgetune.recipe.schema import Recipe
 
 
@@ -31,9 +32,10 @@ class Use:
 
 
 def _one_of(section: str, key: str, *values: object) -> Use:
-    said = " or ".join(str(value) for value in values)
+    choices = " or ".join(str(value) for value in values)
     return Use(
-        lambda recipe: getattr(getattr(recipe, section), key) in values, f"{section}.{key}: {said}"
+        lambda recipe: getattr(getattr(recipe, section), key) in values,
+        f"{section}.{key}: {choices}",
     )
 
 
@@ -46,7 +48,7 @@ def _has_gguf(recipe: Recipe) -> bool:
     """Whether a GGUF file is measured; a bench alone is given its files by hand."""
     section = recipe.quantize
     return section is None or bool(section.gguf) or any(
-        not target.strip().startswith("onnx:") for target in section.target
+        not budget.strip().startswith("onnx:") for budget in section.budget
     )  # fmt: skip
 
 
@@ -55,7 +57,7 @@ _STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
 _CACHED = _one_of("distill", "method", "cached")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
 _WITH_TEACHER = _one_of("distill", "method", "cached", "online")
-_TARGETS = Use(lambda recipe: bool(recipe.quantize.target), "a quantize.target")
+_BUDGET = Use(lambda recipe: bool(recipe.quantize.budget), "a quantize.budget")
 
 #: Keys that are read under some settings only; all others are always read.
 USES: dict[str, Use] = {
@@ -110,14 +112,17 @@ USES: dict[str, Use] = {
         ),  # of another tokenizer: it is written to
         "distill.method: sequence or on_policy, or distill.prompts",
     ),
-    "quantize.search_tokens": _TARGETS,
-    "quantize.types": _TARGETS,
+    "quantize.search_tokens": _BUDGET,
+    "quantize.types": _BUDGET,
     "quantize.calibration_rows": Use(
-        lambda recipe: recipe.quantize.imatrix or bool(recipe.quantize.target),
-        "quantize.imatrix: true or a quantize.target",
+        lambda recipe: recipe.quantize.imatrix or bool(recipe.quantize.budget),
+        "quantize.imatrix: true or a quantize.budget",
     ),
-    "quantize.grid": _one_of("quantize", "decider", "grid"),
-    "quantize.autoround": _one_of("quantize", "decider", "autoround"),
+    **{
+        f"quantize.{row.section}": _one_of("quantize", "method", name)
+        for name, row in METHODS.items()
+        if row.section
+    },
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
 }
 
@@ -139,7 +144,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),
     _keys("merge", "base dtype measure_rows trained_on max_kl"),
-    _keys("quantize", "gguf onnx target method train imatrix"),
+    _keys("quantize", "gguf onnx budget method imatrix"),
     _keys("export", "check_rows adapter"),
     _keys("bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens"),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),

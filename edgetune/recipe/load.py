@@ -39,22 +39,14 @@ def load_recipe(
     where = str(path or "the flags")
     renamed = apply_aliases(tree, where)
     origins = {key: str(path) for key, _ in _leaves(tree)}
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(tree, key, value, "flag")
-            origins[key] = "flag"
+    settings = {key: value for key, value in (flags or {}).items() if value is not None}
+    renamed += _overlay(tree, origins, settings, "flag")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"'{text}' has no '='", where="--set", hint="write section.key=value")
         key = key.strip()
-        given: dict[str, Any] = {}
-        _put(given, key, read_setting(rename_key(key), value), "--set")
-        old = apply_aliases(given, "--set")
-        renamed += old
-        for name, item in _leaves(given) if old else [(key, _get(given, key))]:
-            _put(tree, name, item, "--set")
-            origins[name] = "--set"
+        renamed += _overlay(tree, origins, {key: read_setting(rename_key(key), value)}, "--set")
     recipe = check_tree(tree, where)
     # What several sections share is written once; each takes of it what it reads.
     shared = find_merged(path.read_text(encoding="utf-8")) if path else set()
@@ -189,11 +181,18 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     node[last] = value
 
 
-def _get(tree: dict[str, Any], key: str) -> Any:
-    value: Any = tree
-    for part in key.split("."):
-        value = value[part]
-    return value
+def _overlay(
+    tree: dict[str, Any], origins: dict[str, str], settings: Mapping[str, Any], origin: str
+) -> list[str]:
+    """Lay dotted keys over a tree, old names renamed; return the warnings of these."""
+    given: dict[str, Any] = {}
+    for key, value in settings.items():
+        _put(given, key, value, origin)
+    warnings = apply_aliases(given, origin)
+    for key, value in _leaves(given) if warnings else settings.items():
+        _put(tree, key, value, origin)
+        origins[key] = origin
+    return warnings
 
 
 def _drop(tree: dict[str, Any], key: str) -> None:

@@ -21,39 +21,39 @@ else:  # the rows of the table are the choices: in validation, help and schema
     MethodName = Literal[tuple(METHODS)]
 
 
-class GridSection(Optimization):
+class QatSection(Optimization):
     """Quantization-aware training of the weights."""
 
     learning_rate: Positive = Field(
         0.015,
-        description="peak of the cosine schedule, in steps of a weight's own scale; another code "
+        description="peak of the cosine schedule, in steps of a weight's own scale; the next quant "
         "is a quarter to three quarters of a step away",
     )
     max_steps: Count = Field(300, description="optimizer steps")
-    batch_size: Count = Field(16, description="sequences a forward pass")
+    batch_size: Count = Field(16, description="sequences per forward pass")
     scales: Literal["kept", "learned"] = Field(
         "kept",
-        description="kept: blocks have the scales that the weights were rounded with; learned: the "
-        "factors of scales, and of offsets, are trained beside the weights",
+        description="kept: blocks have the scales that the weights were rounded with; learned: "
+        "super-block scales and mins are trained with the weights",
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="none: weights are counted in steps of their grids here, and not from 0"
+        0.0, description="0: weights are counted from a block's lowest value here, not from zero"
     )
 
     @field_validator("weight_decay")
     @classmethod
     def _refuse_decay(cls, value: float) -> float:
         if value:
-            # It would pull to code 0, which stands for a block's lowest value, not for 0.
-            raise ValueError("training on a grid has no weight decay; its teacher holds it")
+            # It would pull to quant 0, which is a block's lowest value, not zero.
+            raise ValueError("quantization-aware training has no weight decay; set it to 0")
         return value
 
 
 class AutoRoundSection(Section):
     """AutoRound's signed gradient descent on the rounding of each decoder layer."""
 
-    iterations: Count = Field(200, description="steps a decoder layer")
-    batch_size: Count = Field(8, description="calibration rows a step")
+    iterations: Count = Field(200, description="steps per decoder layer")
+    batch_size: Count = Field(8, description="calibration rows per step")
 
 
 class QuantizeSection(Section):
@@ -63,53 +63,39 @@ class QuantizeSection(Section):
         ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"), description="GGUF schemes"
     )
     onnx: tuple[Onnx, ...] = Field(("fp32", "int8", "int4"), description="ONNX precisions")
-    target: tuple[str, ...] = Field(
+    budget: tuple[str, ...] = Field(
         (),
-        description="files whose types are searched for a budget: bytes=2.5MB, bytes=Q4_K_M (as "
+        description="a file per budget, its types searched: bytes=2.5MB, bytes=Q4_K_M (as "
         "many as that scheme's), bits=4.5, kl=0.02; ram=800MB and tpot=12ms, as bench measures "
         "them here; ONNX folders: onnx:bytes=2.5MB, onnx:bytes=int4, onnx:ram=800MB and so on",
     )
     method: MethodName = Field(
         "gptq",
-        description="how the quants of the targets' files are chosen: "
+        description="how the weights of a budget's file are quantized: "
         + "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()),
     )
-    train: bool = Field(False, description="true: the same as method: grid")
     types: tuple[str, ...] = Field(
         (),
-        description="what the matrices of a target's file may become, such as those your device is "
-        "fast in: [Q4_0, Q8_0]; absent: all that the method decides",
+        description="types the search may choose for a budget's file, such as those your device is "
+        "fast in: [Q4_0, Q8_0]; absent: all that the method can produce",
     )
-    grid: GridSection = Field(default_factory=GridSection)
+    qat: QatSection = Field(default_factory=QatSection)
     autoround: AutoRoundSection = Field(default_factory=AutoRoundSection)
     search_tokens: Count = Field(4096, description="calibration tokens a search measures KL on")
-    imatrix: bool = Field(True, description="weigh rounding errors by an importance matrix")
+    imatrix: bool = Field(True, description="weight rounding errors by an importance matrix")
     calibration_rows: Count = Field(
         256,
         description="train rows that importance and sensitivity are measured on, chosen by the "
-        "seed; none whose prompt a row has that judges",
+        "seed; rows that share a prompt with a test row are excluded",
     )
 
-    @property
-    def decider(self) -> str:
-        """Who decides the codes: ``method``, or what ``train`` says."""
-        return "grid" if self.train else self.method
-
     @model_validator(mode="after")
-    def _refuse_two_deciders(self) -> QuantizeSection:
-        if self.train and self.method in ("ggml", "autoround"):
-            raise ValueError(
-                f"train: true and method: {self.method} both decide the codes; leave out one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_settings_of_another_decider(self) -> QuantizeSection:
-        for decider, row in METHODS.items():
+    def _refuse_settings_of_another_method(self) -> QuantizeSection:
+        for name, row in METHODS.items():
             section = getattr(self, row.section) if row.section else None
-            if section is not None and self.decider != decider and section != type(section)():
+            if section is not None and self.method != name and section != type(section)():
                 raise ValueError(
-                    f"{decider} has settings that only method: {decider} reads, and the method is "
-                    f"{self.decider}; set method: {decider} or leave them out"
+                    f"quantize.{row.section} has settings that only method: {name} reads, and the "
+                    f"method is {self.method}; set method: {name} or leave them out"
                 )
         return self

@@ -204,12 +204,12 @@ class Recipe(Section):
 
     @property
     def requests(self) -> Requests | None:
-        """What the targets ``ram=`` and ``tpot=`` are measured by: bench's own requests.
+        """Requests that the budgets ``ram=`` and ``tpot=`` are measured by: those of bench.
 
-        None where no target is, so that bench's settings are no part of other plans' keys.
+        None without such a budget, so that bench's settings are no part of other plans' keys.
         """
-        targets = self.quantize.target if self.quantize else ()
-        if not any("ram=" in target or "tpot=" in target for target in targets):
+        budgets = self.quantize.budget if self.quantize else ()
+        if not any("ram=" in budget or "tpot=" in budget for budget in budgets):
             return None
         bench = self.bench or BenchSection()
         return Requests.model_validate(bench.model_dump(include=set(Requests.model_fields)))

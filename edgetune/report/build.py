@@ -143,19 +143,17 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
 
 
 def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was found for the budgets of each format, and the KL of codes decided after."""
-    trained = {
-        (one["format"], one["name"]): one["kl_decided"]
-        for one in facts.get("trained", [])
+    """Return the search results of each format, with the KL after the method where it was kept."""
+    after = {
+        (one["format"], one["name"]): one["kl_after"]
+        for one in facts.get("requantized", [])
         if one["kept"]
     }
     searches = []
     for kind, key in (("gguf", "search"), ("onnx", "search_onnx")):
         if found := facts.get(key):
-            fits = [
-                {**row, "kl_decided": trained.get((kind, row["name"]))} for row in found["fits"]
-            ]
-            searches.append({"format": kind, **found, "fits": fits})
+            rows = [{**row, "kl_after": after.get((kind, row["name"]))} for row in found["results"]]
+            searches.append({"format": kind, **found, "results": rows})
     return searches
 
 

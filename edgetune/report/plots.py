@@ -58,7 +58,7 @@ def search_plot(found: dict[str, Any]) -> str:
     """Return bytes against KL: llama.cpp's own mixes, the files picked, and the frontier found."""
     points = [
         Point(row["name"], kind, row["bytes"], row["kl_measured"])
-        for kind, rows in (("hf", found["stock"]), ("gguf", found["fits"]))
+        for kind, rows in (("hf", found["stock"]), ("gguf", found["results"]))
         for row in rows
         if row["kl_measured"] > 0
     ]

@@ -29,7 +29,7 @@ from edgetune.quantize.calibration.imatrix import (
     write_imatrix,
 )
 from edgetune.quantize.calibration.rows import Texts, choose_texts
-from edgetune.quantize.methods import METHODS, Job, refuse_deciding, types_of
+from edgetune.quantize.methods import METHODS, Job, check_method, types_of
 from edgetune.quantize.plan import (
     IMATRIX,
     ONNX_SETTINGS,
@@ -39,7 +39,7 @@ from edgetune.quantize.plan import (
     plan_gguf,
     settings_of,
     write_plan,
-    write_trained,
+    write_quants,
 )
 from edgetune.quantize.row_order import order_rows
 from edgetune.quantize.search.budget import MEASURED, Budget, parse_budget
@@ -85,11 +85,11 @@ class _Work:
             self.loaded,
             self.texts.calibration,
             section.search_tokens,
-            types_of(section.decider, section.types, container),
+            types_of(section.method, section.types, container),
             self.budgets_of(container),
             self.scratch,
             self.sections.seed,
-            METHODS[section.decider].needs_hessian,
+            METHODS[section.method].needs_hessian,
             run_files,
         )
 
@@ -99,14 +99,14 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     Writes:
         ``plan.json``; ``imatrix.gguf`` if there is an importance matrix; for budgets, where
-        ``method`` is not ggml ``trained/<file>.safetensors``, the bytes of its tensors.
+        ``method`` is not rtn ``quants/<file>.safetensors``, the bytes of its tensors.
     """
     section = sections.quantize
     model = inputs["merge"].model_folder
     check_vocabulary(model)
     (out / "scratch").mkdir(parents=True, exist_ok=True)
-    budgets = [parse_budget(text) for text in section.target]
-    refuse_deciding(section.decider, section.types, budgets)
+    budgets = [parse_budget(text) for text in section.budget]
+    check_method(section.method, section.types, budgets)
     (out / "metrics.jsonl").unlink(missing_ok=True)
 
     # 1. The calibration rows, and the model as a GGUF file would hold it.
@@ -165,7 +165,7 @@ def _facts(
         "importance": {"tensors": len(work.importance), "sha256": plan.imatrix_sha256},
         "calibration": plan.calibration,
         **searches,
-        "trained": work.requantized,
+        "requantized": work.requantized,
     }
 
 
@@ -265,7 +265,7 @@ def _requantize(
 ) -> None:
     """Write the quants of each searched file as the quantization method makes them."""
     section = work.sections.quantize
-    method = METHODS[section.decider]
+    method = METHODS[section.method]
     if method.module is None:
         return
     settings = getattr(section, method.section) if method.section else None
@@ -280,7 +280,7 @@ def _requantize(
             work.sections.seed, work.out, file, work.log,
         )  # fmt: skip
         raw, facts = method.quantize_file(job)
-        write_trained(work.out, file, in_file_order(raw))
+        write_quants(work.out, file, in_file_order(raw))
         work.requantized.append({"name": name, "format": container, **facts})
 
 

@@ -112,10 +112,10 @@ def test_stages_that_lack_their_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        (["target=[byte=3MB]"], "did you mean 'bytes'"),
-        (["train=true"], "no file whose weights could be trained"),
-        (["types=[Q4_0]"], "no file whose types are chosen"),
-        (["target=[onnx:bits=5]", "types=[Q4_K]"], "gives matrices of onnx files none of Q4_K"),
+        (["budget=[byte=3MB]"], "did you mean 'bytes'"),
+        (["method=qat"], "no file is trained"),
+        (["types=[Q4_0]"], "no types are searched"),
+        (["budget=[onnx:bits=5]", "types=[Q4_K]"], "gives matrices of onnx files none of Q4_K"),
     ],
 )
 def test_what_quantize_cannot_do_is_refused_before_the_tuning(
@@ -341,20 +341,22 @@ def test_a_plan_is_exported_without_a_recipe(
     assert f"llama-cli -m gguf/{name}-Q8_0.gguf" in (files / "README.md").read_text()
 
 
-def test_budgets_and_deciders_are_refused_in_words(
+def test_budgets_and_methods_are_refused_in_words(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
     given = ["quantize", "--model", tiny_model, "--data", device_rows, "--quiet"]
     given += ["--out", tmp_path / "plan"]
     refused(
-        call(*given, "--target", "ram=800"),
-        "quantize.target: ram=800", "'800' is no amount of ram", "B, KB, MB, GB, KiB, MiB, GiB",
+        call(*given, "--budget", "ram=800"),
+        "quantize.budget: ram=800", "'800' is no amount of ram", "B, KB, MB, GB, KiB, MiB, GiB",
     )  # fmt: skip
-    refused(call(*given, "--target", "tpot=12min"), "one of ms, s, us")
-    refused(call(*given, "--method", "autoround"), "rounded by AutoRound", "quantize.target")
-    refused(call(*given, "--method", "autoround", "--train"), "both decide the codes")
-    refused(call(*given, "--set", "quantize.grid.scales=learned"), "only method: grid reads")
+    refused(call(*given, "--budget", "tpot=12min"), "one of ms, s, us")
+    refused(call(*given, "--method", "autoround"), "rounded by AutoRound", "quantize.budget")
     refused(
-        call(*given, "--target", "ram=1GB", "--set", "bench.new_tokens=1"),
+        call(*given, "--method", "autoround", "--train", "--target", "bits=5"), "both are given"
+    )
+    refused(call(*given, "--set", "quantize.qat.scales=learned"), "only method: qat reads")
+    refused(
+        call(*given, "--budget", "ram=1GB", "--set", "bench.new_tokens=1"),
         "bench.new_tokens", "no time from token to token",
     )  # fmt: skip

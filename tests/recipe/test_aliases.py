@@ -83,3 +83,47 @@ def test_earlier_spellings_of_matrix_types_are_read() -> None:
     tree = {"quantize": {"types": ["S8_64", "Z4_32", "Q4_0"]}}
     assert len(apply_aliases(tree, "r.yaml")) == 1
     assert tree["quantize"]["types"] == ["int8_g64", "uint4_g32", "Q4_0"]
+
+
+@pytest.mark.parametrize(
+    "old, method",
+    [
+        ({"train": True}, "qat"),
+        ({"train": False}, "gptq"),
+        ({"method": "grid"}, "qat"),
+        ({"method": "ggml"}, "rtn"),
+        ({"method": "gptq", "train": True}, "qat"),  # a resolved recipe of the last release
+        ({"method": "grid", "train": True}, "qat"),
+    ],
+)
+def test_earlier_names_of_methods_are_read(old: Any, method: str) -> None:
+    tree = {"quantize": old}
+    assert apply_aliases(tree, "r.yaml")
+    assert old.get("method", "gptq") == method and "train" not in old
+
+
+def test_training_with_a_method_that_has_none_is_refused() -> None:
+    for method in ("autoround", "ggml"):
+        with pytest.raises(InputError, match="both are given"):
+            apply_aliases({"quantize": {"method": method, "train": True}}, "r.yaml")
+
+
+def test_earlier_names_of_budgets_and_qat_are_read_in_files_flags_and_settings(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "model: {path: embedded:base}\n"
+        "quantize: {target: [bits=5], train: true, grid: {max_steps: 3, scales: learned}}\n"
+    )
+    recipe, origins = load_recipe(path)
+    section = recipe.quantize
+    assert section is not None and len(recipe.renamed) == 3
+    assert (section.budget, section.method) == (("bits=5",), "qat")
+    assert (section.qat.max_steps, section.qat.scales) == (3, "learned")
+    assert origins["quantize.qat.max_steps"] == str(path)
+    flags = {"quantize.target": ("kl=1",)}
+    recipe, origins = load_recipe(path, ["quantize.grid.max_steps=4"], flags)
+    assert recipe.quantize is not None and len(recipe.renamed) == 5
+    assert (recipe.quantize.budget, recipe.quantize.qat.max_steps) == (("kl=1",), 4)
+    assert (origins["quantize.budget"], origins["quantize.qat.max_steps"]) == ("flag", "--set")

@@ -92,39 +92,24 @@ def test_set_wins_over_flags_and_file_and_origins_say_so(recipe_path: Path) -> N
     assert Recipe.model_validate(yaml.safe_load(text)) == recipe
 
 
-def test_one_place_decides_the_codes(recipe_path: Path) -> None:
-    for settings, decider in (
-        ([], "gptq"), (["quantize.train=true"], "grid"), (["quantize.method=grid"], "grid"),
-        (["quantize.method=ggml"], "ggml"),
-        (["quantize.method=autoround"], "autoround"),
-        (["quantize.method=grid", "quantize.train=true"], "grid"),
-    ):  # fmt: skip
-        recipe, _ = load_recipe(recipe_path, ["quantize.imatrix=true", *settings])
-        assert recipe.quantize is not None and recipe.quantize.decider == decider
-    for method in ("autoround", "ggml"):
-        with pytest.raises(InputError, match=f"train: true and method: {method} both") as caught:
-            load_recipe(recipe_path, [f"quantize.method={method}", "quantize.train=true"])
-        assert "given" not in str(caught.value) and "quantize" in caught.value.where
-
-
 @pytest.mark.parametrize(
-    ("setting", "decider"),
-    [("grid.scales=learned", "grid"), ("autoround.iterations=60", "autoround")],
+    ("setting", "method"),
+    [("qat.scales=learned", "qat"), ("autoround.iterations=60", "autoround")],
 )
-def test_settings_of_another_decider_are_refused(
-    setting: str, decider: str, recipe_path: Path
+def test_settings_of_another_method_are_refused(
+    setting: str, method: str, recipe_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=f"only method: {decider} reads.*the method is gptq"):
+    with pytest.raises(InputError, match=f"only method: {method} reads.*method is gptq"):
         load_recipe(recipe_path, [f"quantize.{setting}"])
-    recipe, _ = load_recipe(recipe_path, [f"quantize.{setting}", f"quantize.method={decider}"])
-    assert recipe.quantize is not None and recipe.quantize.decider == decider
+    recipe, _ = load_recipe(recipe_path, [f"quantize.{setting}", f"quantize.method={method}"])
+    assert recipe.quantize is not None and recipe.quantize.method == method
 
 
-def test_weight_decay_on_a_grid_is_refused(recipe_path: Path) -> None:
-    settings = ["quantize.method=grid", "quantize.target=[bits=4.5]", "quantize.grid.max_steps=3"]
+def test_weight_decay_in_qat_is_refused(recipe_path: Path) -> None:
+    settings = ["quantize.method=qat", "quantize.budget=[bits=4.5]", "quantize.qat.max_steps=3"]
     load_recipe(recipe_path, settings)
     with pytest.raises(InputError, match="no weight decay"):
-        load_recipe(recipe_path, [*settings, "quantize.grid.weight_decay=0.01"])
+        load_recipe(recipe_path, [*settings, "quantize.qat.weight_decay=0.01"])
 
 
 def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:

@@ -156,9 +156,9 @@ def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> Non
 
 SEARCH: dict[str, Any] = {
     "format": "gguf",
-    "fits": [
+    "results": [
         {"name": "auto-2.5MB", "bytes": 2_500_000, "bits_per_weight": 4.6, "kl_estimated": 0.011,
-         "kl_measured": 0.012, "kl_decided": 0.0061},
+         "kl_measured": 0.012, "kl_after": 0.0061},
     ],
     "stock": [
         {"name": "Q4_K_M", "bytes": 2_600_000, "bits_per_weight": 4.9, "kl_estimated": 0.03,
@@ -180,7 +180,11 @@ def test_a_search_is_shown_beside_stock_mixes_with_the_pick_marked(
     from edgetune.report.markdown import render_markdown
 
     report = sample.report()
-    onnx = {**SEARCH, "format": "onnx", "fits": [{**SEARCH["fits"][0], "name": "auto-kl0.02"}]}
+    onnx = {
+        **SEARCH,
+        "format": "onnx",
+        "results": [{**SEARCH["results"][0], "name": "auto-kl0.02"}],
+    }
     found = {**report, "searches": [SEARCH, onnx]}
     page = render_html(found)
     assert "Quality per byte" in page and "0.987" in page

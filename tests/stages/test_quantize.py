@@ -22,7 +22,7 @@ from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.formats.nbits import dequantize_nbits
-from edgetune.quantize.plan import read_plan, read_trained, write_plan
+from edgetune.quantize.plan import read_plan, read_quants, write_plan
 from edgetune.recipe import Recipe, Sections
 from edgetune.runtimes.genai_folder import find_graph
 from edgetune.stages import export, quantize
@@ -109,9 +109,9 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     from gguf import GGUFReader
 
     settings = {
-        "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M"], "train": True,
+        "gguf": ["Q4_K_M"], "onnx": [], "budget": ["bytes=Q4_K_M"], "method": "qat",
         "calibration_rows": 32, "search_tokens": 256,
-        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01},
+        "qat": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01},
     }  # fmt: skip
     recipe = make_recipe(
         device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
@@ -119,14 +119,14 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     model = make_model(tmp_path / "model", layers=2, hidden=256)
     merged = merge(model, recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (found,) = plan.facts["trained"]
-    assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
+    (found,) = plan.facts["requantized"]
+    assert found["kept"] and found["kl_after"] < found["kl_before"], found
     out = tmp_path / "files"
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
     facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
     file = next(one for one in facts["files"] if one["scheme"] == "auto-Q4_K_M")
-    wanted = read_trained(plan.path, "auto-Q4_K_M.gguf")
+    wanted = read_quants(plan.path, "auto-Q4_K_M.gguf")
     held = {tensor.name: tensor.data.tobytes() for tensor in GGUFReader(out / file["path"]).tensors}
     assert all(held[name] == raw.tobytes() for name, raw in wanted.items())
     assert file["checks"]["token_ids_equal"]
@@ -139,7 +139,7 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
     from gguf import GGUFReader
 
     settings = {
-        "gguf": [], "onnx": [], "target": ["bits=4.6"], "method": "autoround",
+        "gguf": [], "onnx": [], "budget": ["bits=4.6"], "method": "autoround",
         "calibration_rows": 34, "search_tokens": 128,
         "autoround": {"iterations": 60, "batch_size": 4},
     }  # fmt: skip
@@ -148,11 +148,11 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
     )
     merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (found,) = plan.facts["trained"]
+    (found,) = plan.facts["requantized"]
     assert found["method"] == "autoround" and found["kept"], found
     assert set(read_plan(plan.path).gguf["auto-4.6bpw"].values()) <= {"F32", "Q4_0", "Q5_0", "Q8_0"}
     file = export_files(recipe, merged, plan, tmp_path / "files")["auto-4.6bpw.gguf"]
-    wanted = read_trained(plan.path, "auto-4.6bpw.gguf")
+    wanted = read_quants(plan.path, "auto-4.6bpw.gguf")
     tensors = GGUFReader(tmp_path / "files" / file["path"]).tensors
     held = {tensor.name: tensor.data.tobytes() for tensor in tensors}
     assert len(wanted) == 8 and all(held[name] == raw.tobytes() for name, raw in wanted.items())
@@ -168,13 +168,13 @@ def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) ->
 def test_an_onnx_folder_for_a_budget(device_rows: Path, tmp_path: Path) -> None:
     """Searched, written and run: within its bytes, closer than int4, as far off as was measured."""
     settings = {
-        "gguf": [], "onnx": ["int4"], "target": ["onnx:bytes=int4", "onnx:kl=0.05", "bits=4.5",
+        "gguf": [], "onnx": ["int4"], "budget": ["onnx:bytes=int4", "onnx:kl=0.05", "bits=4.5",
         "onnx:bits=4.5"], "calibration_rows": 32, "search_tokens": 256,
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 8})
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    found = {row["name"]: row for row in plan.facts["search_onnx"]["fits"]}
+    found = {row["name"]: row for row in plan.facts["search_onnx"]["results"]}
     assert set(found) == {"auto-int4", "auto-kl0.05", "auto-4.5bpw"}
     assert plan.facts["search_onnx"]["rank_correlation"] > 0.9
     assert found["auto-kl0.05"]["kl_measured"] <= 0.05
@@ -193,10 +193,12 @@ def test_an_onnx_folder_for_a_budget(device_rows: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_target_s_file_has_the_types_it_may_have(device_rows: Path, tmp_path: Path) -> None:
+def test_a_budget_s_file_has_only_the_types_of_the_recipe(
+    device_rows: Path, tmp_path: Path
+) -> None:
     """And a budget in the bytes of a scheme whose own types are none of them."""
     settings = {
-        "gguf": ["Q4_K_M"], "onnx": [], "target": ["bytes=Q4_K_M", "onnx:bytes=int4"],
+        "gguf": ["Q4_K_M"], "onnx": [], "budget": ["bytes=Q4_K_M", "onnx:bytes=int4"],
         "types": ["Q8_0", "Q4_0", "int4_g64"], "calibration_rows": 16, "search_tokens": 128,
     }  # fmt: skip
     recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 4})
@@ -216,9 +218,10 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     model, number = make_model(tmp_path / "model", layers=1, hidden=64), itertools.count()
     prefix = "onnx:" if kind == "onnx" else ""
 
-    def plan_for(*targets: str) -> tuple[Recipe, Artifact, Artifact]:
+    def plan_for(*budgets: str) -> tuple[Recipe, Artifact, Artifact]:
         settings = {
-            "gguf": [], "onnx": [], "target": [prefix + one for one in targets], "method": "ggml",
+            "gguf": [], "onnx": [], "method": "rtn",
+            "budget": [prefix + budget for budget in budgets],
             "calibration_rows": 4, "search_tokens": 64,
         }  # fmt: skip
         recipe = make_recipe(device_rows, quantize=settings, export={"check_rows": 2})
@@ -232,14 +235,14 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     found = re.search(r"\(([\d,]+) bytes\)", caught.value.what)
     assert found is not None
     least = int(found[1].replace(",", ""))
-    with pytest.raises(GateFailed, match="1 B more than the target"):
+    with pytest.raises(GateFailed, match="1 B over the budget"):
         plan_for(f"bytes={least - 1}")
     some = least + 10_007
     recipe, merged, plan = plan_for(f"bytes={least}", f"bytes={some}", "kl=0.5")
     files = export_files(recipe, merged, plan, tmp_path / "files")
     assert files[f"auto-{least}.{kind}"]["bytes"] == least
     assert least <= files[f"auto-{some}.{kind}"]["bytes"] <= some
-    rows = plan.facts["search" if kind == "gguf" else "search_onnx"]["fits"]
+    rows = plan.facts["search" if kind == "gguf" else "search_onnx"]["results"]
     for row in rows:
         assert files[f"{row['name']}.{kind}"]["bytes"] == row["bytes"], row
     assert read_plan(plan.path).budgets == {f"auto-{n}.{kind}": n for n in (least, some)}
@@ -256,7 +259,7 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
 
 
 def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
-    settings = {"gguf": [], "onnx": [], "target": ["onnx:bytes=20KB"], "calibration_rows": 8}
+    settings = {"gguf": [], "onnx": [], "budget": ["onnx:bytes=20KB"], "calibration_rows": 8}
     recipe = make_recipe(device_rows, quantize=settings)
     merged = merge(tiny_model, recipe, tmp_path / "merge")
     with pytest.raises(GateFailed, match=r"smallest file possible has .*") as caught:
@@ -272,24 +275,24 @@ def test_an_onnx_folder_holds_what_was_trained(
     from edgetune.runtimes import open_runtime
 
     settings = {
-        "gguf": [], "onnx": ["fp32"], "target": ["onnx:bits=3.9"], "train": True,
+        "gguf": [], "onnx": ["fp32"], "budget": ["onnx:bits=3.9"], "method": "qat",
         "calibration_rows": 32, "search_tokens": 256,
-        "grid": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01, "scales": scales},
+        "qat": {"max_steps": 80, "batch_size": 4, "learning_rate": 0.01, "scales": scales},
     }  # fmt: skip
     recipe = make_recipe(
         device_rows, data=judging(device_rows), quantize=settings, export={"check_rows": 4}
     )
     merged = merge(make_model(tmp_path / "model", layers=2, hidden=256), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (found,) = plan.facts["trained"]
-    assert found["kept"] and found["kl_decided"] < found["kl_rounded"], found
+    (found,) = plan.facts["requantized"]
+    assert found["kept"] and found["kl_after"] < found["kl_before"], found
     # Activations stay float32, so that nothing but the weights can differ.
     planned = read_plan(plan.path)
     planned.onnx["auto-3.9bpw"]["accuracy_level"] = 1
     write_plan(planned, plan.path)
     files = export_files(recipe, merged, plan, tmp_path / "files")
     trained, types = (
-        read_trained(plan.path, "auto-3.9bpw.onnx"),
+        read_quants(plan.path, "auto-3.9bpw.onnx"),
         planned.onnx["auto-3.9bpw"]["types"],
     )
     assert any(kind.startswith("uint") for kind in types.values())
@@ -311,7 +314,7 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     from edgetune.diagnose.tensors import OnnxTensors
 
     settings = {
-        "gguf": [], "onnx": [], "target": ["onnx:bits=7"], "method": "autoround",
+        "gguf": [], "onnx": [], "budget": ["onnx:bits=7"], "method": "autoround",
         "calibration_rows": 34, "search_tokens": 128,
         "autoround": {"iterations": 60, "batch_size": 4},
     }  # fmt: skip
@@ -320,13 +323,13 @@ def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path
     )
     merged = merge(make_model(tmp_path / "model", layers=1), recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (found,) = plan.facts["trained"]
+    (found,) = plan.facts["requantized"]
     assert (found["method"], found["format"]) == ("autoround", "onnx") and found["kept"], found
     file = export_files(recipe, merged, plan, tmp_path / "files")["auto-7bpw.onnx"]
     graph = find_graph(tmp_path / "files" / file["path"])
     mine = OnnxTensors(graph.parent, graph.name)
     types = read_plan(plan.path).onnx["auto-7bpw"]["types"]
-    wanted = read_trained(plan.path, "auto-7bpw.onnx")
+    wanted = read_quants(plan.path, "auto-7bpw.onnx")
     assert set(wanted) == set(types)
     for name, raw in wanted.items():
         if "lm_head" not in name:
@@ -372,7 +375,7 @@ def test_both_containers_hold_the_same_blocks(
     assert compared == 6
 
 
-def test_rows_that_judge_are_not_calibrated_on(
+def test_evaluation_rows_are_excluded_from_calibration(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
     recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": []})
@@ -380,17 +383,17 @@ def test_rows_that_judge_are_not_calibrated_on(
     same = recipe.model_copy(
         update={"data": recipe.data.model_copy(update={"test": str(device_rows)})}
     )
-    with pytest.raises(InputError, match="among those that judge"):
+    with pytest.raises(InputError, match="share a prompt with evaluation rows"):
         quantized(same, merge(tiny_model, recipe, tmp_path / "merge"), tmp_path / "plan")
 
 
-def test_training_without_a_target_is_no_silent_wish(
+def test_a_method_that_needs_a_budget_is_refused_without_one(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
     recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": [], "train": True})
     merged = merge(tiny_model, recipe, tmp_path / "merge")
-    with pytest.raises(InputError, match=r"no file whose weights could be trained"):
+    with pytest.raises(InputError, match="no file is trained"):
         quantized(recipe, merged, tmp_path / "plan")
     recipe = make_recipe(device_rows, quantize={"gguf": ["Q4_0"], "method": "autoround"})
-    with pytest.raises(InputError, match=r"no file whose weights could be rounded by AutoRound"):
+    with pytest.raises(InputError, match="no file is rounded by AutoRound"):
         quantized(recipe, merged, tmp_path / "plan2")

@@ -31,9 +31,9 @@ def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
 
-def recipe_for(rows: Path, *targets: str, **settings: Any) -> Recipe:
+def recipe_for(rows: Path, *budgets: str, **settings: Any) -> Recipe:
     section = {
-        "gguf": [], "onnx": [], "target": list(targets), "calibration_rows": 16,
+        "gguf": [], "onnx": [], "budget": list(budgets), "calibration_rows": 16,
         "search_tokens": 128, **settings,
     }  # fmt: skip
     return make_recipe(rows, quantize=section, export={"check_rows": 4}, bench=BENCH)
@@ -46,9 +46,9 @@ def test_both_containers_are_run_and_exported(
     recipe = recipe_for(device_rows, "ram=2GB", "onnx:tpot=10s")
     merged = merge(tiny_model, recipe, tmp_path / "merge")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (ram,), (tpot,) = (plan.facts[key]["fits"] for key in ("search", "search_onnx"))
-    assert (ram["name"], ram["target"], ram["runtime"]) == ("auto-ram2GB", "ram", "llama.cpp")
-    assert (tpot["name"], tpot["target"], tpot["runtime"]) == (
+    (ram,), (tpot,) = (plan.facts[key]["results"] for key in ("search", "search_onnx"))
+    assert (ram["name"], ram["budget"], ram["runtime"]) == ("auto-ram2GB", "ram", "llama.cpp")
+    assert (tpot["name"], tpot["budget"], tpot["runtime"]) == (
         "auto-tpot10s", "tpot", "onnxruntime",
     )  # fmt: skip
     for row in (ram, tpot):
@@ -67,17 +67,17 @@ def test_a_budget_nothing_meets_ends_with_what_is_possible(
 ) -> None:
     recipe = recipe_for(device_rows, "ram=1MB")
     merged = merge(tiny_model, recipe, tmp_path / "merge")
-    said = r"smallest file possible takes \d\d\.\d\d MB, \d\d\.\d\d MB more than the target"
-    with pytest.raises(GateFailed, match=said) as caught:
+    message = r"smallest file possible takes \d\d\.\d\d MB, \d\d\.\d\d MB over the budget"
+    with pytest.raises(GateFailed, match=message) as caught:
         quantized(recipe, merged, tmp_path / "plan")
     assert "are in use before a file is opened" in caught.value.hint
 
 
 def test_bench_s_settings_are_part_of_the_key_only_where_they_are_read(device_rows: Path) -> None:
-    with_target, without = (recipe_for(device_rows, *one) for one in (["tpot=1s"], ["bits=4"]))
-    assert with_target.requests == Requests.model_validate(BENCH)
+    with_budget, without = (recipe_for(device_rows, *one) for one in (["tpot=1s"], ["bits=4"]))
+    assert with_budget.requests == Requests.model_validate(BENCH)
     assert without.requests is None
-    plain = make_recipe(device_rows, quantize={"target": ["onnx:ram=1GB"]})
+    plain = make_recipe(device_rows, quantize={"budget": ["onnx:ram=1GB"]})
     assert plain.requests == Requests()
 
 
@@ -88,7 +88,7 @@ def test_the_picked_file_meets_its_memory_when_run_again(device_rows: Path, tmp_
     recipe = recipe_for(device_rows, "ram=2GB", "bits=2.9")
     merged = merge(model, recipe, tmp_path / "merge")
     first = quantized(recipe, merged, tmp_path / "first")
-    best, smallest = first.facts["search"]["fits"]
+    best, smallest = first.facts["search"]["results"]
     files = export_files(recipe, merged, first, tmp_path / "first-files")
     requests, prompt = Requests.model_validate(BENCH), list(range(5, 21))
 
@@ -100,7 +100,7 @@ def test_the_picked_file_meets_its_memory_when_run_again(device_rows: Path, tmp_
     assert best["peak_rss_bytes"] - low > 5e6
     recipe = recipe_for(device_rows, f"ram={budget}B")
     plan = quantized(recipe, merged, tmp_path / "plan")
-    (found,) = plan.facts["search"]["fits"]
+    (found,) = plan.facts["search"]["results"]
     assert found["peak_rss_bytes"] <= ROOM["ram"] * budget
     assert best["kl_measured"] < found["kl_measured"] < smallest["kl_measured"]
     files = export_files(recipe, merged, plan, tmp_path / "files")
@@ -113,7 +113,7 @@ def test_killed_while_files_are_run(tiny_model: Path, tmp_path: Path) -> None:
     rows = write_device_rows(tmp_path / "rows.jsonl")
     words = [
         sys.executable, "-m", "edgetune", "quantize", "--model", tiny_model, "--data", rows,
-        "--max-length", "48", "--target", "ram=2GB", "--set", "quantize.gguf=[]", "--set",
+        "--max-length", "48", "--budget", "ram=2GB", "--set", "quantize.gguf=[]", "--set",
         "quantize.onnx=[]", *(w for k, v in BENCH.items() for w in ("--set", f"bench.{k}={v}")),
     ]  # fmt: skip
     alone, killed = tmp_path / "alone", tmp_path / "killed"
@@ -128,5 +128,5 @@ def test_killed_while_files_are_run(tiny_model: Path, tmp_path: Path) -> None:
     subprocess.run([*words, "--out", killed], check=True, capture_output=True)
     assert (killed / "plan.json").read_bytes() == (alone / "plan.json").read_bytes()
     assert not (killed / "scratch").exists()
-    (found,) = load_artifact(killed).facts["search"]["fits"]
+    (found,) = load_artifact(killed).facts["search"]["results"]
     assert found["peak_rss_bytes"] < 2e9

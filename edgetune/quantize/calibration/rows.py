@@ -1,4 +1,4 @@
-"""The rows that a quantization is measured and trained on: none of those that judge it."""
+"""Rows to calibrate and train on; none shares a prompt with the rows that evaluate the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune.log import Log
 from edgetune.quantize.methods import METHODS
 from edgetune.recipe import Sections
 
-JUDGED_ROWS = 64
+HELD_OUT_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,24 @@ class Texts:
     """Rows as token ids.
 
     Attributes:
-        calibration: importance and harm are measured on them; of the train rows.
-        training: weights are trained on their grid with them; of the train rows.
-        judged: decide whether that helped; validation rows.
+        calibration: importance and sensitivity are measured on them; train rows.
+        training: QAT trains on them; train rows.
+        held_out: whether a method helped is measured on them; validation rows.
     """
 
     calibration: list[list[int]]
     training: list[list[int]]
-    judged: list[list[int]]
+    held_out: list[list[int]]
 
 
 def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
-    """Choose by the seed among the train rows whose prompt no row has that judges.
+    """Choose by the seed among train rows that share no prompt with evaluation rows.
 
-    Test rows judge the files. Validation rows judge whether what decides the codes of a searched
-    file helped, where that is not plain rounding. Left-out rows are counted in a warning.
+    Files are evaluated on test rows; whether a method helped, on validation rows. Excluded rows
+    are counted in a warning.
 
     Raises:
-        InputError: no data, or every train row judges too.
+        InputError: no data, or every train row shares a prompt with an evaluation row.
     """
     section = sections.quantize
     if sections.data is None:
@@ -50,33 +50,34 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         )
     encoder = encoder_of(model, sections.data)
     rows = load_splits(sections.data, sections.seed, log.muted())
-    judges = bool(section.target) and METHODS[section.decider].module is not None
-    judged = rows.validation[:JUDGED_ROWS] if judges else []
-    if judges and METHODS[section.decider].needs_held_out and len(judged) < 2:
+    evaluates = bool(section.budget) and METHODS[section.method].module is not None
+    held_out = rows.validation[:HELD_OUT_ROWS] if evaluates else []
+    if evaluates and METHODS[section.method].needs_held_out and len(held_out) < 2:
         raise InputError(
-            f"{len(judged)} validation rows, and whether method {section.decider} helped is an "
+            f"{len(held_out)} validation rows, and whether method {section.method} helped is an "
             "interval over rows",
             where="data.validation",
             hint="two rows at least, better 64; or quantize.method: gptq",
         )
-    free = leave_out(rows.train, [*rows.test, *judged])
+    free = leave_out(rows.train, [*rows.test, *held_out])
     if not free:
         raise InputError(
-            f"all {len(rows.train)} train rows are among those that judge the files",
+            f"all {len(rows.train)} train rows share a prompt with evaluation rows",
             where="data.test",
-            hint="name test and validation rows whose prompts are not trained on",
+            hint="name test and validation rows whose prompts do not occur in train",
         )
     if len(free) < len(rows.train):
         log.warn(
-            f"{len(rows.train) - len(free)} of {len(rows.train)} train rows have prompts of rows "
-            "that judge: not calibrated on"
+            f"{len(rows.train) - len(free)} of {len(rows.train)} train rows share a prompt with "
+            "test or validation rows and were excluded from calibration"
         )
-    seen = section.grid.max_steps * section.grid.batch_size * section.grid.gradient_accumulation
-    trains = METHODS[section.decider].trains
+    qat = section.qat
+    sequences = qat.max_steps * qat.batch_size * qat.gradient_accumulation
+    trains = METHODS[section.method].trains
     chosen = {
         "calibration": choose_rows(free, section.calibration_rows, sections.seed),
-        "training": choose_rows(free, seen, sections.seed) if trains else [],
-        "judged": judged,
+        "training": choose_rows(free, sequences, sections.seed) if trains else [],
+        "held_out": held_out,
     }
     bad = sections.data.on_bad_row
     return Texts(

@@ -84,7 +84,7 @@ class Method:
         needs_hessian: candidates are rounded by GPTQ, with a Hessian per matrix.
         needs_held_out: its result is kept only if better on two held-out rows or more.
         trains: it reads training rows.
-        requires_budget: the action that, without a file that has a budget, has no object.
+        requires_budget: what it does to the file of a budget, where it needs one.
     """
 
     summary: str
@@ -111,7 +111,7 @@ METHODS: dict[str, Method] = {
         module="gptaq",
         needs_hessian=True,
     ),
-    "ggml": Method("round to nearest, each weight by itself, as ggml does"),
+    "rtn": Method("round to nearest, each weight by itself, as ggml does"),
     "autoround": Method(
         "AutoRound's signed gradient descent (GGUF: Q4_0, Q5_0 and Q8_0)",
         module="autoround",
@@ -120,10 +120,10 @@ METHODS: dict[str, Method] = {
         needs_held_out=True,
         requires_budget="rounded by AutoRound",
     ),
-    "grid": Method(
+    "qat": Method(
         "quantization-aware training: fake quantization with a straight-through estimator",
         module="qat",
-        section="grid",
+        section="qat",
         gguf_types=_codec_types,
         needs_hessian=True,
         needs_held_out=True,
@@ -165,23 +165,23 @@ def types_of(method: str, wanted: Sequence[str], container: str) -> tuple[str, .
     return kept
 
 
-def refuse_deciding(method: str, types: Sequence[str], targets: Sequence[Budget]) -> None:
-    """Refuse a method or types that need a file with a budget where there is none.
+def check_method(method: str, types: Sequence[str], budgets: Sequence[Budget]) -> None:
+    """Refuse a method or types that only the file of a budget uses, where there is none.
 
     Raises:
-        InputError: of the key that would have no effect, or types the method cannot produce.
+        InputError: a key that would have no effect, or types the method cannot produce.
     """
-    if targets:
-        for container in sorted({target.format for target in targets}) if types else ():
+    if budgets:
+        for container in sorted({budget.format for budget in budgets}) if types else ():
             types_of(method, types, container)
         return
-    hint = "name a quantize.target, such as bits=5"
+    hint = "add a quantize.budget, such as bits=5"
     action = METHODS[method].requires_budget
     if action:
         raise InputError(
-            f"there is no file whose weights could be {action}", where="quantize.method", hint=hint
+            f"no budget is given, so no file is {action}", where="quantize.method", hint=hint
         )
     if types:
         raise InputError(
-            "there is no file whose types are chosen", where="quantize.types", hint=hint
+            "no budget is given, so no types are searched", where="quantize.types", hint=hint
         )

@@ -62,7 +62,7 @@ def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     del loaded
     gc.collect()
     reference = load_model(ModelRef(job.model))
-    found = compare_held_out(reference, job.candidates, job.types, rtn, raw, job.texts.judged)
+    found = compare_held_out(reference, job.candidates, job.types, rtn, raw, job.texts.held_out)
     job.log.say(f"{job.file}: AutoRound, held-out: {found}")
     facts = {"method": "autoround", "tensors": len(chosen), "steps": section.iterations}
     return (raw if found.kept else rtn), {**facts, **found.facts}
@@ -162,7 +162,7 @@ def _run(
             raise EdgetuneError(
                 f"AutoRound fails: {type(error).__name__}: {error}",
                 where="quantize.method",
-                hint=" ".join(["the last it said:", *last]) if last else "quantize.method: ggml",
+                hint=" ".join(["the last it said:", *last]) if last else "quantize.method: rtn",
             ) from error
     return rounded
 
@@ -195,7 +195,7 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
         raise EdgetuneError(
             f"AutoRound's weights are not values of {kind}",
             where=weight.tensor,
-            hint="auto-round 0.14.2 is what edgetune is made for; quantize.method: ggml",
+            hint="auto-round 0.14.2 is what edgetune is made for; quantize.method: rtn",
         )
     return raw
 

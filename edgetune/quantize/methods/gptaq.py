@@ -50,11 +50,11 @@ def quantize_gptaq(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     sequential = quantize_sequential(model, candidates, types, texts.calibration, job.log)
     in_order = alone | sequential
     rows, split = texts.calibration, "calibration"
-    if len(texts.judged) > 1:
-        rows, split = texts.judged, "held-out"
+    if len(texts.held_out) > 1:
+        rows, split = texts.held_out, "held-out"
     found = compare_held_out(model, candidates, types, alone, in_order, rows)
     job.log.say(f"{job.file}: rounded in order, {split}: {found}")
-    facts = {"method": "gptq", "judged_on": split, **found.facts}
+    facts = {"method": "gptq", "evaluated_on": split, **found.facts}
     return (in_order if found.kept else alone), facts
 
 

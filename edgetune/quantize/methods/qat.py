@@ -69,6 +69,6 @@ def train_qat(
     trained = {**raw, **quantized.write()}
     del student, loss
     gc.collect()
-    found = compare_held_out(teacher, candidates, types, raw, trained, job.texts.judged)
+    found = compare_held_out(teacher, candidates, types, raw, trained, job.texts.held_out)
     job.log.say(f"{job.file}: trained by QAT, held-out: {found}")
     return (trained if found.kept else dict(raw)), {"steps": outcome.steps, **found.facts}

@@ -1,4 +1,4 @@
-"""What a file has to meet: bytes, bits a weight, KL, or what running it takes on this machine."""
+"""The budget of a file: bytes, bits per weight, KL, or memory or time measured on this machine."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _UNITS: dict[str, Mapping[str, float]] = {
     "ram": _BYTES,
     "tpot": {"ms": 1e-3, "s": 1, "us": 1e-6},
 }
-#: What stands before and behind the amount in a file's name.
+#: The text before and after the amount in a file's name.
 _NAMED = {"bytes": ("", ""), "bits": ("", "bpw"), "kl": ("kl", ""), "ram": ("ram", ""),
           "tpot": ("tpot", "")}  # fmt: skip
-_TARGET = re.compile(r"(?:(\w+):)?(\w+)=(.+)")
+_BUDGET = re.compile(r"(?:(\w+):)?(\w+)=(.+)")
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A budget.
+    """A limit that the file of a search must meet.
 
     Attributes:
         kind: one of :data:`KINDS`.
-        value: bytes, bits a weight, nats, bytes or seconds; none where ``like`` is given.
+        value: bytes, bits per weight, nats, bytes or seconds; none where ``like`` is given.
         like: a scheme whose own bytes are the budget, such as ``Q4_K_M``.
-        name: of the file that meets it.
+        name: of the file.
         format: one of :data:`FORMATS`.
     """
 
@@ -52,22 +52,22 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Read a target.
+    """Read a budget.
 
     ``bytes=2.5MB``, ``bytes=Q4_K_M`` (as many as that scheme's), ``bits=4.5``, ``kl=0.02``,
-    ``ram=800MB`` (peak resident memory) or ``tpot=12ms`` (median time an output token); before it
+    ``ram=800MB`` (peak resident memory) or ``tpot=12ms`` (median time per output token); before it
     ``onnx:`` where an ONNX folder is meant, whose schemes are ``int8`` and ``int4``.
 
     Args:
-        text: what was written.
+        text: as it is written in the recipe.
 
     Raises:
         InputError: it is none of these.
     """
-    match = _TARGET.fullmatch(text.strip())
-    where = f"quantize.target: {text}"
+    match = _BUDGET.fullmatch(text.strip())
+    where = f"quantize.budget: {text}"
     if match is None:
-        raise InputError("not a target", where=where, hint="write it as bytes=2.5MB or kl=0.02")
+        raise InputError("not a budget", where=where, hint="write it as bytes=2.5MB or kl=0.02")
     container, kind, amount = match[1] or "gguf", match[2], match[3].strip()
     if container not in FORMATS:
         raise InputError(
@@ -76,7 +76,7 @@ def parse_budget(text: str) -> Budget:
         )  # fmt: skip
     if kind not in KINDS:
         raise InputError(
-            f"no target '{kind}'{nearest(kind, KINDS)}", where=where,
+            f"no budget '{kind}'{nearest(kind, KINDS)}", where=where,
             hint=f"one of {', '.join(KINDS)}",
         )  # fmt: skip
     if kind == "bytes" and amount in _LIKE[container]:
@@ -90,6 +90,6 @@ def parse_budget(text: str) -> Budget:
             hint=f"a number above 0{' and one of ' + named if named else ''}"
             + ("; or a scheme whose bytes are meant" if kind == "bytes" else ""),
         )  # fmt: skip
-    before, behind = _NAMED[kind]
-    name = f"auto-{before}{number[1]}{number[2]}{behind}"
+    before, after = _NAMED[kind]
+    name = f"auto-{before}{number[1]}{number[2]}{after}"
     return Budget(kind, float(number[1]) * units[number[2]], None, name, container)

@@ -218,7 +218,7 @@ def _text(kind: str, cost: float) -> str:
 
 def _describe(budget: Budget, trial: Trial, tried: int) -> dict[str, Any]:
     return {
-        "target": budget.kind,
+        "budget": budget.kind,
         "peak_rss_bytes": cost_of("ram", trial.runs),
         "before_rss_bytes": max(run.before_rss_bytes for run in trial.runs),
         "tpot_ms": cost_of("tpot", trial.runs) / 1e6,
@@ -247,7 +247,7 @@ def _failure(budget: Budget, limit: float, trial: Trial) -> GateFailed:
         least, hint = "smallest", f"{bytes_text(before)} are in use before a file is opened"
     return GateFailed(
         f"the {least} file possible takes {_text(budget.kind, cost)}, "
-        f"{_text(budget.kind, cost - limit)} more than the target",
-        where=f"quantize.target: {budget.name}",
+        f"{_text(budget.kind, cost - limit)} over the budget",
+        where=f"quantize.budget: {budget.name}",
         hint=f"a smaller student (distill.student.layers, mlp or hidden); {hint}",
     )

@@ -56,7 +56,7 @@ def build_onnx_problem(source: OnnxSource, settings: SearchSettings, log: Log) -
     }
     weights = match_weights(settings.model, whole, source.importance)
     if not weights:
-        raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.target")
+        raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.budget")
     hessians = {}
     if settings.gptq:
         hessians = accumulate_hessians(settings.model, weights, settings.sequences, log)

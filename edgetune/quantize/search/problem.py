@@ -70,7 +70,7 @@ class SearchResult:
     Attributes:
         types: file name to the type of every tensor.
         max_bytes: file name to the most bytes that it may have, where the budget is bytes.
-        facts: ``{"fits", "stock", "frontier", "rank_correlation", "pairs", "positions"}``.
+        facts: ``{"results", "stock", "frontier", "rank_correlation", "pairs", "positions"}``.
         candidates: the bytes of each tensor in each type; none where nothing was searched.
     """
 
@@ -114,7 +114,7 @@ def search_types(problem: SearchProblem, settings: SearchSettings, log: Log) -> 
         if budget.kind == "bytes":
             result.max_bytes[budget.name] = skeleton.limit_of(budget)
     result.facts = {
-        "fits": rows,
+        "results": rows,
         "stock": [_describe(scheme, found, skeleton) for scheme, found in known.items()],
         "frontier": _frontier(search, skeleton),
         "rank_correlation": correlation,
@@ -157,7 +157,7 @@ def _meet_kl(budget: Budget, search: Search, known: Mapping[str, Allocation]) ->
     except InputError as error:
         raise GateFailed(
             f"kl={budget.value:g} cannot be met: {error.what}",
-            where=f"quantize.target: {budget.name}",
+            where=f"quantize.budget: {budget.name}",
         ) from error
 
 

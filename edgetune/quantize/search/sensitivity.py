@@ -88,7 +88,7 @@ class Search:
                 }
                 if not (math.isfinite(kl) and self.sensitivities[name]):
                     raise EdgetuneError(
-                        f"its KL in {probe} is no finite number", where=f"quantize.target: {name}"
+                        f"its KL in {probe} is no finite number", where=f"quantize.budget: {name}"
                     )
                 bar.update(1, now=name)
 
@@ -186,7 +186,7 @@ class Search:
             nearest = min([smallest, *rivals], key=lambda one: one.kl_measured)
             raise InputError(
                 f"the lowest KL that these types reach is {nearest.kl_measured:.3g}",
-                where="quantize.target",
+                where="quantize.budget",
             )
         best = min(holding, key=lambda one: one.bytes)
         high = best.bytes

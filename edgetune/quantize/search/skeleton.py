@@ -47,7 +47,7 @@ class Skeleton:
         return candidates.bytes_of(types) + self.overhead
 
     def room_for(self, budget: Budget) -> int:
-        """Return the bytes that a target of bytes or bits leaves to the searched tensors.
+        """Return the bytes that a budget of bytes or bits leaves to the searched tensors.
 
         Raises:
             InputError: the bytes of that scheme are not known.
@@ -58,7 +58,7 @@ class Skeleton:
         return self.limit_of(budget) - self.overhead
 
     def limit_of(self, budget: Budget) -> int:
-        """Return the most bytes that the whole file of a target of bytes may have.
+        """Return the most bytes that the whole file of a budget of bytes may have.
 
         Raises:
             InputError: the bytes of that scheme are not known.
@@ -69,7 +69,7 @@ class Skeleton:
         if budget.like not in self.sizes:
             raise InputError(
                 f"the bytes of {budget.like} are not known here",
-                where=f"quantize.target: {budget.name}",
+                where=f"quantize.budget: {budget.name}",
                 hint=f"one of {', '.join(self.sizes)}, or a number of bytes",
             )
         return self.sizes[budget.like]
@@ -115,9 +115,9 @@ def _refuse(
         over = size - skeleton.limit_of(budget)
     if over > 0:
         raise GateFailed(
-            f"the smallest file possible has {_count_text(size)}, {_count_text(over)} more than "
-            "the target",
-            where=f"quantize.target: {budget.name}",
+            f"the smallest file possible has {_count_text(size)}, {_count_text(over)} over "
+            "the budget",
+            where=f"quantize.budget: {budget.name}",
             hint="a smaller student: distill.student.layers, mlp or hidden",
         )
 
@@ -129,10 +129,10 @@ def _count_text(count: int) -> str:
 def meet_bytes(
     budget: Budget, search: Search, skeleton: Skeleton, known: Mapping[str, Allocation]
 ) -> Allocation:
-    """Return the mix of the lowest KL found whose file has no more bytes than a target allows.
+    """Return the mix of the lowest KL found whose file has no more bytes than a budget allows.
 
     Args:
-        target: of bytes or bits.
+        budget: of bytes or bits.
         search: its sensitivities estimated.
         skeleton: the file around the candidates.
         known: stock mixes that were measured; what is allocation is no worse than those that fit.

@@ -1,4 +1,4 @@
-"""Rows that judge are not calibrated on: left out with a warning, an error if none remains."""
+"""Rows that share a prompt with evaluation rows are excluded from calibration with a warning."""
 
 from __future__ import annotations
 
@@ -43,43 +43,45 @@ def test_test_rows_are_left_out_with_a_warning(
     other = write_part(device_rows, "validation.jsonl", range(10))
     data = {"train": str(device_rows), "validation": other, "test": test}
     found = choose(tiny_model, tmp_path, {}, **data)
-    assert len(found.calibration) == 30 and found.training == found.judged == []
+    assert len(found.calibration) == 30 and found.training == found.held_out == []
     of_test = choose(tiny_model, tmp_path, {}, train=test, validation=other, test=other)
     assert not {tuple(ids) for ids in of_test.calibration} & {
         tuple(ids) for ids in found.calibration
     }
     assert warnings_in(tmp_path) == [
-        "6 of 36 train rows have prompts of rows that judge: not calibrated on"
+        "6 of 36 train rows share a prompt with test or validation rows and were "
+        "excluded from calibration"
     ]
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "autoround"}, {"train": True}])
-def test_validation_rows_judge_where_they_decide_what_is_kept(
+@pytest.mark.parametrize("settings", [{}, {"method": "autoround"}, {"method": "qat"}])
+def test_prompts_of_validation_rows_are_excluded_where_they_decide_what_is_kept(
     tiny_model: Path, device_rows: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     test = write_part(device_rows, "test.jsonl", range(30, 36))
     other = write_part(device_rows, "validation.jsonl", range(10))
-    settings = {"target": ["bits=5"], **settings}
+    settings = {"budget": ["bits=5"], **settings}
     found = choose(
         tiny_model, tmp_path, settings, train=str(device_rows), validation=other, test=test
     )
-    assert (len(found.calibration), len(found.judged)) == (20, 10)
+    assert (len(found.calibration), len(found.held_out)) == (20, 10)
     trained = {tuple(ids) for ids in [*found.calibration, *found.training]}
-    assert not trained & {tuple(ids) for ids in found.judged}
+    assert not trained & {tuple(ids) for ids in found.held_out}
     assert warnings_in(tmp_path) == [
-        "16 of 36 train rows have prompts of rows that judge: not calibrated on"
+        "16 of 36 train rows share a prompt with test or validation rows and were "
+        "excluded from calibration"
     ]
 
 
-def test_no_row_left_is_an_error(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
+def test_no_remaining_row_is_an_error(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
     other = write_part(device_rows, "validation.jsonl", range(10))
     data = {"train": str(device_rows), "validation": other, "test": str(device_rows)}
-    with pytest.raises(InputError, match="all 36 train rows are among those that judge") as caught:
+    with pytest.raises(InputError, match="all 36 train rows share a prompt") as caught:
         choose(tiny_model, tmp_path, {}, **data)
-    assert caught.value.where == "data.test" and "not trained on" in caught.value.hint
+    assert caught.value.where == "data.test" and "do not occur in train" in caught.value.hint
 
 
-def test_rows_apart_are_taken_without_a_word(
+def test_disjoint_rows_are_used_without_a_warning(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
     train = write_part(device_rows, "train.jsonl", range(20))

@@ -90,7 +90,7 @@ def test_it_is_closer_where_few_bits_are(
     section = AutoRoundSection(iterations=40, batch_size=4)
     job = make_job(candidates, types, Texts(ROWS, [], JUDGED), section, model=folder)
     raw, facts = quantize_file(job)
-    assert facts["kept"] and facts["kl_decided"] < facts["kl_rounded"], facts
+    assert facts["kept"] and facts["kl_after"] < facts["kl_before"], facts
     assert (facts["method"], facts["tensors"], facts["steps"]) == ("autoround", 14, 40)
     assert np.array_equal(raw["token_embd.weight"], candidates.load("token_embd.weight", "Q4_0"))
     assert not any((tmp_path / "here").iterdir())  # it leaves nothing in the working directory

@@ -119,7 +119,7 @@ def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
     texts = Texts([[3] * 30], [], rows[:20])
     raw, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
     alone = {name: candidates.load(name, kind) for name, kind in types.items()}
-    assert not facts["kept"] and facts["kl_rounded"] < facts["kl_decided"], facts
+    assert not facts["kept"] and facts["kl_before"] < facts["kl_after"], facts
     assert all(np.array_equal(raw[name], alone[name]) for name in types)
 
 
@@ -141,4 +141,4 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     types = dict.fromkeys(candidates.weights, "Q4_0")
     texts = Texts(rows[:100], [], rows[100:])
     _, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
-    assert facts["kept"] and facts["kl_decided"] < 0.95 * facts["kl_rounded"], facts
+    assert facts["kept"] and facts["kl_after"] < 0.95 * facts["kl_before"], facts

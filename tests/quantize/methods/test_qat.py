@@ -17,7 +17,7 @@ from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml_blocks import find_codec
 from edgetune.quantize.methods.qat import train_qat
 from edgetune.quantize.weights import find_weights
-from edgetune.recipe import GridSection
+from edgetune.recipe import QatSection
 from edgetune.train import loop
 from tests.conftest import make_model
 from tests.quantize.methods.jobs import make_job
@@ -39,7 +39,7 @@ def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
     assert types["blk.0.ffn_up.weight"] == types["blk.0.ffn_gate.weight"] == "F16"
     random = np.random.default_rng(0)
     rows = random.integers(5, 300, (2464, 24)).tolist()
-    section = GridSection(learning_rate=0.004, max_steps=150, batch_size=16)
+    section = QatSection(learning_rate=0.004, max_steps=150, batch_size=16)
     (tmp_path / "out" / "scratch").mkdir(parents=True)
     before = {name: candidates.load(name, kind) for name, kind in types.items()}
     texts = Texts([], rows[:2400], rows[2400:])
@@ -65,7 +65,7 @@ def test_a_stopped_training_goes_on_as_if_unbroken(
     began = {name: candidates.load(name, "Q4_1") for name in types}
     rows = np.random.default_rng(0).integers(5, 300, (704, 24)).tolist()
     texts = Texts([], rows[:640], rows[640:])
-    section = GridSection(
+    section = QatSection(
         learning_rate=0.015, max_steps=60, batch_size=16, save_every=10, scales=scales
     )
 

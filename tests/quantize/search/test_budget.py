@@ -33,10 +33,10 @@ def test_is_read(text: str, found: Budget) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("2.5MB", "not a target"),
-        ("byte=2.5MB", "no target 'byte'.*bytes"),
+        ("2.5MB", "not a budget"),
+        ("byte=2.5MB", "no budget 'byte'.*bytes"),
         ("bytes=2.5", None),
         ("bytes=2.5parsec", "no amount of bytes"),
         ("bytes=Q4_K_X", "no amount of bytes"),
@@ -48,15 +48,15 @@ def test_is_read(text: str, found: Budget) -> None:
         ("tpot=12", "no amount of tpot.*\n.*above 0 and one of ms, s, us"),
         ("tpot=12min", "no amount of tpot"),
         ("tpot=0ms", "no amount of tpot"),
-        ("onnx:byte=2MB", "no target 'byte'.*bytes"),
+        ("onnx:byte=2MB", "no budget 'byte'.*bytes"),
         ("onx:bytes=2MB", "no format 'onx'.*onnx"),
         ("onnx:bytes=Q4_K_M", "no amount of bytes"),
         ("bytes=int4", "no amount of bytes"),
     ],
 )
-def test_what_is_none_is_refused(text: str, said: str | None) -> None:
-    if said is None:
+def test_text_that_is_no_budget_is_refused(text: str, message: str | None) -> None:
+    if message is None:
         assert parse_budget(text).value == 2.5
         return
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         parse_budget(text)

@@ -120,7 +120,7 @@ def test_finds_the_matrices_under_their_names(model: Any, folder: Path) -> None:
 def test_spends_bytes_where_they_matter(model: Any, folder: Path, tmp_path: Path) -> None:
     result = run(model, folder, "bytes=Q4_K_M", "kl=0.02", "bits=4")
     stock = {row["name"]: row for row in result.facts["stock"]}
-    found = {row["name"]: row for row in result.facts["fits"]}
+    found = {row["name"]: row for row in result.facts["results"]}
     best = found["auto-Q4_K_M"]
     assert best["bytes"] <= stock["Q4_K_M"]["bytes"]
     assert best["kl_measured"] < 0.8 * stock["Q4_K_M"]["kl_measured"]
@@ -140,9 +140,9 @@ def test_a_budget_nothing_meets_names_the_smallest(
 ) -> None:
     with monkeypatch.context() as before_the_work:
         before_the_work.delattr(Candidates, "make")
-        for target in ("bytes=20KB", "bits=0.5"):
-            with pytest.raises(GateFailed, match=r"smallest file possible has .* than the target"):
-                run(model, folder, target)
+        for budget in ("bytes=20KB", "bits=0.5"):
+            with pytest.raises(GateFailed, match=r"smallest file possible has .* over the budget"):
+                run(model, folder, budget)
     with pytest.raises(GateFailed, match=r"lowest KL that these types reach is \d"):
         run(model, folder, "kl=1e-30")
 
@@ -152,7 +152,7 @@ def test_a_kl_that_every_mix_holds_gets_the_smallest_file(model: Any, folder: Pa
     least = {"Q2_K", "F32"}
     for name in ("auto-kl30", "auto-kl10"):
         assert set(result.types[name].values()) == least
-    found = {row["name"]: row for row in result.facts["fits"]}
+    found = {row["name"]: row for row in result.facts["results"]}
     assert found["auto-kl10"]["bytes"] == min(row["bytes"] for row in result.facts["frontier"])
     assert found["auto-kl0.3"]["kl_measured"] <= 0.3
 

@@ -1,4 +1,4 @@
-"""What the benches of quantization share: files by the command line, their damage on test rows."""
+"""Shared by the benches of quantization: files made by the command line, their KL on test rows."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def _given(args: argparse.Namespace, settings: dict[str, Any]) -> list[str]:
         "quantize.gguf": [], "quantize.onnx": [], "data.max_length": args.max_length,
         "export.check_rows": 4,
     } | {f"quantize.{key}": value for key, value in settings.items()}  # fmt: skip
-    if settings.get("train"):
+    if settings.get("method") == "qat":
         wanted |= {
-            "quantize.grid.max_steps": args.steps,
-            "quantize.grid.learning_rate": args.learning_rate,
-            "quantize.grid.batch_size": args.batch,
+            "quantize.qat.max_steps": args.steps,
+            "quantize.qat.learning_rate": args.learning_rate,
+            "quantize.qat.batch_size": args.batch,
         }
     given = [f"--set={key}={json.dumps(value)}" for key, value in wanted.items()]
     given += ["--model", args.model, "--data", args.data, "--test", args.test, "--quiet"]
