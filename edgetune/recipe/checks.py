@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
-from edgetune.quantize.methods import METHODS
+from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
 
 
@@ -119,9 +119,8 @@ USES: dict[str, Use] = {
         "quantize.imatrix: true or a quantize.budget",
     ),
     **{
-        f"quantize.{row.section}": _one_of("quantize", "method", name)
-        for name, row in METHODS.items()
-        if row.section
+        f"quantize.{section}": _one_of("quantize", "method", name)
+        for name, section in METHOD_SECTIONS.items()
     },
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
 }

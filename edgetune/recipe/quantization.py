@@ -15,6 +15,8 @@ ONNX_SCHEMES = ("fp32", "fp16", "int8", "int4")
 
 Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M"]
 Onnx = Literal["fp32", "fp16", "int8", "int4"]
+#: The section of each method that has settings of its own.
+METHOD_SECTIONS = {name: row.section for name, row in METHODS.items() if row.section}
 if TYPE_CHECKING:
     MethodName = str
 else:  # the rows of the table are the choices: in validation, help and schema
@@ -91,11 +93,11 @@ class QuantizeSection(Section):
 
     @model_validator(mode="after")
     def _refuse_settings_of_another_method(self) -> QuantizeSection:
-        for name, row in METHODS.items():
-            section = getattr(self, row.section) if row.section else None
-            if section is not None and self.method != name and section != type(section)():
+        for name, key in METHOD_SECTIONS.items():
+            section = getattr(self, key)
+            if self.method != name and section != type(section)():
                 raise ValueError(
-                    f"quantize.{row.section} has settings that only method: {name} reads, and the "
+                    f"quantize.{key} has settings that only method: {name} reads, and the "
                     f"method is {self.method}; set method: {name} or leave them out"
                 )
         return self
