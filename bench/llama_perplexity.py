@@ -27,7 +27,7 @@ from edgetune.export.gguf.converter import GgufHeader  # noqa: E402
 from edgetune.export.gguf.f32 import convert_gguf  # noqa: E402
 from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
 from edgetune.measure.quality import compare_runtimes  # noqa: E402
-from edgetune.quantize.formats.ggml import stock_types  # noqa: E402
+from edgetune.quantize.formats.llama_quantize import stock_types  # noqa: E402
 from edgetune.runtimes import open_runtime  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 

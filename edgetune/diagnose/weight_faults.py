@@ -38,7 +38,7 @@ _EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight", "transformer.wt
 
 def expected_types(candidate: ModelSpec, reference: Path) -> Callable[[str], str] | None:
     """Return the type that the file's scheme gives each tensor, or none for an unknown scheme."""
-    from edgetune.quantize.formats.ggml import stock_types
+    from edgetune.quantize.formats.llama_quantize import stock_types
 
     if candidate.scheme == "F32":
         return lambda name: "F32"

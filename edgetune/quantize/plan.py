@@ -14,7 +14,8 @@ import numpy as np
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
-from edgetune.quantize.formats.ggml import fits_rows, stock_types
+from edgetune.quantize.formats.ggml import fits_rows
+from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.recipe.aliases import MATRIX_TYPES
 
 NAME, IMATRIX = "plan.json", "imatrix.gguf"

@@ -20,7 +20,8 @@ from edgetune.export.gguf.header import header_of
 from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.models.lora import Adapter
 from edgetune.models.merge import write_merged
-from edgetune.quantize.formats.ggml import quantize_tensor, stock_types
+from edgetune.quantize.formats.ggml import quantize_tensor
+from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.tiny_models import make_adapter, make_tiny_model
 

@@ -28,7 +28,7 @@ from edgetune.quantize.calibration.imatrix import (
     read_imatrix,
     write_imatrix,
 )
-from edgetune.quantize.formats.ggml import stock_types
+from edgetune.quantize.formats.llama_quantize import stock_types
 from tests.tiny_models import make_tiny_model
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from edgetune.errors import InputError
 from edgetune.export.gguf.converter import quiet_converter
 from edgetune.export.gguf.read_ahead import ReadAhead
 from edgetune.export.gguf.writer import GgufWriter
-from edgetune.quantize.formats.ggml import file_type, quantize_tensor
+from edgetune.quantize.formats.ggml import quantize_tensor
+from edgetune.quantize.formats.llama_quantize import file_type
 from edgetune.runtimes.gguf_header import GgufFile
 
 _OWN_KEYS = ("general.architecture",)  # what the writer writes by itself

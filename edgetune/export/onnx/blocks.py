@@ -48,18 +48,51 @@ _LAYER = re.compile(r"/model/layers\.(\d+)/(\w+/\w+)/MatMul")
 
 
 @dataclass
-class _Made:
-    """What replaces float weights.
+class _Packing:
+    """Float weights on their way to blocks, and what replaces them.
 
     Attributes:
+        importance: GGUF tensor name to column weights; may be empty.
+        quantize: what makes the bytes.
         weights: initializers by name.
         casts: nodes that widen scales.
         fallbacks: ``{"tensor", "wanted", "got", "why"}``.
     """
 
+    importance: Mapping[str, np.ndarray]
+    quantize: Quantize
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
     casts: list[onnx.NodeProto] = field(default_factory=list)
     fallbacks: list[dict[str, str]] = field(default_factory=list)
+
+    def fits(self, name: str, matrix: np.ndarray, kind: str) -> bool:
+        """Whether rows are whole blocks; one that is not falls back to float32."""
+        if fits_nbits(matrix.shape[1], kind):
+            return True
+        why = f"rows of {matrix.shape[1]} are no multiple of {layout_of(kind).block}"
+        self.fallbacks.append({"tensor": name, "wanted": kind, "got": "F32", "why": why})
+        return False
+
+    def pack(self, name: str, matrix: np.ndarray, kind: str, is_matmul: bool = True) -> list[str]:
+        """Quantize ``[out, in]``, a tied table once; return the names of an operator's inputs."""
+        if name + ".blocks" in self.weights:
+            return _names(name, kind)
+        column_weights = find_importance(name if is_matmul else "", self.importance)
+        raw = self.quantize(np.ascontiguousarray(matrix, np.float32), kind, column_weights, name)
+        packed = unpack_rows(raw, kind)
+        blocks, scales, *zeros = _names(name, kind)
+        narrow = scales + ".float16"
+        parts = [(blocks, packed.quants_RBY), (narrow, packed.scales_RB)]
+        if packed.zeros_RY is not None:
+            parts.append((zeros[0], packed.zeros_RY))
+        for part, values in parts:
+            self.weights[part] = numpy_helper.from_array(np.ascontiguousarray(values), part)
+        self.casts.append(
+            helper.make_node(
+                "Cast", [narrow], [scales], scales + "/Cast", to=onnx.TensorProto.FLOAT
+            )
+        )
+        return [blocks, scales, *zeros]
 
 
 def quantize_graph(
@@ -83,7 +116,8 @@ def quantize_graph(
     Raises:
         InputError: ``types`` has a node that the graph has not: the plan is of another model.
     """
-    graph, made, types = model.graph, _Made(), settings.get("types", {})
+    graph, types = model.graph, settings.get("types", {})
+    packing = _Packing(importance, quantize)
     unknown = sorted(set(types) - {node.name for node in graph.node})
     if unknown:
         raise InputError(
@@ -97,8 +131,8 @@ def quantize_graph(
         if node.op_type == "MatMul" and node.input[1] in weights:
             kind = types.get(node.name, settings["head" if node.name == HEAD else "weights"])
             matrix = numpy_helper.to_array(weights[node.input[1]]).T  # [out, in], as ggml has it
-            if _fits(node.name, matrix, kind, made):
-                inputs = _pack(node.name, matrix, kind, importance, made, quantize)
+            if packing.fits(node.name, matrix, kind):
+                inputs = packing.pack(node.name, matrix, kind)
                 node = _matmul(node, matrix, inputs, kind, settings["accuracy_level"])
             nodes.append(node)
         elif node.name == EMBEDDING:
@@ -106,17 +140,17 @@ def quantize_graph(
             own = types.get(HEAD if is_tied else EMBEDDING, settings["embedding"])
             head = types.get(HEAD, settings["head"])
             prefix = HEAD if is_tied and own == head else EMBEDDING
-            if _fits(node.name, table, own, made):
-                inputs = _pack(prefix, table, own, importance, made, quantize, is_tied)
+            if packing.fits(node.name, table, own):
+                inputs = packing.pack(prefix, table, own, is_tied)
                 found, constants = look_up(node, inputs, layout_of(own))
-                made.weights |= constants
+                packing.weights |= constants
                 nodes += found
             else:
                 nodes.append(node)
         else:
             nodes.append(node)
-    _replace(graph, [*made.casts, *nodes], made.weights)
-    return made.fallbacks
+    _replace(graph, [*packing.casts, *nodes], packing.weights)
+    return packing.fallbacks
 
 
 def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
@@ -200,46 +234,10 @@ def _read_table(
     return numpy_helper.to_array(weights[source]).T, True
 
 
-def _fits(name: str, matrix: np.ndarray, kind: str, made: _Made) -> bool:
-    if fits_nbits(matrix.shape[1], kind):
-        return True
-    why = f"rows of {matrix.shape[1]} are no multiple of {layout_of(kind).block}"
-    made.fallbacks.append({"tensor": name, "wanted": kind, "got": "F32", "why": why})
-    return False
-
-
 def _names(name: str, kind: str) -> list[str]:
     """Return what an operator reads: blocks, scales and, where the type has them, zeros."""
     zeros = [name + ".zeros"] if layout_of(kind).has_zeros else []
     return [name + ".blocks", name + ".scales", *zeros]
-
-
-def _pack(
-    name: str,
-    matrix: np.ndarray,
-    kind: str,
-    importance: Mapping[str, np.ndarray],
-    made: _Made,
-    quantize: Quantize,
-    is_matmul: bool = True,
-) -> list[str]:
-    """Quantize ``[out, in]``, a tied table once, and return the names of what an operator reads."""
-    if name + ".blocks" in made.weights:
-        return _names(name, kind)
-    weighed = find_importance(name if is_matmul else "", importance)
-    raw = quantize(np.ascontiguousarray(matrix, np.float32), kind, weighed, name)
-    packed = unpack_rows(raw, kind)
-    blocks, scales, *zeros = _names(name, kind)
-    narrow = scales + ".float16"
-    parts = [(blocks, packed.quants_RBY), (narrow, packed.scales_RB)]
-    if packed.zeros_RY is not None:
-        parts.append((zeros[0], packed.zeros_RY))
-    for each, values in parts:
-        made.weights[each] = numpy_helper.from_array(np.ascontiguousarray(values), each)
-    made.casts.append(
-        helper.make_node("Cast", [narrow], [scales], scales + "/Cast", to=onnx.TensorProto.FLOAT)
-    )
-    return [blocks, scales, *zeros]
 
 
 def _matmul(

@@ -10,7 +10,7 @@ import numpy as np
 from edgetune.log import Log
 from edgetune.quantize.calibration.activations import ActivationStats
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.formats.ggml import stock_types
+from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.quantize.formats.types import GGUF
 from edgetune.quantize.methods.gptq import accumulate_hessians
 from edgetune.quantize.row_order import order_like

@@ -14,7 +14,8 @@ from edgetune.artifact import hash_file
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf, open_model
 from edgetune.export.gguf.write import Quantization, write_gguf
-from edgetune.quantize.formats.ggml import fits_rows, stock_types
+from edgetune.quantize.formats.ggml import fits_rows
+from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.tiny_models import make_tiny_model
 

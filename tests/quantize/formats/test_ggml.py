@@ -18,9 +18,8 @@ from edgetune.quantize.formats.ggml import (
     needs_importance,
     quantize_tensor,
     row_bytes,
-    run_quantizer,
-    stock_types,
 )
+from edgetune.quantize.formats.llama_quantize import run_quantizer, stock_types
 from edgetune.quantize.formats.types import GGUF
 from edgetune.recipe import GGUF_SCHEMES
 from edgetune.runtimes.gguf_header import open_gguf
