@@ -33,7 +33,14 @@ import torch  # noqa: E402
 
 from edgetune.data.encode import Encoded  # noqa: E402
 from edgetune.distill.cache import Cache, Origin, Settings, fill_cache  # noqa: E402
-from edgetune.distill.losses import CachedKD, CrossEntropy, OnlineKD, loss_of  # noqa: E402
+from edgetune.distill.losses import (  # noqa: E402
+    CachedKD,
+    CrossEntropy,
+    Divergence,
+    KDWeight,
+    OnlineKD,
+    loss_of,
+)
 from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.log import Log  # noqa: E402
@@ -240,9 +247,8 @@ def measure_dense(
         kept = None
         if dense:
             loss: Any = OnlineKD(
-                teacher, choose("dense_loss"), sparse, divergence="forward_kl",
-                divergence_mix=0.5, temperature=1.0, weight=1.0, warmup=0.0, vocabulary=vocabulary,
-            )  # fmt: skip
+                teacher, Divergence(choose("dense_loss")), sparse, KDWeight(1.0), vocabulary
+            )
         else:
             kept = fill_cache(
                 TorchTeacher(teacher), rows, Settings(seed=seed), ORIGIN, folder / f"dense-{seed}",
@@ -293,6 +299,7 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
     from edgetune.models.resolve import resolve_model
     from edgetune.recipe import DataSection, DistillSection
     from edgetune.train.distillation import train_student
+    from edgetune.train.inputs import DistillationData, TrainingRun
 
     tokenizer = load_tokenizer(resolve_model("embedded:base"))
     size = len(tokenizer)
@@ -333,10 +340,8 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
             section = DistillSection(
                 max_steps=steps, batch_size=4, eval_every=10**6, save_every=10**6
             )
-            train_student(
-                student, loss, cache, encoded, [], tokenizer.pad_token_id, section, 0, out, "x",
-                QUIET,
-            )  # fmt: skip
+            data = DistillationData(encoded, (), cache, tokenizer.pad_token_id)
+            train_student(student, loss, data, section, TrainingRun("x", 0, out, QUIET))
         finally:
             loop.ShowProgress.on_step_end = original  # type: ignore[method-assign]
         return speed(clock.marks)

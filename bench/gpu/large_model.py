@@ -28,6 +28,7 @@ from edgetune.models.load import load_tokenizer, nf4_config
 from edgetune.models.resolve import resolve_model
 from edgetune.recipe import TuneSection
 from edgetune.train import sft
+from edgetune.train.inputs import TrainingData, TrainingRun
 
 SHAPE = {
     "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336,
@@ -128,7 +129,8 @@ def main() -> None:
         log = Log(out / "log.jsonl")
         rows = make_rows(shape["vocab_size"], STEPS * batch, length)
         tokenizer = load_tokenizer(resolve_model("embedded:base"))
-        outcome = sft.tune(model, tokenizer, rows, [], section, length, 0, out, log)
+        run = TrainingRun("teacher", 0, out, log)
+        outcome = sft.tune(model, tokenizer, TrainingData(rows), section, length, run)
         events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     steps = [one for one in events if one["event"] == "train" and "loss" in one]
     expected = math.log(shape["vocab_size"])

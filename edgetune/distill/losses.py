@@ -6,6 +6,7 @@ P positions, D hidden size, V vocabulary, K kept entries of a teacher's distribu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +52,7 @@ class CrossEntropy:
 class KDWeight:
     """The weight of the teacher's part, which may grow from nothing over the first steps."""
 
-    def __init__(self, weight: float, warmup: float) -> None:
+    def __init__(self, weight: float, warmup: float = 0.0) -> None:
         self._weight, self._warmup = weight, warmup
         self.now = 0.0 if warmup else weight
 
@@ -80,38 +81,67 @@ class CachedKD:
         )
 
 
+@dataclass(frozen=True)
+class Divergence:
+    """A divergence of two dense distributions (:mod:`edgetune.ops.dense_loss`).
+
+    Attributes:
+        loss: its implementation.
+        name: ``forward_kl``, ``reverse_kl``, ``jsd`` or ``skewed_kl``.
+        mix: β of ``jsd``, α of ``skewed_kl``; the others read none.
+        temperature: of both softmaxes.
+    """
+
+    loss: Choice
+    name: str = "forward_kl"
+    mix: float = 0.5
+    temperature: float = 1.0
+
+    def of(self, logits_CV: torch.Tensor, teacher_CV: torch.Tensor) -> torch.Tensor:
+        """Return the divergence at each of C positions; the gradient replaces the logits."""
+        found: torch.Tensor = self.loss.function(
+            logits_CV, teacher_CV, self.name, self.mix, self.temperature
+        )
+        return found
+
+
 class OnlineKD:
-    """Cross-entropy mixed with a divergence to a teacher that stays in memory."""
+    """Cross-entropy mixed with a divergence to a teacher that stays in memory.
+
+    Args:
+        teacher: a model in torch, in eval mode.
+        divergence: of student and teacher.
+        sparse_loss: the cross-entropy.
+        weight: of the divergence; cross-entropy has the rest.
+        vocabulary: tokens that both models have.
+    """
 
     def __init__(
-        self, teacher: Any, dense_loss: Choice, sparse_loss: Choice, *, divergence: str,
-        divergence_mix: float, temperature: float, weight: float, warmup: float, vocabulary: int,
-    ) -> None:  # fmt: skip
+        self,
+        teacher: Any,
+        divergence: Divergence,
+        sparse_loss: Choice,
+        weight: KDWeight,
+        vocabulary: int,
+    ) -> None:
         self._teacher = teacher
         self._head = cut_head(find_head(teacher), vocabulary)
-        self._dense: Callable[..., torch.Tensor] = dense_loss.function
+        self._divergence, self._weight = divergence, weight
         self._sparse: Callable[..., torch.Tensor] = sparse_loss.function
-        self._divergence, self._divergence_mix = divergence, divergence_mix
-        self._temperature, self._mix = temperature, KDWeight(weight, warmup)
         self.vocabulary: int | None = vocabulary
-        self.prepare = self._mix.prepare
+        self.prepare = weight.prepare
 
     def of_chunk(self, batch: dict[str, torch.Tensor], labels_P: torch.Tensor) -> ChunkLoss:
         logits_of = self._read_teacher(batch)
-        weight = self._mix.now
+        weight = self._weight.now
 
         def loss_(logits_CV: torch.Tensor, first: int, last: int) -> torch.Tensor:
             teacher_CV = logits_of(first, last)
             labels_C = labels_P[first:last]
             if weight == 1.0:
-                return self._dense(
-                    logits_CV, teacher_CV, self._divergence, self._divergence_mix,
-                    self._temperature,
-                )  # fmt: skip
+                return self._divergence.of(logits_CV, teacher_CV)
             copy_CV = logits_CV.clone()
-            far_C = self._dense(
-                copy_CV, teacher_CV, self._divergence, self._divergence_mix, self._temperature
-            )
+            far_C = self._divergence.of(copy_CV, teacher_CV)
             wrong_C = self._sparse(logits_CV, labels_C, None)
             logits_CV.mul_(1 - weight).add_(copy_CV, alpha=weight)
             return (1 - weight) * wrong_C + weight * far_C

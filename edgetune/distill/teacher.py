@@ -145,12 +145,6 @@ def find_teacher(section: DistillSection, tuned: Artifact | None) -> TeacherRef:
                 where="distill.student.path",
                 hint="name the model that is to learn from it",
             )
-        if section.method in ("online", "on_policy"):
-            raise InputError(
-                f"a GGUF file cannot teach {section.method}: that is done in torch",
-                where="distill.method",
-                hint="use cached or sequence",
-            )
         return TeacherRef(Path(section.teacher), resolve_model(section.student.path))
     folder = resolve_model(section.teacher)
     return TeacherRef(ModelRef(folder), folder)

@@ -16,6 +16,7 @@ from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
 from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
+from edgetune.train.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,14 @@ def _has_gguf(recipe: Recipe) -> bool:
     )  # fmt: skip
 
 
+def _objective_reads(key: str) -> Use:
+    """Return the use of a key of ``distill`` that some objectives read."""
+    return _one_of("distill", "method", *(n for n, row in OBJECTIVES.items() if key in row.reads))
+
+
 _ADAPTER = _one_of("tune", "method", "qlora", "lora")
 _STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
-_CACHED = _one_of("distill", "method", "cached")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
-_WITH_TEACHER = _one_of("distill", "method", "cached", "online")
 _BUDGET = Use(lambda recipe: bool(recipe.quantize.budget), "a quantize.budget")
 
 #: Keys that are read under some settings only; all others are always read.
@@ -83,10 +87,10 @@ USES: dict[str, Use] = {
     "distill.student.mlp": _CUT,
     "distill.student.heads": _CUT,
     "distill.student.hidden": _CUT,
-    "distill.kl_weight": _WITH_TEACHER,
-    "distill.kl_warmup": _WITH_TEACHER,
-    "distill.temperature": _one_of("distill", "method", "cached", "online", "on_policy"),
-    "distill.targets": _CACHED,
+    **{
+        f"distill.{key}": _objective_reads(key)
+        for key in ("kl_weight", "kl_warmup", "temperature", "targets", "cache", "divergence")
+    },
     "distill.samples": Use(
         lambda recipe: recipe.distill.method == "cached" and recipe.distill.targets == "sample",
         "distill.method: cached with targets: sample",
@@ -95,22 +99,20 @@ USES: dict[str, Use] = {
         lambda recipe: recipe.distill.method == "cached" and recipe.distill.targets == "top_k",
         "distill.method: cached with targets: top_k",
     ),
-    "distill.cache": _CACHED,
-    "distill.divergence": _one_of("distill", "method", "online", "on_policy"),
     "distill.divergence_mix": Use(
         lambda recipe: (
-            recipe.distill.method in ("online", "on_policy")
+            "divergence" in OBJECTIVES[recipe.distill.method].reads
             and recipe.distill.divergence in ("jsd", "skewed_kl")
         ),
-        "distill.method: online or on_policy with divergence: jsd or skewed_kl",
+        f"{_objective_reads('divergence').when} with divergence: jsd or skewed_kl",
     ),
     "distill.max_new_tokens": Use(
         lambda recipe: (
-            recipe.distill.method in ("sequence", "on_policy")
+            "max_new_tokens" in OBJECTIVES[recipe.distill.method].reads
             or recipe.distill.prompts is not None
             or recipe.distill.student.path is not None
         ),  # of another tokenizer: it is written to
-        "distill.method: sequence or on_policy, or distill.prompts",
+        f"{_objective_reads('max_new_tokens').when}, or distill.prompts",
     ),
     "quantize.search_tokens": _BUDGET,
     "quantize.types": _BUDGET,

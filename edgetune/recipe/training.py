@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
+from edgetune.train.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    ObjectiveName = str
+else:  # the rows of the table are the choices: in validation, help and schema
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
 
 
 class Optimization(Section):
@@ -70,10 +76,9 @@ class Student(Section):
 class DistillSection(Training):
     """Train a smaller student on the teacher's distributions or answers."""
 
-    method: Literal["cached", "online", "on_policy", "sequence"] = Field(
+    method: ObjectiveName = Field(
         "cached",
-        description="cached: the teacher's distribution, kept once; online: the teacher stays in "
-        "memory; on_policy: it grades what the student writes; sequence: it writes the answers",
+        description="; ".join(f"{name}: {row.summary}" for name, row in OBJECTIVES.items()),
     )
     train: Literal["full", "lora", "qlora"] = Field(
         "full", description="how the student is trained"

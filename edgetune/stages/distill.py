@@ -17,13 +17,7 @@ from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.prune_depth import first_vocabulary_difference
 from edgetune.distill.selection import choose_student
 from edgetune.distill.student import initialize_student
-from edgetune.distill.targets import (
-    TrainingTargets,
-    load_prompts,
-    make_answer_targets,
-    make_targets,
-)
-from edgetune.distill.teacher import OpenTeacher, check_ids, find_teacher, open_teacher
+from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.generation import restore_generation_config
@@ -37,9 +31,10 @@ from edgetune.models.training_base import TrainingBase
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
-from edgetune.train.distillation import train_student
+from edgetune.train.inputs import TrainingRun
 from edgetune.train.loop import Outcome
-from edgetune.train.on_policy import check_divergence, train_on_policy
+from edgetune.train.objectives import OBJECTIVES, check_objective
+from edgetune.train.targets import Distillation, LossTargets, StudentTargets, load_prompts
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
@@ -51,8 +46,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         ``distill.cache`` says, the teacher's cache.
     """
     section, data = sections.distill, sections.data
-    if section.method == "on_policy":
-        check_divergence(section)
+    check_objective(section)
 
     # 1. The teacher, and the rows as it saw them.
     known = find_teacher(section, inputs.get("tune"))
@@ -67,18 +61,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 2. The student's initial weights: another model, or the base pruned.
     start, facts = initialize_student(sections, teacher, known, train, out, log)
-    own, strange = _own_encoder(sections, encoder, start, log)
-    method = "sequence" if strange else section.method
+    own = _find_student_encoder(sections, encoder, start, log)
+    method = section.method if own is encoder else "sequence"
 
-    # 3. What the teacher has to say; then it leaves, unless it is wanted online.
-    if strange:
-        targets = make_answer_targets(section, teacher, encoder, own, [*labelled, *asked], out, log)
-        train = encode_rows(own, labelled, log, "train", data.on_bad_row).encoded
-    else:
-        targets = make_targets(
-            sections, known, teacher, encoder, (labelled, train), asked, start, out, log
+    # 3. The objective's targets; then the teacher is closed, unless the objective keeps it.
+    objective = OBJECTIVES[method]
+    targets = objective.make_targets(
+        Distillation(
+            sections, known, teacher, encoder, own, labelled, train, asked, start, out, log
         )
-    if method not in ("online", "on_policy"):
+    )
+    if own is not encoder:
+        train = encode_rows(own, labelled, log, "train", data.on_bad_row).encoded
+    if not objective.keeps_teacher:
         teacher.close()
         gc.collect()
     judged = encode_rows(own, rows.validation, log, "validation", data.on_bad_row)
@@ -89,8 +84,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         section.model_copy(update={"max_steps": steps}), start, own, judged, sections.seed,
         device, dtype, out, log,
     )  # fmt: skip
-    on_policy = (teacher, [*labelled, *asked]) if method == "on_policy" else None
-    refs, losses = _train_both(training, targets, train, on_policy)
+    refs, losses = _train_both(training, targets, train)
 
     # 5. What ships: the student, unless the one without the teacher is better.
     refs["distilled"] = refs["student"]
@@ -120,54 +114,44 @@ class _Training:
 
 
 def _train_both(
-    training: _Training, targets: TrainingTargets, train: list[Encoded],
-    on_policy: tuple[OpenTeacher, list[Row]] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    training: _Training, targets: StudentTargets, train: list[Encoded]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train the student and, where the recipe asks for it, the baseline.
 
     Returns:
         Where each is, by role, and their steps and validation losses.
     """
-    objectives = {"student": targets}
+    both = {"student": targets}
     if training.section.baseline:
-        plain = CrossEntropy(choose("sparse_loss", training.section.kernels, training.device))
-        objectives["baseline"] = TrainingTargets(train, plain, None, {})
+        loss = CrossEntropy(choose("sparse_loss", training.section.kernels, training.device))
+        pad_id = training.encoder.tokenizer.pad_token_id
+        both["baseline"] = LossTargets(train, loss, pad_id, {})
     refs: dict[str, Any] = {"baseline": None}
     facts: dict[str, Any] = {}
-    for role, objective in objectives.items():
-        refs[role], outcome = _train(training, role, objective, on_policy)
+    for role, learned in both.items():
+        refs[role], outcome = _train(training, role, learned)
         facts[f"{role}_validation_loss"] = outcome.validation_loss
         facts["steps"] = outcome.steps
     return refs, facts
 
 
 def _train(
-    training: _Training, role: str, targets: TrainingTargets,
-    on_policy: tuple[OpenTeacher, list[Row]] | None,
-) -> tuple[dict[str, Any], Outcome]:  # fmt: skip
+    training: _Training, role: str, targets: StudentTargets
+) -> tuple[dict[str, Any], Outcome]:
     """Train one model from the student's initial weights and save it under ``out / role``.
 
     Args:
         training: settings that the student and the baseline share.
         role: ``student`` or ``baseline``.
-        targets: rows and objective.
-        on_policy: the teacher and its prompts, where the student samples its own answers.
+        targets: of the objective.
 
     Returns:
         Where the model is, and how the training went.
     """
-    section, out, log = training.section, training.out, training.log
+    out = training.out
     model = _load_trainable(training)
-    if role == "student" and on_policy is not None:
-        teacher, prompts = on_policy
-        outcome = train_on_policy(
-            model, teacher.model, training.encoder, prompts, section, training.seed, out, log
-        )
-    else:
-        outcome = train_student(
-            model, targets.loss, targets.cache, targets.rows, training.validation.encoded,
-            training.encoder.tokenizer.pad_token_id, section, training.seed, out, role, log,
-        )  # fmt: skip
+    run = TrainingRun(role, training.seed, out, training.log)
+    outcome = targets.train(model, training.validation.encoded, training.section, run)
     return _save(training, model, outcome.best, out / role).to_json(out), outcome
 
 
@@ -206,20 +190,18 @@ def _seen_rows(
     )
 
 
-def _own_encoder(
-    sections: Sections, encoder: Encoder, start: Path, log: Log
-) -> tuple[Encoder, bool]:
-    """Return the student's encoder, and whether its tokens differ from the teacher's."""
+def _find_student_encoder(sections: Sections, encoder: Encoder, start: Path, log: Log) -> Encoder:
+    """Return the teacher's encoder, or the student's own where its tokens differ."""
     if sections.distill.student.path is None:
-        return encoder, False
+        return encoder
     difference = first_vocabulary_difference(encoder.tokenizer, load_tokenizer(start))
     if difference is None:
-        return encoder, False
+        return encoder
     log.say(
         f"the student's tokenizer is another ({difference}): it learns from what the teacher "
         "writes (method: sequence), because distributions over other tokens say nothing to it"
     )
-    return encoder_of(start, sections.data, encoder.clock), True
+    return encoder_of(start, sections.data, encoder.clock)
 
 
 def _load_trainable(training: _Training) -> Any:

@@ -29,6 +29,7 @@ from edgetune.models.tokenizer_files import save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import Sections, TuneSection
+from edgetune.train.inputs import TrainingData, TrainingRun
 from edgetune.train.sft import tune
 
 
@@ -67,8 +68,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 5. Train, going on from a checkpoint that an interrupted run left.
     (out / "metrics.jsonl").unlink(missing_ok=True)
     outcome = tune(
-        model, base.tokenizer, prepared.encoded, validation, section, data.max_length,
-        sections.seed, out, log,
+        model, base.tokenizer, TrainingData(prepared.encoded, validation), section,
+        data.max_length, TrainingRun("teacher", sections.seed, out, log),
     )  # fmt: skip
 
     # 6. The best weights if validation was watched, else the last.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from edgetune.recipe import Optimization
+from edgetune.train.inputs import TrainingRun
 
 
 def count_steps(section: Optimization, rows: int) -> int:
@@ -18,7 +18,7 @@ def count_steps(section: Optimization, rows: int) -> int:
 
 
 def trainer_arguments(
-    section: Optimization, steps: int, out: Path, seed: int, device: str, has_validation: bool
+    section: Optimization, steps: int, run: TrainingRun, device: str, has_validation: bool
 ) -> dict[str, Any]:
     """Return the keyword arguments that ``TrainingArguments`` and ``SFTConfig`` share.
 
@@ -26,7 +26,7 @@ def trainer_arguments(
     in float32, which is what makes a resumed run equal to an unbroken one.
     """
     return {
-        "output_dir": str(out),
+        "output_dir": str(run.checkpoints),
         "max_steps": steps,
         "per_device_train_batch_size": section.batch_size,
         "per_device_eval_batch_size": section.batch_size,
@@ -45,8 +45,8 @@ def trainer_arguments(
         "save_total_limit": 2,
         "logging_steps": min(10, section.eval_every),
         "logging_first_step": True,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": run.seed,
+        "data_seed": run.seed,
         "use_cpu": device == "cpu",
         "bf16": False,
         "disable_tqdm": True,

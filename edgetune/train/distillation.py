@@ -1,10 +1,9 @@
-"""Train a student on its own: what it is taught by is an argument."""
+"""Train a student to minimise any loss of :mod:`edgetune.distill.losses`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache
 from edgetune.distill.losses import CrossEntropy, StudentLoss, loss_of, pad_targets
-from edgetune.log import Log
 from edgetune.models.head import find_head
 from edgetune.ops import choose
 from edgetune.recipe import Optimization
 from edgetune.train.arguments import count_steps, trainer_arguments
-from edgetune.train.loop import Outcome, run_trainer, write_metrics
+from edgetune.train.inputs import DistillationData, TrainingRun
+from edgetune.train.loop import Outcome, run_trainer
 from edgetune.train.rows import RowsMixin
 from edgetune.train.sft import keep_trainable_float32
 
@@ -124,50 +123,35 @@ class TellProgress(TrainerCallback):
 def train_student(
     student: Any,
     loss: StudentLoss,
-    cache: Cache | None,
-    train: Sequence[Encoded],
-    validation: Sequence[Encoded],
-    pad_id: int,
+    data: DistillationData,
     section: Optimization,
-    seed: int,
-    out: Path,
-    role: str,
-    log: Log,
+    run: TrainingRun,
     around: Around = nullcontext,
 ) -> Outcome:
-    """Train ``student``.
+    """Train ``student`` to minimise ``loss``.
 
     Args:
         student: adapters added, or all parameters trainable.
-        loss: what it is taught by.
-        cache: of exactly these ``train`` rows, where the loss reads one.
-        role: ``student`` or ``baseline``: names the checkpoints and the curve.
+        loss: the objective.
+        data: rows, and the cached targets that the loss reads.
+        section: settings of the optimization.
+        run: its role and seed, and where it writes.
         around: given the model, what holds while a loss and its gradient are computed; optimizer
             and checkpoints see the weights without it.
     """
     keep_trainable_float32(student)
     device = next(student.parameters()).device.type
-    steps = count_steps(section, len(train))
-    folder = out / "scratch" / role
-    arguments = trainer_arguments(section, steps, folder, seed, device, bool(validation))
+    steps = count_steps(section, len(data.train))
+    arguments = trainer_arguments(section, steps, run, device, bool(data.validation))
     trainer = DistillationTrainer(
         loss=loss,
         around=around,
         model=student,
         args=TrainingArguments(**arguments),
-        train_dataset=Rows(train, cache),
-        eval_dataset=Rows(validation, None) if validation else None,
-        data_collator=lambda examples: collate(examples, pad_id),
+        train_dataset=Rows(data.train, data.cache),
+        eval_dataset=Rows(data.validation, None) if data.validation else None,
+        data_collator=lambda examples: collate(examples, data.pad_id),
         callbacks=[TellProgress(loss)],
     )
-    tokens = sum(len(row.ids) for row in train) / len(train)
-    outcome = run_trainer(
-        trainer,
-        steps,
-        tokens * section.batch_size * section.gradient_accumulation,
-        section.patience,
-        role,
-        log,
-    )
-    write_metrics(trainer.state.log_history, role, out / "metrics.jsonl")
-    return outcome
+    tokens = sum(len(row.ids) for row in data.train)
+    return run_trainer(trainer, section, tokens / len(data.train), run)

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PrinterCallback, Trainer
 
 from edgetune.errors import EdgetuneError, Interrupted
-from edgetune.log import Log
+from edgetune.recipe import Optimization
 from edgetune.train.callbacks import (
     KeepBest,
     SealCheckpoints,
@@ -18,6 +18,7 @@ from edgetune.train.callbacks import (
     StopWhenAsked,
     newest_checkpoint,
 )
+from edgetune.train.inputs import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,25 @@ class Outcome:
 
 
 def run_trainer(
-    trainer: Trainer,
-    steps: int,
-    tokens_per_step: float,
-    patience: int | None,
-    role: str,
-    log: Log,
+    trainer: Trainer, section: Optimization, tokens_per_row: float, run: TrainingRun
 ) -> Outcome:
-    """Train to ``steps``, from the newest sealed checkpoint in the trainer's folder if any.
+    """Train to the trainer's ``max_steps``, from the newest sealed checkpoint if there is one.
+
+    Args:
+        trainer: with model, rows and arguments.
+        section: batch size and patience.
+        tokens_per_row: tokens of a sequence on average, for the speed that the log tells.
+        run: where checkpoints are and the curve goes.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint was saved.
         EdgetuneError: the loss is no longer a number.
     """
-    folder = Path(trainer.args.output_dir or ".")
-    stop, best = StopWhenAsked(), folder / "best"
-    checkpoint = newest_checkpoint(folder)
+    log, role, patience = run.log, run.role, section.patience
+    steps = trainer.args.max_steps
+    tokens_per_step = tokens_per_row * section.batch_size * section.gradient_accumulation
+    stop, best = StopWhenAsked(), run.checkpoints / "best"
+    checkpoint = newest_checkpoint(run.checkpoints)
     with log.progress(role, steps) as bar, stop.listening(log):
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
         trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))
@@ -71,6 +75,7 @@ def run_trainer(
             where=role,
             hint="lower learning_rate, or use compute_dtype: float32",
         )
+    write_metrics(history, role, run.out / "metrics.jsonl")
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
     kept = min(validation) if patience and validation else next(reversed(validation), None)
     return Outcome(

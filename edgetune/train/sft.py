@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from datasets.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from edgetune.data.encode import Encoded
-from edgetune.log import Log, counted
+from edgetune.log import counted
 from edgetune.models.head import find_head, head_only_at, hidden_at
 from edgetune.ops.linear_loss import ChunkLoss, Head, linear_loss_sum
 from edgetune.ops.sparse_loss import sparse_loss_
 from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
-from edgetune.train.loop import Outcome, run_trainer, write_metrics
+from edgetune.train.inputs import TrainingData, TrainingRun
+from edgetune.train.loop import Outcome, run_trainer
 from edgetune.train.rows import RowsMixin, TokensMixin
 
 TABLE_ROWS = 65_536  # of a table: its offsets are 32 bits wide
@@ -91,32 +91,27 @@ def cross_entropy(labels_P: torch.Tensor) -> ChunkLoss:
 def tune(
     model: Any,
     tokenizer: Any,
-    train: Sequence[Encoded],
-    validation: Sequence[Encoded],
+    data: TrainingData,
     section: TuneSection,
     max_length: int,
-    seed: int,
-    out: Path,
-    log: Log,
+    run: TrainingRun,
 ) -> Outcome:
-    """Train ``model``'s trainable parameters on the trained positions of ``train``.
+    """Train ``model``'s trainable parameters on the trained positions of the train rows.
 
     Args:
         model: with adapters already added, or all parameters trainable.
         tokenizer: for the padding token.
-        train, validation: encoded rows.
-        section: the knobs.
-        max_length: tokens of a packed sequence when ``section.packing``.
-        seed: of shuffling and dropout.
-        out: the artifact's directory; checkpoints go to its scratch, curves to ``metrics.jsonl``.
-        log: bar and events.
+        data: encoded rows.
+        section: settings of the optimization.
+        max_length: tokens of a packed sequence where ``section.pack_length`` is not given.
+        run: its seed, and where it writes.
     """
+    # 1. TRL's trainer over rows that are tokens already.
     disable_progress_bar()
     keep_trainable_float32(model)
-    folder = out / "scratch" / "teacher"
-    train_set, eval_set = as_dataset(train), as_dataset(validation)
+    train_set, eval_set = as_dataset(data.train), as_dataset(data.validation)
     device = next(model.parameters()).device.type
-    arguments = trainer_arguments(section, 1, folder, seed, device, bool(validation))
+    arguments = trainer_arguments(section, 1, run, device, bool(data.validation))
     config = SFTConfig(
         **arguments,
         max_length=section.pack_length or max_length,
@@ -128,32 +123,25 @@ def tune(
         model=model,
         args=config,
         train_dataset=train_set,
-        eval_dataset=eval_set if validation else None,
+        eval_dataset=eval_set if data.validation else None,
         processing_class=tokenizer,
     )
     if not section.packing:
-        trainer.lengths = [len(row.ids) for row in train]
+        trainer.lengths = [len(row.ids) for row in data.train]
     # TRL casts QLoRA adapters to bfloat16 as it is built; a resumed run would load them as float32
     # and go on differently. In float32 throughout, kill and resume are bit-identical.
     keep_trainable_float32(trainer.model)
+
+    # 2. As many steps as its sequences need: rows, or several packed into one.
     sequences = len(trainer.train_dataset)
     steps = count_steps(section, sequences)
     trainer.args.max_steps = steps
-    tokens = sum(len(row.ids) for row in train) / sequences
-    log.say(
-        f"{counted(len(train), 'row')} in {counted(sequences, 'sequence')}, "
+    run.log.say(
+        f"{counted(len(data.train), 'row')} in {counted(sequences, 'sequence')}, "
         f"{counted(steps, 'step')}"
     )
-    outcome = run_trainer(
-        trainer,
-        steps,
-        tokens * section.batch_size * section.gradient_accumulation,
-        section.patience,
-        "teacher",
-        log,
-    )
-    write_metrics(trainer.state.log_history, "teacher", out / "metrics.jsonl")
-    return outcome
+    tokens = sum(len(row.ids) for row in data.train)
+    return run_trainer(trainer, section, tokens / sequences, run)
 
 
 def as_dataset(rows: Sequence[Encoded]) -> Dataset:

@@ -21,7 +21,8 @@ from edgetune.ops import choose
 from edgetune.recipe import DataSection, DistillSection, TuneSection
 from edgetune.train import loop
 from edgetune.train.distillation import train_student
-from edgetune.train.on_policy import train_on_policy
+from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
+from edgetune.train.objectives.on_policy import SampledTargets
 from edgetune.train.sft import as_dataset, tune
 
 QUIET = Log(quiet=True)
@@ -115,7 +116,8 @@ def test_tuning(
     check(
         model, rows,
         lambda: tune(
-            model, load_tokenizer(tiny_model), rows, [], section, 64, 0, tmp_path, QUIET
+            model, load_tokenizer(tiny_model), TrainingData(rows), section, 64,
+            TrainingRun("teacher", 0, tmp_path, QUIET),
         ),
         monkeypatch,
     )  # fmt: skip
@@ -135,8 +137,8 @@ def test_distilling(
     check(
         model, rows,
         lambda: train_student(
-            model, CrossEntropy(choose("sparse_loss", "torch")), None, rows, [], 0, section, 0,
-            tmp_path, "student", QUIET,
+            model, CrossEntropy(choose("sparse_loss", "torch")), DistillationData(rows), section,
+            TrainingRun("student", 0, tmp_path, QUIET),
         ),
         monkeypatch,
     )  # fmt: skip
@@ -171,7 +173,8 @@ def test_on_policy(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         student = load_base(tiny_model, False, "float32", "cpu")
         out = tmp_path / str(split[0])
         out.mkdir()
-        train_on_policy(student, teacher, encoder, rows, section, 0, out, QUIET)
+        targets = SampledTargets(teacher, encoder, rows)
+        targets.train(student, [], section, TrainingRun("student", 0, out, QUIET))
         found.append(taken.found)
     assert any(gradient.abs().max() > 1e-4 for gradient in found[0].values())
     for other in found[1:]:
@@ -189,14 +192,15 @@ def test_validation_loss_is_by_token(
     with torch.no_grad():
         wanted = float(mean_loss(model.eval(), rows))
     settings = {**SETTINGS, "learning_rate": 1e-12, "batch_size": batch_size, "eval_every": 1}
+    run = TrainingRun("student", 0, tmp_path, QUIET)
     if kind == "distill":
-        found = train_student(
-            model, CrossEntropy(choose("sparse_loss", "torch")), None, rows, rows, 0,
-            DistillSection(train="full", **settings), 0, tmp_path, "student", QUIET,
-        )  # fmt: skip
+        loss = CrossEntropy(choose("sparse_loss", "torch"))
+        distilling = DistillSection(train="full", **settings)
+        found = train_student(model, loss, DistillationData(rows, rows), distilling, run)
     else:
         section = TuneSection(method="full", packing=kind == "packed", **settings)
-        found = tune(model, load_tokenizer(tiny_model), rows, rows, section, 64, 0, tmp_path, QUIET)
+        data = TrainingData(rows, rows)
+        found = tune(model, load_tokenizer(tiny_model), data, section, 64, run)
     assert found.validation_loss == pytest.approx(wanted, rel=1e-5)
 
 

@@ -14,6 +14,7 @@ from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.recipe import TuneSection
 from edgetune.train import loop, sft
+from edgetune.train.inputs import TrainingData, TrainingRun
 from tests.train.test_resume import some_rows
 
 pytestmark = pytest.mark.gpu
@@ -29,7 +30,8 @@ def tune(model: Path, out: Path, device: str, dtype: str = "float32", **knobs: A
     tuned = add_adapter(load_base(model, True, dtype, device), section, seed=0)
     out.mkdir(exist_ok=True)
     rows = some_rows(40)
-    told = sft.tune(tuned, load_tokenizer(model), rows, rows[:4], section, 64, 0, out, QUIET)
+    data, run = TrainingData(rows, rows[:4]), TrainingRun("teacher", 0, out, QUIET)
+    told = sft.tune(tuned, load_tokenizer(model), data, section, 64, run)
     curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     parameters = {n: p.detach().cpu() for n, p in tuned.named_parameters() if p.requires_grad}
     assert all(p.dtype == torch.float32 for p in parameters.values())

@@ -21,6 +21,7 @@ from edgetune.recipe import DistillSection, TuneSection
 from edgetune.train import callbacks, loop
 from edgetune.train.callbacks import newest_checkpoint
 from edgetune.train.distillation import train_student
+from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
 from edgetune.train.sft import tune
 
 QUIET = Log(quiet=True)
@@ -43,7 +44,8 @@ def run_tune(tiny_model: Path, out: Path, packing: bool) -> dict[str, torch.Tens
     model = add_adapter(load_base(tiny_model, True, "float32", "cpu"), section, seed=0)
     tokenizer = load_tokenizer(tiny_model)
     out.mkdir(exist_ok=True)
-    tune(model, tokenizer, some_rows(40), some_rows(4), section, 64, 0, out, QUIET)
+    data = TrainingData(some_rows(40), some_rows(4))
+    tune(model, tokenizer, data, section, 64, TrainingRun("teacher", 0, out, QUIET))
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -106,7 +108,8 @@ def test_micro_batches_do_not_change_the_student(tiny_model: Path, tmp_path: Pat
         out = tmp_path / f"{batch}"
         out.mkdir()
         loss = CrossEntropy(choose("sparse_loss", "torch"))
-        train_student(model, loss, None, some_rows(12), [], 0, section, 0, out, "baseline", QUIET)
+        run = TrainingRun("baseline", 0, out, QUIET)
+        train_student(model, loss, DistillationData(some_rows(12)), section, run)
         weights.append({n: p.detach() for n, p in model.named_parameters()})
     start = load_file(tiny_model / "model.safetensors")
     for name in weights[0]:

@@ -13,6 +13,7 @@ from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.recipe import TuneSection
 from edgetune.train import sft
+from edgetune.train.inputs import TrainingData, TrainingRun
 
 ROWS = [Encoded([5 + i + n for i in range(4 + n)], [i >= 2 for i in range(4 + n)], False)
         for n in range(8)]  # fmt: skip
@@ -28,8 +29,9 @@ def tuned(
     model = add_adapter(load_base(tiny_model, True, "float32", "cpu"), section, seed=0)
     out.mkdir()
     done = sft.tune(
-        model, load_tokenizer(tiny_model), ROWS, ROWS[:3], section, 64, 0, out, Log(quiet=True)
-    )
+        model, load_tokenizer(tiny_model), TrainingData(ROWS, ROWS[:3]), section, 64,
+        TrainingRun("teacher", 0, out, Log(quiet=True)),
+    )  # fmt: skip
     return {n: p for n, p in model.named_parameters() if p.requires_grad}, done.validation_loss
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgetune.data.encode import Encoded
-from edgetune.distill.losses import OnlineKD
+from edgetune.distill.losses import Divergence, KDWeight, OnlineKD
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.ops import choose
@@ -19,6 +19,7 @@ from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.methods.gptaq import quantize_gptaq
 from edgetune.quantize.weights import put_weights
 from edgetune.train.distillation import train_student
+from edgetune.train.inputs import DistillationData, TrainingRun
 
 
 def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -54,18 +55,17 @@ def train_qat(
         parameter.requires_grad_(id(parameter) in learned)
     vocabulary = int(teacher.get_output_embeddings().weight.shape[0])
     loss = OnlineKD(
-        teacher.requires_grad_(False), choose("dense_loss"), choose("sparse_loss"),
-        divergence="forward_kl", divergence_mix=0.5, temperature=1.0, weight=1.0, warmup=0.0,
-        vocabulary=vocabulary,
+        teacher.requires_grad_(False), Divergence(choose("dense_loss")), choose("sparse_loss"),
+        KDWeight(1.0), vocabulary,
     )  # fmt: skip
     encoded = [
         Encoded(list(ids), [False] + [True] * (len(ids) - 1), False) for ids in job.texts.training
     ]
     student.train()
+    run = TrainingRun(job.file, job.seed, job.out, job.log)
     outcome = train_student(
-        student, loss, None, encoded, [], 0, job.settings, job.seed, job.out, job.file, job.log,
-        around=quantized.applied,
-    )  # fmt: skip
+        student, loss, DistillationData(encoded), job.settings, run, around=quantized.applied
+    )
     trained = {**raw, **quantized.write()}
     del student, loss
     gc.collect()

@@ -1,0 +1,54 @@
+"""What a training is given beside its model: rows, and the run that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetune.data.encode import Encoded
+from edgetune.distill.cache import Cache
+from edgetune.log import Log
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded rows to train on, and rows to validate on, which may be none."""
+
+    train: Sequence[Encoded]
+    validation: Sequence[Encoded] = ()
+
+
+@dataclass(frozen=True)
+class DistillationData(TrainingData):
+    """Rows with what a batch of them needs.
+
+    Attributes:
+        cache: the teacher's targets of exactly the ``train`` rows, where the loss reads them.
+        pad_id: fills rows up to the longest of a batch.
+    """
+
+    cache: Cache | None = None
+    pad_id: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training of a stage.
+
+    Attributes:
+        role: ``teacher``, ``student`` … : names its checkpoints and its curve.
+        seed: of shuffling, dropout and sampling.
+        out: the artifact's directory; curves go to its ``metrics.jsonl``.
+        log: bar and events.
+    """
+
+    role: str
+    seed: int
+    out: Path
+    log: Log
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder that an interrupted training is resumed from."""
+        return self.out / "scratch" / self.role
