@@ -24,6 +24,7 @@ from edgetune.artifact import (
 from edgetune.data.sources import hash_sources
 from edgetune.disk import check_place, write_atomic
 from edgetune.errors import InputError, raise_machine_fault
+from edgetune.facts import StageFacts, to_json
 from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
@@ -52,7 +53,7 @@ class Stage:
     inputs: tuple[str, ...]
 
     @property
-    def function(self) -> Callable[[Sections, dict[str, Artifact], Path, Log], dict[str, Any]]:
+    def function(self) -> Callable[[Sections, dict[str, Artifact], Path, Log], StageFacts]:
         """The stage's ``run``, imported when it is needed: it brings torch with it."""
         return importlib.import_module(f"edgetune.stages.{self.name}").run  # type: ignore[no-any-return]
 
@@ -303,7 +304,8 @@ def _make(
 ) -> dict[str, Any]:
     """Run a stage; a full disk or memory is told in words."""
     try:
-        return stage.function(sections, inputs, part, log)
+        facts: dict[str, Any] = to_json(stage.function(sections, inputs, part, log))
+        return facts
     except (OSError, MemoryError, RuntimeError) as error:
         raise_machine_fault(error, str(part))
         raise

@@ -15,6 +15,9 @@ from edgetune.facts import (
     GateResult,
     MeasuredModel,
     Measurement,
+    MergeCandidate,
+    MergeFacts,
+    TuneFacts,
     from_json,
     to_json,
 )
@@ -47,3 +50,19 @@ def test_unknown_keys_are_ignored_and_missing_ones_refused() -> None:
     assert from_json(ExportFacts, {"files": [{**to_json(FILE), "kept": 1}]}).files == [FILE]
     with pytest.raises(InputError, match="facts of another version"):
         from_json(ExportFacts, {"files": [{"name": "Q8_0.gguf"}]})
+
+
+def test_a_loss_that_was_not_measured_is_written_as_null() -> None:
+    facts = TuneFacts(steps=4, train_loss=1.5, end_token="</s>")
+    written = json.loads(json.dumps(to_json(facts)))
+    assert written["validation_loss"] is None and written["train_loss"] == 1.5
+    assert from_json(TuneFacts, written) == facts
+    del written["validation_loss"]
+    assert from_json(TuneFacts, written) == facts
+
+
+def test_a_key_that_is_a_keyword_of_python_survives_json() -> None:
+    facts = MergeFacts([MergeCandidate("original", 1e-7, 1.0, 12)], source="distill")
+    written = to_json(facts)
+    assert written["from"] == "distill" and "source" not in written
+    assert from_json(MergeFacts, written) == facts

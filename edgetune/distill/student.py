@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from edgetune.artifact import SCRATCH
 from edgetune.data.encode import Encoded
@@ -16,6 +15,7 @@ from edgetune.distill.prune_depth import (
 )
 from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.distill.teacher import OpenTeacher, TeacherRef
+from edgetune.facts import RemovedLayer, StudentFacts
 from edgetune.log import Log
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
@@ -30,8 +30,8 @@ INFLUENCE_ROWS = 16
 def initialize_student(
     sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
     log: Log,
-) -> tuple[Path, dict[str, Any]]:  # fmt: skip
-    """Return the folder the student starts from and what is to be said about it."""
+) -> tuple[Path, StudentFacts]:  # fmt: skip
+    """Return the folder the student starts from, and where its weights come from."""
     section = sections.distill
     folder, facts = _initialize(sections, teacher, known, train, out, log)
     base = known.target.base if isinstance(known.target, ModelRef) else folder
@@ -42,16 +42,16 @@ def initialize_student(
 def _initialize(
     sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
     log: Log,
-) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+) -> tuple[Path, StudentFacts]:  # fmt: skip
     student, folder = sections.distill.student, out / "start"
     if student.path is not None:
-        return resolve_model(student.path), {"student_from": student.path}
+        return resolve_model(student.path), StudentFacts(student_from=student.path)
     assert isinstance(known.target, ModelRef), "a GGUF teacher comes with student.path"
     base = known.target.base
     if student.config is not None:
         if not (folder / "model.safetensors").exists():
             make_random_student(Path(student.config), base, folder, sections.seed)
-        return folder, {"student_from": f"random weights of {student.config}"}
+        return folder, StudentFacts(student_from=f"random weights of {student.config}")
     depth = teacher.model.config.get_text_config().num_hidden_layers
     widths = Widths(student.mlp, student.heads, student.hidden)
     keep = student.layers or (depth if widths else max(1, depth // 2))
@@ -75,14 +75,14 @@ def _initialize(
             cut_width(shallow, layers, measure_importance(teacher.model, some), widths, folder)
         if base != known.target.base:
             shutil.rmtree(base)
-    return folder, {
-        "cut_from": cut_from,
-        "student_from": "width cut" if widths else "depth cut",
-        "layers": layers,
-        "of_layers": depth,
-        "removed": [{"layer": layer, "kl_divergence": harm} for layer, harm in removed],
-        "widths": {name: value for name, value in vars(widths).items() if value},
-    }
+    return folder, StudentFacts(
+        cut_from=cut_from,
+        student_from="width cut" if widths else "depth cut",
+        layers=layers,
+        of_layers=depth,
+        removed=[RemovedLayer(layer, kl) for layer, kl in removed],
+        widths={name: value for name, value in vars(widths).items() if value},
+    )
 
 
 def _merge_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:

@@ -18,11 +18,12 @@ from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.onnx.adapter import FILE, write_onnx_adapter
 from edgetune.export.onnx.folder import finish_folder
-from edgetune.measure.quality import ReferenceLogProbs, score_rows
+from edgetune.facts import ExportedAdapter, GateResult, Refusal
+from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.lineage import fingerprint_adapter, lineage_of, read_stamp
 from edgetune.models.ref import ModelRef
-from edgetune.runtimes import find_opener, open_runtime
+from edgetune.runtimes import Runtime, find_opener, open_runtime
 
 
 @dataclass
@@ -30,16 +31,33 @@ class Shipped:
     """What was made of an adapter.
 
     Attributes:
-        adapters: ``{"name", "format", "path", "bytes", "sha256", "tensors", "base"}`` and what each
-            was found to be: ``kl_all_tokens`` and ``top1_all_tokens`` to base + adapter in torch,
-            ``kl_all_tokens_to_merged``.
+        adapters: one per format.
         gates: that each is lossless.
-        refused: ``{"format", "scheme", "why"}``.
+        refused: formats that cannot hold it.
     """
 
-    adapters: list[dict[str, Any]] = field(default_factory=list)
-    gates: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
+    adapters: list[ExportedAdapter] = field(default_factory=list)
+    gates: list[GateResult] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class AdapterExport:
+    """An adapter to be written alone.
+
+    Attributes:
+        base: folder of the model it goes on.
+        adapter: PEFT's folder.
+        merged: folder of the merged model, whose template and end tokens hold.
+        name: of the files.
+        out: the artifact's directory.
+    """
+
+    base: Path
+    adapter: Path
+    merged: Path
+    name: str
+    out: Path
 
 
 def find_adapter(inputs: dict[str, Artifact]) -> ModelRef:
@@ -81,80 +99,98 @@ def find_adapter(inputs: dict[str, Artifact]) -> ModelRef:
 
 
 def ship_adapter(
-    trained: ModelRef,
-    merged: Path,
-    name: str,
-    formats: Sequence[str],
-    reference: Reference,
-    out: Path,
-    threads: int,
+    export: AdapterExport, formats: Sequence[str], reference: Reference, threads: int
 ) -> Shipped:
-    """Write the adapter below ``out`` in each format and measure it over the base.
+    """Write the adapter in each format and measure it over the base.
 
     ``gguf/<name>-adapter.gguf`` goes on any GGUF file of the base; ``onnx/adapter/`` holds a graph
     of the base that takes the adapter beside it, since no other graph does, and says of prompts
-    and end tokens what the folder ``merged`` says.
+    and end tokens what the merged model says.
+
+    Args:
+        export: the adapter, and where it goes.
+        formats: ``gguf``, ``onnx``.
+        reference: rows to compare on, and the merged model's distributions at them.
+        threads: of the runtimes.
     """
-    assert trained.adapter is not None
+    # 1. Base + adapter in torch, as it was trained.
     shipped = Shipped()
-    kept = out / "scratch" / "adapter.npy"
-    runtime = open_runtime(ModelRef(trained.base, trained.adapter), threads)
+    kept = export.out / "scratch" / "adapter.npy"
+    runtime = open_runtime(ModelRef(export.base, export.adapter), threads)
     try:
         score_rows(runtime, reference.rows, keep=kept)
     finally:
         runtime.close()
     wanted = {"trained": ReferenceLogProbs(kept), "merged": reference.log_probs}
     for kind in formats:
+        # 2. The adapter in each format, unless that cannot hold it.
         try:
-            path, tensors, opener = _WRITERS[kind](trained.base, trained.adapter, merged, name, out)
+            written = _WRITERS[kind](export)
         except Unsupported as error:
-            shipped.refused.append({"format": kind, "scheme": "adapter", "why": error.what})
+            shipped.refused.append(Refusal(kind, "adapter", error.what))
             continue
-        runtime = opener(threads, "cpu")
+        # 3. In its own runtime on the base, compared with torch and with the merged model.
+        runtime = written.open(threads, "cpu")
         try:
             scores = score_rows(runtime, reference.rows, wanted)
         finally:
             runtime.close()
-        found, limit = scores.mean_kl("trained").value, LOSSLESS_KL["F32"]
-        shipped.adapters.append(
-            {
-                "name": f"adapter.{kind}",
-                "format": kind,
-                "path": path.relative_to(out).as_posix(),
-                "bytes": path.stat().st_size,
-                "sha256": hash_file(path),
-                "tensors": tensors,
-                "base": lineage_of(trained.base),
-                "kl_all_tokens": found,
-                "kl_all_tokens_to_merged": scores.mean_kl("merged").value,
-                "top1_all_tokens": scores.top1_agreement("trained").value,
-            }
-        )
+        adapter = _describe(export, kind, written, scores)
+        shipped.adapters.append(adapter)
+        found, limit = adapter.kl_all_tokens, LOSSLESS_KL["F32"]
         gate = f"adapter.{kind} kl_all_tokens_to_base_and_adapter"
-        shipped.gates.append({"name": gate, "limit": limit, "value": found, "ok": found <= limit})
+        shipped.gates.append(GateResult(gate, limit, found, found <= limit))
     return shipped
 
 
-Written = tuple[Path, int, Callable[[int, str], Any]]  # file, tensors, opener of base with it
+@dataclass(frozen=True)
+class _Written:
+    """A written adapter: its file, how many tensors it has, what opens the base with it."""
+
+    path: Path
+    tensors: int
+    open: Callable[[int, str], Runtime]
 
 
-def _write_gguf(base: Path, adapter: Path, merged: Path, name: str, out: Path) -> Written:
-    path, plain = out / "gguf" / f"{name}-adapter.gguf", out / "scratch" / "base-F32.gguf"
+def _describe(
+    export: AdapterExport, kind: str, written: _Written, scores: Scores
+) -> ExportedAdapter:
+    return ExportedAdapter(
+        name=f"adapter.{kind}",
+        format=kind,
+        path=written.path.relative_to(export.out).as_posix(),
+        bytes=written.path.stat().st_size,
+        sha256=hash_file(written.path),
+        tensors=written.tensors,
+        base=lineage_of(export.base),
+        kl_all_tokens=scores.mean_kl("trained").value,
+        kl_all_tokens_to_merged=scores.mean_kl("merged").value,
+        top1_all_tokens=scores.top1_agreement("trained").value,
+    )
+
+
+def _write_gguf(export: AdapterExport) -> _Written:
+    path = export.out / "gguf" / f"{export.name}-adapter.gguf"
+    plain = export.out / "scratch" / "base-F32.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = write_gguf_adapter(base, adapter, path, name)
-    convert_gguf(base, plain, GgufHeader("base"))
-    return path, tensors, partial(find_opener(plain), adapter=path)
+    tensors = write_gguf_adapter(export.base, export.adapter, path, export.name)
+    convert_gguf(export.base, plain, GgufHeader("base"))
+    opener: Any = find_opener(plain)
+    return _Written(path, tensors, partial(opener, adapter=path))
 
 
-def _write_onnx(base: Path, adapter: Path, merged: Path, name: str, out: Path) -> Written:
-    folder = out / "onnx" / "adapter"
+def _write_onnx(export: AdapterExport) -> _Written:
+    folder = export.out / "onnx" / "adapter"
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left
     folder.parent.mkdir(parents=True, exist_ok=True)
-    tensors = write_onnx_adapter(base, adapter, folder, out / "scratch" / "builder")
-    finish_folder(
-        merged, folder, "fp32"
-    )  # template and end tokens of the training, not of the base
-    return folder / FILE, tensors, partial(find_opener(folder), adapter=folder / FILE)
+    tensors = write_onnx_adapter(
+        export.base, export.adapter, folder, export.out / "scratch" / "builder"
+    )
+    # Template and end tokens of the training, not of the base.
+    finish_folder(export.merged, folder, "fp32")
+    path = folder / FILE
+    opener: Any = find_opener(folder)
+    return _Written(path, tensors, partial(opener, adapter=path))
 
 
 _WRITERS = {"gguf": _write_gguf, "onnx": _write_onnx}

@@ -15,6 +15,7 @@ from edgetune.export.snippets import (
     gguf_snippets,
     onnx_snippets,
 )
+from edgetune.facts import ExportedAdapter
 
 NAME = "README.md"
 _LONGEST = 300  # characters of a prompt that is an example
@@ -25,7 +26,7 @@ def write_readme(
     name: str,
     model: Path,
     files: Sequence[dict[str, Any]],
-    adapters: Sequence[dict[str, Any]],
+    adapters: Sequence[ExportedAdapter],
     golden: Sequence[dict[str, Any]],
     out: Path,
 ) -> None:
@@ -35,7 +36,7 @@ def write_readme(
         name: of the model.
         model: its Hugging Face folder.
         files: as export describes them, with ``checks``.
-        adapters: likewise.
+        adapters: shipped beside them.
         golden: conversations; the first short one is the example.
         out: the folder that the files' paths are in.
     """
@@ -89,7 +90,7 @@ def _table(files: Sequence[dict[str, Any]]) -> str:
 
 def _sections(
     files: Sequence[dict[str, Any]],
-    adapters: Sequence[dict[str, Any]],
+    adapters: Sequence[ExportedAdapter],
     asked: Question,
 ) -> list[str]:
     parts = [
@@ -100,9 +101,9 @@ def _sections(
         parts.append(f"## `{path}`")
         parts += [_show(one) for one in snippets]
     for adapter in adapters:
-        if adapter["format"] == "gguf":
-            parts.append(f"## `{adapter['path']}`")
-            parts.append(_show(adapter_snippet(adapter["path"], asked)))
+        if adapter.format == "gguf":
+            parts.append(f"## `{adapter.path}`")
+            parts.append(_show(adapter_snippet(adapter.path, asked)))
     return parts
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgetune.data.encode import Encoded
 from edgetune.errors import GateFailed
+from edgetune.facts import GateResult, MergeCandidate, to_json
 from edgetune.measure.quality import compare_runtimes
 from edgetune.models.hardware import count_threads
 from edgetune.models.merge import write_merged
@@ -21,17 +22,30 @@ from edgetune.runtimes import open_runtime
 FLOAT32_LIMIT = 1e-5
 
 
+@dataclass(frozen=True)
+class MergedWeights:
+    """A folder of merged weights.
+
+    Attributes:
+        folder: where they are.
+        dtype: they are stored in.
+        nf4_dtype: of the NF4 base they were folded over, if they were.
+    """
+
+    folder: Path
+    dtype: str
+    nf4_dtype: str | None
+
+
 def check_merge(
     trained: ModelRef,
-    candidate: dict[str, Any],
-    folder: Path,
-    dtype: str,
-    nf4_dtype: str | None,
+    candidate: MergeCandidate,
+    merged: MergedWeights,
     limit: float | None,
     rows: Sequence[Encoded],
     scratch: Path,
-) -> dict[str, Any]:
-    """Return the gate that the chosen merge passes: name, value, limit.
+) -> GateResult:
+    """Return the gate that the chosen merge passes.
 
     Weights of 16 bits are held to what their rounding explains, which is measured: the same fold in
     float32 against itself rounded. Distances add up, and KL is a distance's square near zero:
@@ -39,10 +53,8 @@ def check_merge(
 
     Args:
         trained: what was trained.
-        candidate: its figures: ``base``, ``kl_answer_tokens``.
-        folder: the merged weights.
-        dtype: they are stored in.
-        nf4_dtype: of the NF4 base they were folded over, if they were.
+        candidate: the chosen merge as it was measured.
+        merged: its weights.
         limit: the user's own, or none.
         rows: that are compared on.
         scratch: folder for the float32 fold; it is removed again.
@@ -50,37 +62,37 @@ def check_merge(
     Raises:
         GateFailed: the merge is another model than was trained.
     """
-    value = float(candidate["kl_answer_tokens"])
+    value = candidate.kl_answer_tokens
     if limit is None:
         limit = FLOAT32_LIMIT
-        if dtype != "float32" and not value <= limit:
-            rounding = _measure_rounding(trained, folder, nf4_dtype, rows, scratch)
+        if merged.dtype != "float32" and not value <= limit:
+            rounding = _measure_rounding(trained, merged, rows, scratch)
             limit = (math.sqrt(FLOAT32_LIMIT) + math.sqrt(rounding)) ** 2
     ok = value <= limit  # false for NaN too
-    gate = {"name": "merge_kl_answer_tokens", "value": value, "limit": limit, "ok": ok}
+    gate = GateResult("merge_kl_answer_tokens", limit, value, ok)
     if not ok:
-        over = f"over the {candidate['base']} base"
-        original = trained.nf4 and candidate["base"] == "original"
+        over = f"over the {candidate.base} base"
+        original = trained.nf4 and candidate.base == "original"
         raise GateFailed(
             f"merged {over}, it is KL {value:.2e} from what was trained; the limit is {limit:.2e}",
             where=str(trained.adapter or trained.base),
             hint="it was trained over NF4 weights: merge.base: auto folds it over those"
             if original
             else "use the base the adapter was trained on; if it was QLoRA, --trained-on nf4",
-            result={"gate": gate},
+            result={"gate": to_json(gate)},
         )
     return gate
 
 
 def _measure_rounding(
-    trained: ModelRef, folder: Path, nf4_dtype: str | None, rows: Sequence[Encoded], scratch: Path
+    trained: ModelRef, merged: MergedWeights, rows: Sequence[Encoded], scratch: Path
 ) -> float:
-    """Return the KL between the fold in float32 and the same in ``folder``'s dtype; 0 for NaN."""
+    """Return the KL between the fold in float32 and the same in its dtype; 0 for NaN."""
     exact = scratch / "float32"
     shutil.rmtree(exact, ignore_errors=True)
     adapters = [trained.adapter] if trained.adapter else []
-    write_merged(trained.base, adapters, exact, "float32", nf4_dtype)
-    whole, rounded = (open_runtime(one, threads=count_threads()) for one in (exact, folder))
+    write_merged(trained.base, adapters, exact, "float32", merged.nf4_dtype)
+    whole, rounded = (open_runtime(one, threads=count_threads()) for one in (exact, merged.folder))
     try:
         found = float(compare_runtimes(whole, rounded, rows)["kl_answer_tokens"])
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,35 +66,47 @@ def write_merged(
     lineage = _extend_lineage(base, adapters)
     plan = plan_fold(checkpoint, loras, getattr(torch, dtype), nf4_dtype is not None)
     out.mkdir(parents=True, exist_ok=True)
-    changed: list[str] = []
-
-    def make(entry: Entry) -> torch.Tensor:
-        stored = checkpoint.read(entry.source)
-        name = plan.model_names[entry.name]
-        tuned = [lora for lora in loras if name in lora.touched or entry.name != entry.source]
-        if tuned:
-            changed.append(entry.name)
-        if not stored.is_floating_point():
-            return stored
-        value = stored
-        if nf4_dtype and name.removesuffix(".weight") in plan.nf4:
-            turned = name.removesuffix(".weight") in plan.transposed
-            value = _through_nf4(stored, nf4_dtype, turned)
-        for lora in tuned:
-            value = value.float()
-            if entry.name != entry.source:  # the head, until now one with the embedding
-                value = lora.own(plan.model_names[entry.source], value)
-            value = lora.apply(name, value)
-        return value.to(entry.kind)
-
+    fold = _Fold(checkpoint, loras, plan, nf4_dtype)
     for file, entries in plan.files.items():
-        write_shard(out / file, entries, make, {"format": "pt", KEY: lineage})
+        write_shard(out / file, entries, fold.make, {"format": "pt", KEY: lineage})
     _describe(checkpoint, plan, out, dtype)
     for lora in loras:
         if lora.tokenizer is not None:
             copy_tokenizer(lora.tokenizer, out)
             check_vocabulary(out)
-    return changed
+    return fold.changed
+
+
+@dataclass
+class _Fold:
+    """Makes the tensors of a plan; ``changed`` has the names of those an adapter changes."""
+
+    checkpoint: Checkpoint
+    loras: Sequence[Adapter]
+    plan: FoldPlan
+    nf4_dtype: str | None
+    changed: list[str] = field(default_factory=list)
+
+    def make(self, entry: Entry) -> torch.Tensor:
+        """Return a tensor of the merged model."""
+        stored = self.checkpoint.read(entry.source)
+        name = self.plan.model_names[entry.name]
+        untied = entry.name != entry.source  # the head, until now one with the embedding
+        loras = [lora for lora in self.loras if name in lora.touched or untied]
+        if loras:
+            self.changed.append(entry.name)
+        if not stored.is_floating_point():
+            return stored
+        value = stored
+        if self.nf4_dtype and name.removesuffix(".weight") in self.plan.nf4:
+            turned = name.removesuffix(".weight") in self.plan.transposed
+            value = _through_nf4(stored, self.nf4_dtype, turned)
+        for lora in loras:
+            value = value.float()
+            if untied:
+                value = lora.own(self.plan.model_names[entry.source], value)
+            value = lora.apply(name, value)
+        return value.to(entry.kind)
 
 
 def refuse_quantized(base: Path) -> None:

@@ -12,11 +12,19 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
-from edgetune.facts import ExportedFile, ExportFacts, from_json, to_json
-from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED, RENAMED_GATES
+from edgetune.facts import (
+    DistillFacts,
+    ExportedFile,
+    ExportFacts,
+    QuantizeFacts,
+    TuneFacts,
+    to_json,
+)
+from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
+from edgetune.report.run_facts import read_facts
 from edgetune.rundir import RunDir
 
 
@@ -39,12 +47,12 @@ def build_report(
     Raises:
         InputError: the measurements cannot be read.
     """
-    facts = {name: artifact.facts for name, artifact in artifacts.items()}
+    facts = read_facts(artifacts)
     weights = count_weights(artifacts.get("merge"))
-    export = from_json(ExportFacts, facts.get("export", {}))
+    export = facts.export or ExportFacts()
     models = _read_models(artifacts.get("bench"), export.files, weights)
     gates = [
-        *(_merge(facts.get("merge")) or {}).get("gates", []),
+        *(to_json(facts.merge.gates) if facts.merge else []),
         *to_json(export.gates),
         *check_gates(recipe.report.gates, models),
     ]
@@ -53,7 +61,7 @@ def build_report(
         "schema": 1,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
-        "headline": find_headline(models, facts.get("distill", {}).get("shipped")),
+        "headline": find_headline(models, facts.distill.shipped if facts.distill else None),
         "definitions": _definitions(models, files),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
@@ -61,9 +69,9 @@ def build_report(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "lineage": _lineage(artifacts, run),
         "models": models,
-        "distillation": _distillation(models, facts.get("distill")),
-        "merge": _merge(facts.get("merge")),
-        "searches": _searches(facts.get("quantize", {})),
+        "distillation": _distillation(models, facts.distill),
+        "merge": to_json(facts.merge),
+        "searches": _searches(facts.quantize) if facts.quantize else [],
         "chain": _chain(files),
         "sources": find_sources(recipe, artifacts),
         "files": [_shipped(file, weights) for file in files],
@@ -71,8 +79,12 @@ def build_report(
         "refused": to_json(export.refused),
         "fallbacks": [{"file": file.name, **one} for file in files for one in file.fallbacks],
         "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
-        "training": {name: _training(facts[name]) for name in ("tune", "distill") if name in facts},
-        "data": facts.get("tune", {}).get("data"),
+        "training": {
+            name: _plain_values(stage)
+            for name, stage in (("tune", facts.tune), ("distill", facts.distill))
+            if stage
+        },
+        "data": facts.tune.data if facts.tune else None,
         "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }
 
@@ -142,34 +154,17 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
     return entries
 
 
-def _searches(facts: dict[str, Any]) -> list[dict[str, Any]]:
+def _searches(facts: QuantizeFacts) -> list[dict[str, Any]]:
     """Return the search results of each format, with the KL after the method where it was kept."""
     after = {
-        (one["format"], one["name"]): one["kl_after"]
-        for one in facts.get("requantized", [])
-        if one["kept"]
+        (one["format"], one["name"]): one["kl_after"] for one in facts.requantized if one["kept"]
     }
     searches = []
-    for kind, key in (("gguf", "search"), ("onnx", "search_onnx")):
-        if found := facts.get(key):
+    for kind, found in (("gguf", facts.search), ("onnx", facts.search_onnx)):
+        if found:
             rows = [{**row, "kl_after": after.get((kind, row["name"]))} for row in found["results"]]
             searches.append({"format": kind, **found, "results": rows})
     return searches
-
-
-def _merge(facts: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the merge's facts with today's metric names; a kept run may have former ones."""
-    if facts is None:
-        return None
-    candidates = [
-        {RENAMED.get(key, key): value for key, value in one.items()}
-        for one in facts.get("candidates", [])
-    ]
-    gates = [
-        {**one, "name": RENAMED_GATES.get(one["name"], one["name"])}
-        for one in facts.get("gates", [])
-    ]
-    return {**facts, "candidates": candidates, "gates": gates}
 
 
 def _chain(files: list[ExportedFile]) -> list[dict[str, Any]]:
@@ -217,9 +212,10 @@ def _bits_per_weight(file: ExportedFile, weights: int | None) -> float | None:
     return 8 * data / weights if data and weights else None
 
 
-def _training(facts: dict[str, Any]) -> dict[str, Any]:
-    """The plain values among a training stage's facts."""
-    return {k: v for k, v in facts.items() if isinstance(v, str | int | float | bool)}
+def _plain_values(facts: TuneFacts | DistillFacts) -> dict[str, Any]:
+    """Return a training stage's facts that are a number, a truth value or a text."""
+    values = to_json(facts).items()
+    return {key: value for key, value in values if isinstance(value, str | int | float | bool)}
 
 
 def _read_curves(artifact: Artifact) -> list[dict[str, Any]]:
@@ -270,9 +266,9 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _distillation(
-    models: list[dict[str, Any]], distilled: dict[str, Any] | None
+    models: list[dict[str, Any]], distilled: DistillFacts | None
 ) -> dict[str, Any] | None:
     """Compare student and baseline, unless what shipped is the baseline itself."""
-    if distilled is None or distilled.get("shipped") == "baseline":
+    if distilled is None or distilled.shipped == "baseline":
         return None
     return compare_distillation(models)

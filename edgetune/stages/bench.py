@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
@@ -23,7 +22,7 @@ from edgetune.models.resolve import resolve_model
 from edgetune.recipe import Sections
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> BenchFacts:
     """Measure base, teacher, baseline, merged student and every file on the test rows.
 
     Inputs that are absent are not measured; without a tuned teacher the base is the reference.
@@ -55,8 +54,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. The entries, and a line each for the person who waits.
     for model in models:
         log.say(_summary(model))
-    facts: dict[str, Any] = to_json(BenchFacts(models))
-    write_atomic(out / "measurements.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    facts = BenchFacts(models)
+    text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
+    write_atomic(out / "measurements.json", text)
     return facts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgetune.distill.prune_depth import first_vocabulary_difference
 from edgetune.distill.selection import choose_student
 from edgetune.distill.student import initialize_student
 from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
+from edgetune.facts import DistillFacts, TargetFacts, TrainedFacts
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.generation import restore_generation_config
@@ -37,7 +38,7 @@ from edgetune.train.objectives import OBJECTIVES, check_objective
 from edgetune.train.targets import Distillation, LossTargets, StudentTargets, load_prompts
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> DistillFacts:
     """Distil the teacher into a smaller student, and train the same student without it.
 
     Writes:
@@ -60,7 +61,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     check_ids(teacher, encoder, labelled, known.target)
 
     # 2. The student's initial weights: another model, or the base pruned.
-    start, facts = initialize_student(sections, teacher, known, train, out, log)
+    start, student = initialize_student(sections, teacher, known, train, out, log)
     own = _find_student_encoder(sections, encoder, start, log)
     method = section.method if own is encoder else "sequence"
 
@@ -84,18 +85,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         section.model_copy(update={"max_steps": steps}), start, own, judged, sections.seed,
         device, dtype, out, log,
     )  # fmt: skip
-    refs, losses = _train_both(training, targets, train)
+    trained = _train_both(training, targets, train)
 
     # 5. What ships: the student, unless the one without the teacher is better.
-    refs["distilled"] = refs["student"]
-    shipped, figures = _choose_shipped(training, refs)
-    refs["student"], facts = refs[shipped], {**facts, **losses, **figures, "shipped": shipped}
+    trained = _choose_shipped(training, trained)
 
     # 6. The contract goes with the student.
     write_contract(own, rows.test, out / "contract")
-    return {
-        **facts, **refs, **targets.facts, "method": method, "compute_dtype": dtype,
-    }  # fmt: skip
+    parts = {**vars(student), **vars(trained), **vars(targets.facts)}
+    return DistillFacts(**parts, method=method, compute_dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -113,26 +111,23 @@ class _Training:
     log: Log
 
 
-def _train_both(
-    training: _Training, targets: StudentTargets, train: list[Encoded]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train the student and, where the recipe asks for it, the baseline.
-
-    Returns:
-        Where each is, by role, and their steps and validation losses.
-    """
+def _train_both(training: _Training, targets: StudentTargets, train: list[Encoded]) -> TrainedFacts:
+    """Train the student and, where the recipe asks for it, the baseline."""
     both = {"student": targets}
     if training.section.baseline:
         loss = CrossEntropy(choose("sparse_loss", training.section.kernels, training.device))
         pad_id = training.encoder.tokenizer.pad_token_id
-        both["baseline"] = LossTargets(train, loss, pad_id, {})
-    refs: dict[str, Any] = {"baseline": None}
-    facts: dict[str, Any] = {}
-    for role, learned in both.items():
-        refs[role], outcome = _train(training, role, learned)
-        facts[f"{role}_validation_loss"] = outcome.validation_loss
-        facts["steps"] = outcome.steps
-    return refs, facts
+        both["baseline"] = LossTargets(train, loss, pad_id, TargetFacts())
+    done = {role: _train(training, role, learned) for role, learned in both.items()}
+    model, outcome = done["student"]
+    baseline, other = done.get("baseline", (None, None))
+    return TrainedFacts(
+        student_validation_loss=outcome.validation_loss,
+        steps=outcome.steps,
+        baseline_validation_loss=other.validation_loss if other else None,
+        baseline=baseline,
+        distilled=model,
+    )
 
 
 def _train(
@@ -155,18 +150,22 @@ def _train(
     return _save(training, model, outcome.best, out / role).to_json(out), outcome
 
 
-def _choose_shipped(training: _Training, refs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the role that ships, and the figures that decided where both were compared."""
+def _choose_shipped(training: _Training, trained: TrainedFacts) -> TrainedFacts:
+    """Return the facts with what ships, and the figures that decided where both were compared."""
     section = training.section
+    refs = {"student": trained.distilled, "baseline": trained.baseline}
+    shipped, figures = "student", None
     if section.ship != "best":
-        return section.ship, {}
-    if not section.baseline:
-        return "student", {}
-    both = {role: ModelRef.from_json(refs[role], training.out) for role in ("student", "baseline")}
-    shipped, figures = choose_student(
-        both, training.encoder, training.validation, training.dtype, training.device, training.log
-    )
-    return shipped, {"ship_figures": figures}
+        shipped = section.ship
+    elif section.baseline:
+        both = {role: ModelRef.from_json(ref, training.out) for role, ref in refs.items() if ref}
+        shipped, figures = choose_student(
+            both, training.encoder, training.validation, training.dtype, training.device,
+            training.log,
+        )  # fmt: skip
+    student = refs[shipped]
+    assert student is not None  # the recipe refuses ship: baseline without one
+    return replace(trained, shipped=shipped, ship_figures=figures, student=student)
 
 
 def _seen_rows(

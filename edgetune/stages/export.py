@@ -13,7 +13,7 @@ from edgetune.data.load import load_splits
 from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
-from edgetune.export.adapter import Shipped, find_adapter, ship_adapter
+from edgetune.export.adapter import AdapterExport, Shipped, find_adapter, ship_adapter
 from edgetune.export.check import (
     Reference,
     check_file,
@@ -36,7 +36,7 @@ from edgetune.recipe import Sections
 from edgetune.runtimes import open_for_check, open_merged
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> ExportFacts:
     """Write every file of the plan that the model's shapes and vocabulary allow, and check it.
 
     Writes:
@@ -74,10 +74,10 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     shipped = Shipped()
     if trained is not None:
         formats = [kind for kind in ("gguf", "onnx") if getattr(plan, kind)]
-        shipped = ship_adapter(
-            trained, model, sections.file_name, formats, comparison.reference, out, count_threads()
-        )
-        gates, refused = gates + shipped.gates, refused + shipped.refused
+        assert trained.adapter is not None
+        export = AdapterExport(trained.base, trained.adapter, model, sections.file_name, out)
+        shipped = ship_adapter(export, formats, comparison.reference, count_threads())
+        gates, refused = gates + to_json(shipped.gates), refused + to_json(shipped.refused)
 
     # 6. How clients run the files, beside them.
     write_readme(sections.file_name, model, files, shipped.adapters, comparison.golden, out)
@@ -85,14 +85,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 7. What the person who waits wants to know.
     facts = from_json(
         ExportFacts,
-        {"files": files, "adapters": shipped.adapters, "refused": refused, "gates": gates},
+        {"files": files, "adapters": to_json(shipped.adapters), "refused": refused, "gates": gates},
     )
     for line in (*map(_summary, facts.files), *map(_adapter_summary, facts.adapters)):
         log.say(line)
-    for refusal in shipped.refused:
-        log.warn(f"no adapter.{refusal['format']}: {refusal['why']}")
-    result: dict[str, Any] = to_json(facts)
-    return result
+    for failure in shipped.refused:
+        log.warn(f"no adapter.{failure.format}: {failure.why}")
+    return facts
 
 
 @dataclass(frozen=True)

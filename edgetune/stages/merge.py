@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, write_contract
@@ -13,8 +12,9 @@ from edgetune.data.encode import Encoded
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
 from edgetune.errors import InputError
+from edgetune.facts import MergeCandidate, MergeFacts
 from edgetune.log import Log
-from edgetune.measure.merge_gate import check_merge
+from edgetune.measure.merge_gate import MergedWeights, check_merge
 from edgetune.measure.quality import compare_runtimes
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import count_threads, require_room
@@ -26,7 +26,7 @@ from edgetune.recipe import MergeSection, Sections
 from edgetune.runtimes import open_runtime
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> MergeFacts:
     """Fold the adapter of the student (or of the teacher, if there is no student).
 
     An adapter over NF4 is folded into the original and into the dequantized base; both are scored
@@ -56,32 +56,30 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     candidates = _measure(trained, folders, judged)
     for candidate in candidates:
         log.say(
-            f"over the {candidate['base']} base: KL {candidate['kl_answer_tokens']:.2e} to what "
-            f"was trained, same top token at {candidate['top1_answer_tokens']:.2%}"
+            f"over the {candidate.base} base: KL {candidate.kl_answer_tokens:.2e} to what "
+            f"was trained, same top token at {candidate.top1_answer_tokens:.2%}"
         )
 
     # 4. The closer one ships, if it is what was trained, with the contract beside it.
     best = min(candidates, key=_distance)
-    chosen = best["base"]
-    nf4_dtype = trained.nf4_dtype if chosen == "dequantized" else None
-    gate = check_merge(
-        trained, best, folders[chosen], section.dtype, nf4_dtype, section.max_kl, judged, scratch
-    )
+    nf4_dtype = trained.nf4_dtype if best.base == "dequantized" else None
+    merged = MergedWeights(folders[best.base], section.dtype, nf4_dtype)
+    gate = check_merge(trained, best, merged, section.max_kl, judged, scratch)
     model = out / "model"
     shutil.rmtree(model, ignore_errors=True)
-    folders[chosen].rename(model)
+    folders[best.base].rename(model)
     contract = write_contract(encoder, rows.test, model)
     name_stop_ids(model, contract["stop_ids"])
-    return {
-        "candidates": candidates,
-        "gates": [gate],
-        "trained_on": f"nf4:{trained.nf4_dtype}" if trained.nf4 else "original",
-        "chosen": chosen,
-        "folded": len(folded),
-        "dtype": section.dtype,
-        "from": parent.stage,
-        "adapters": len(earlier) + bool(trained.adapter),
-    }
+    return MergeFacts(
+        candidates=candidates,
+        gates=[gate],
+        trained_on=f"nf4:{trained.nf4_dtype}" if trained.nf4 else "original",
+        chosen=best.base,
+        folded=len(folded),
+        dtype=section.dtype,
+        source=parent.stage,
+        adapters=len(earlier) + bool(trained.adapter),
+    )
 
 
 def _find_trained(
@@ -129,15 +127,15 @@ def _write_candidates(
     return folders, merged
 
 
-def _distance(candidate: dict[str, Any]) -> float:
+def _distance(candidate: MergeCandidate) -> float:
     """Return a candidate's KL; weights that overflow are infinitely far."""
-    value = float(candidate["kl_answer_tokens"])
+    value = candidate.kl_answer_tokens
     return value if value == value else math.inf
 
 
 def _measure(
     trained: ModelRef, folders: dict[str, Path], rows: list[Encoded]
-) -> list[dict[str, Any]]:
+) -> list[MergeCandidate]:
     """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
     reference = open_runtime(trained, threads=count_threads())
     found = []
@@ -145,7 +143,7 @@ def _measure(
         for base, folder in folders.items():
             candidate = open_runtime(folder, threads=count_threads())
             try:
-                found.append({"base": base, **compare_runtimes(reference, candidate, rows)})
+                found.append(MergeCandidate(base, **compare_runtimes(reference, candidate, rows)))
             finally:
                 candidate.close()
     finally:

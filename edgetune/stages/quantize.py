@@ -14,6 +14,7 @@ from edgetune.export.gguf.support import check_gguf_support, find_architecture
 from edgetune.export.onnx.build import check_onnx_support
 from edgetune.export.sources import convert_to_gguf, convert_to_onnx, count_header, describe_onnx
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
+from edgetune.facts import FormatRefusal, ImportanceFacts, QuantizeFacts
 from edgetune.log import Log
 from edgetune.measure.subject import make_latency_prompt
 from edgetune.models.checkpoint_tensors import CheckpointTensors
@@ -94,7 +95,7 @@ class _Work:
         )
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> QuantizeFacts:
     """Choose what export writes: a fixed mix of types a scheme, a searched one a budget.
 
     Writes:
@@ -146,27 +147,29 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     plan = _make_plan(work, types, fallbacks, gguf, onnx)
     write_plan(plan, out)
     log_plan(plan, len(work.importance), log)
-    return _facts(plan, work, {"search": gguf.facts, "search_onnx": onnx.facts}, refused)
+    return _facts(plan, work, gguf, onnx, refused)
 
 
 def _facts(
     plan: Plan,
     work: _Work,
-    searches: dict[str, dict[str, Any]],
+    gguf: SearchResult,
+    onnx: SearchResult,
     refused: Mapping[str, list[str]],
-) -> dict[str, Any]:
+) -> QuantizeFacts:
     """Return the facts of the stage's artifact."""
-    return {
-        "schemes": {"gguf": list(plan.gguf), "onnx": list(plan.onnx)},
-        "fallbacks": plan.fallbacks,
-        "refused": [
-            {"format": container, "why": why} for container, each in refused.items() for why in each
+    return QuantizeFacts(
+        schemes={"gguf": list(plan.gguf), "onnx": list(plan.onnx)},
+        fallbacks=plan.fallbacks,
+        refused=[
+            FormatRefusal(container, why) for container, each in refused.items() for why in each
         ],
-        "importance": {"tensors": len(work.importance), "sha256": plan.imatrix_sha256},
-        "calibration": plan.calibration,
-        **searches,
-        "requantized": work.requantized,
-    }
+        importance=ImportanceFacts(len(work.importance), plan.imatrix_sha256),
+        calibration=plan.calibration,
+        search=gguf.facts,
+        search_onnx=onnx.facts,
+        requantized=work.requantized,
+    )
 
 
 def _make_plan(

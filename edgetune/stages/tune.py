@@ -15,6 +15,7 @@ from edgetune.data.encode import Encoded
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.errors import InputError
+from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.checkpoint import Checkpoint
@@ -33,7 +34,7 @@ from edgetune.train.inputs import TrainingData, TrainingRun
 from edgetune.train.sft import tune
 
 
-def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> dict[str, Any]:
+def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> TuneFacts:
     """Tune the base on the recipe's rows.
 
     Writes:
@@ -77,22 +78,22 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 7. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.test, out / "contract")
-    return {
-        "model": ref.to_json(out),
-        "base": sections.model.path,
-        "method": section.method,
-        "device": base.device,
-        "compute_dtype": base.dtype,
-        "trainable_parameters": trainable,
-        "steps": outcome.steps,
-        "train_loss": outcome.train_loss,
-        "validation_loss": outcome.validation_loss,
-        "resumed_from": outcome.resumed_from,
-        "end_token": base.tokenizer.convert_ids_to_tokens(encoder.end_id),
-        "template_clock": clock,
-        "tokens": prepared.facts,
-        "data": rows.facts,
-    }
+    return TuneFacts(
+        model=ref.to_json(out),
+        base=sections.model.path,
+        method=section.method,
+        device=base.device,
+        compute_dtype=base.dtype,
+        trainable_parameters=trainable,
+        steps=outcome.steps,
+        train_loss=outcome.train_loss,
+        validation_loss=outcome.validation_loss,
+        resumed_from=outcome.resumed_from,
+        end_token=base.tokenizer.convert_ids_to_tokens(encoder.end_id),
+        template_clock=clock,
+        tokens=prepared.facts,
+        data=rows.facts,
+    )
 
 
 @dataclass(frozen=True)

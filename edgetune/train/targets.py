@@ -16,6 +16,7 @@ from edgetune.distill.cache import Cache
 from edgetune.distill.losses import StudentLoss
 from edgetune.distill.teacher import OpenTeacher, TeacherRef
 from edgetune.distill.teacher_answers import with_answers, write_answers
+from edgetune.facts import TargetFacts
 from edgetune.log import Log
 from edgetune.models.resolve import read_json
 from edgetune.ops import Choice, choose
@@ -33,7 +34,7 @@ class StudentTargets(Protocol):
     """
 
     @property
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self) -> TargetFacts: ...
 
     def train(
         self, student: Any, validation: Sequence[Encoded], section: DistillSection, run: TrainingRun
@@ -56,7 +57,7 @@ class LossTargets:
     rows: Sequence[Encoded]
     loss: StudentLoss
     pad_id: int
-    facts: dict[str, Any]
+    facts: TargetFacts
     cache: Cache | None = None
 
     def train(

@@ -71,7 +71,7 @@ def test_bench(
     inputs = make_inputs(tiny_model, tmp_path, sections)
     out = tmp_path / "bench.part"
     out.mkdir()
-    facts = run(sections, inputs, out, Log(quiet=True))
+    facts = to_json(run(sections, inputs, out, Log(quiet=True)))
     models = {model["name"]: model for model in facts["models"]}
     assert list(models) == ["base", "merged", "tiny-F32.gguf", "tiny-fp32"]
     assert [m["role"] for m in models.values()] == ["base", "merged", "file", "file"]
@@ -93,7 +93,7 @@ def test_bench(
 
     # A second call finds every result in scratch and starts no process.
     monkeypatch.setattr(measure_run, "_run_worker", None)
-    assert run(sections, inputs, out, Log(quiet=True)) == facts
+    assert to_json(run(sections, inputs, out, Log(quiet=True))) == facts
 
 
 def test_exact_match_is_the_share_of_expected_answers(

@@ -14,6 +14,7 @@ from gguf import GGUFReader
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.errors import InputError, MachineFault, Unsupported
+from edgetune.facts import to_json
 from edgetune.models import offload
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -33,7 +34,7 @@ def exported(
 ) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
-    return export.run(sections, {"merge": merged, "quantize": planned, **more}, out, LOG)
+    return to_json(export.run(sections, {"merge": merged, "quantize": planned, **more}, out, LOG))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from edgetune.artifact import Artifact
 from edgetune.cli.stage import open_trained
 from edgetune.errors import GateFailed, InputError
+from edgetune.facts import to_json
 from edgetune.log import Log
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.merge import write_merged
@@ -29,7 +30,7 @@ def merge(folder: Path, adapters: list[Path], rows: Path, out: Path, **settings:
     *earlier, last = adapters
     parent = open_trained(last, "--adapter", {"model": str(folder)}, tuple(earlier))
     out.mkdir()
-    return run(Sections(recipe, ("data", "merge")), {"tune": parent}, out, Log(None))
+    return to_json(run(Sections(recipe, ("data", "merge")), {"tune": parent}, out, Log(None)))
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("bfloat16", 1e-2)])

@@ -18,6 +18,7 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
 from edgetune.data.load import load_splits
 from edgetune.errors import GateFailed, InputError
+from edgetune.facts import to_json
 from edgetune.log import Log
 from edgetune.models.load import load_tokenizer
 from edgetune.quantize.calibration.imatrix import read_imatrix
@@ -54,7 +55,7 @@ def judging(rows: Path) -> dict[str, object]:
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize"))
-    facts = quantize.run(sections, {"merge": merged}, out, LOG)
+    facts = to_json(quantize.run(sections, {"merge": merged}, out, LOG))
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
 
@@ -124,7 +125,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     out = tmp_path / "files"
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
-    facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
+    facts = to_json(export.run(sections, {"merge": merged, "quantize": plan}, out, LOG))
     file = next(one for one in facts["files"] if one["scheme"] == "auto-Q4_K_M")
     wanted = read_quants(plan.path, "auto-Q4_K_M.gguf")
     held = {tensor.name: tensor.data.tobytes() for tensor in GGUFReader(out / file["path"]).tensors}
@@ -161,7 +162,7 @@ def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path)
 def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) -> dict[str, Any]:
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
-    facts = export.run(sections, {"merge": merged, "quantize": plan}, out, LOG)
+    facts = to_json(export.run(sections, {"merge": merged, "quantize": plan}, out, LOG))
     return {file["name"]: file for file in facts["files"]}
 
 
@@ -253,7 +254,7 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     (tmp_path / "longer").mkdir()
     sections = Sections(longer, ("file_name", "data", "quantize", "export"))
     stages = {"merge": merged, "quantize": plan}
-    gates = export.run(sections, stages, tmp_path / "longer", LOG)["gates"]
+    gates = to_json(export.run(sections, stages, tmp_path / "longer", LOG))["gates"]
     (gate,) = (one for one in gates if one["name"] == f"auto-{least}.gguf bytes")
     assert not gate["ok"] and gate["value"] > gate["limit"] == least
 

@@ -13,6 +13,7 @@ import pytest
 
 from edgetune.artifact import Artifact, load_artifact
 from edgetune.errors import GateFailed
+from edgetune.facts import to_json
 from edgetune.measure.footprint import measure_file
 from edgetune.quantize.plan import read_plan
 from edgetune.quantize.search.device import ROOM
@@ -27,7 +28,7 @@ BENCH = {"prompt_tokens": 16, "new_tokens": 4, "repeats": 2, "threads": 1}
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
     sections = Sections(recipe, ("file_name", "data", "quantize", "requests"))
-    facts = quantize.run(sections, {"merge": merged}, out, LOG)
+    facts = to_json(quantize.run(sections, {"merge": merged}, out, LOG))
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
 

@@ -9,6 +9,7 @@ from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cache, hash_rows
 from edgetune.distill.losses import CachedKD
 from edgetune.distill.teacher import identify
+from edgetune.facts import TargetFacts
 from edgetune.train.targets import Distillation, LossTargets
 
 
@@ -21,14 +22,14 @@ def make_targets(distillation: Distillation) -> LossTargets:
     distillation.log.say(f"losses in {sparse.impl} ({sparse.why})")
     distillation.teacher.scores.vocabulary = distillation.vocabulary
     cache = _find_cache(distillation, rows)
-    facts = {
-        "answers": count,
-        "kernels": sparse.impl,
-        "cache_bytes": cache.bytes,
-        "cache_bytes_per_position": cache.bytes / max(1, cache.positions),
-        "positions": cache.positions,
-        "targets": section.targets,
-    }
+    facts = TargetFacts(
+        answers=count,
+        kernels=sparse.impl,
+        cache_bytes=cache.bytes,
+        cache_bytes_per_position=cache.bytes / max(1, cache.positions),
+        positions=cache.positions,
+        targets=section.targets,
+    )
     loss = CachedKD(cache, sparse, section.kl_weight, section.kl_warmup)
     return LossTargets(rows, loss, distillation.pad_id, facts, cache)
 

@@ -14,6 +14,7 @@ from trl import DistillationConfig, DistillationTrainer
 
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
+from edgetune.facts import TargetFacts
 from edgetune.recipe import DistillSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.inputs import TrainingRun
@@ -46,8 +47,8 @@ class SampledTargets:
     prompts: Sequence[Row]
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return {}
+    def facts(self) -> TargetFacts:
+        return TargetFacts()
 
     def train(
         self, student: Any, validation: Sequence[Encoded], section: DistillSection, run: TrainingRun

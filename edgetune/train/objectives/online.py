@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgetune.distill.losses import Divergence, KDWeight, OnlineKD
+from edgetune.facts import TargetFacts
 from edgetune.train.targets import Distillation, LossTargets
 
 
@@ -17,5 +18,5 @@ def make_targets(distillation: Distillation) -> LossTargets:
     weight = KDWeight(section.kl_weight, section.kl_warmup)
     teacher, vocabulary = distillation.teacher.model, distillation.vocabulary
     loss = OnlineKD(teacher, divergence, sparse, weight, vocabulary)
-    facts = {"answers": count, "kernels": sparse.impl}
+    facts = TargetFacts(count, sparse.impl)
     return LossTargets([*distillation.encoded, *written], loss, distillation.pad_id, facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgetune.data.prepare import encode_rows
 from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.teacher_answers import as_rows
+from edgetune.facts import TargetFacts
 from edgetune.train.targets import Distillation, LossTargets
 
 
@@ -16,7 +17,7 @@ def make_targets(distillation: Distillation) -> LossTargets:
     rows, count = distillation.encode_answers(prompts)
     sparse = distillation.choose_loss("sparse_loss")
     distillation.log.say(f"losses in {sparse.impl} ({sparse.why})")
-    facts = {"answers": count, "kernels": sparse.impl}
+    facts = TargetFacts(count, sparse.impl)
     return LossTargets(rows, CrossEntropy(sparse), distillation.pad_id, facts)
 
 
@@ -28,4 +29,4 @@ def _encode_again(distillation: Distillation) -> LossTargets:
     own, log = distillation.student_encoder, distillation.log
     encoded = encode_rows(own, rows, log, "answers", "skip").encoded
     loss = CrossEntropy(distillation.choose_loss("sparse_loss"))
-    return LossTargets(encoded, loss, distillation.pad_id, {"answers": len(encoded)})
+    return LossTargets(encoded, loss, distillation.pad_id, TargetFacts(len(encoded)))

@@ -1,28 +1,11 @@
-"""Facts that stages report: dataclasses, written into ``artifact.json`` and read back.
-
-A field whose default is ``None`` is left out where it has no value, so that a kept run of an
-earlier version, which lacks it, reads the same.
-"""
+"""What export wrote and found: files, adapters, checks, gates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
-from edgetune.errors import InputError
-
-Facts = TypeVar("Facts")
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """A limit, the value compared with it (``None``: not measured), and whether it holds."""
-
-    name: str
-    limit: int | float  # as it was written: 1 stays 1
-    value: int | float | None
-    ok: bool
+from edgetune.facts.gate import GateResult
 
 
 @dataclass(frozen=True)
@@ -118,76 +101,3 @@ class ExportFacts:
     adapters: list[ExportedAdapter] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     gates: list[GateResult] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A metric of a model, as :mod:`edgetune.measure.definitions` defines its name.
-
-    Attributes:
-        name: of the metric.
-        value: NaN where it could not be computed.
-        unit: empty for a ratio or a plain number.
-        n: observations behind it.
-        ci95: 95 % confidence interval, where one makes sense.
-        where: runtime, device, threads and, for times, lengths of prompt and answer.
-    """
-
-    name: str
-    value: float
-    unit: str
-    n: int
-    ci95: list[float] | None
-    where: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class MeasuredModel:
-    """A model or file and its measurements; ``role`` is its place in the run."""
-
-    name: str
-    role: str
-    format: str
-    scheme: str
-    path: str
-    sha256: str
-    bytes: int
-    measurements: list[Measurement]
-
-
-@dataclass(frozen=True)
-class BenchFacts:
-    """All models that bench measured, in the report's order."""
-
-    models: list[MeasuredModel]
-
-
-def to_json(facts: object) -> Any:
-    """Return dataclasses as JSON values, without optional fields that have no value."""
-    if is_dataclass(facts) and not isinstance(facts, type):
-        values = ((one, getattr(facts, one.name)) for one in fields(facts))
-        return {
-            one.name: to_json(value)
-            for one, value in values
-            if value is not None or one.default is not None
-        }
-    if isinstance(facts, list | tuple):
-        return [to_json(one) for one in facts]
-    return facts
-
-
-def from_json(kind: type[Facts], values: Mapping[str, Any]) -> Facts:
-    """Return JSON values as the dataclass ``kind``; keys it does not know are ignored.
-
-    Raises:
-        InputError: a value is missing or of another type.
-    """
-    from pydantic import TypeAdapter  # its import is not for processes that only measure
-
-    try:
-        found: Facts = TypeAdapter(kind).validate_python(dict(values))
-    except ValueError as error:
-        raise InputError(
-            f"facts of another version: {error}", hint="run the stage that wrote them again"
-        ) from error
-    return found

@@ -1,0 +1,56 @@
+"""Facts that stages report: dataclasses, written into ``artifact.json`` and read back.
+
+A field whose default is ``None`` is left out where it has no value, so that a kept run of an
+earlier version, which lacks it, reads the same.
+"""
+
+from edgetune.facts.bench import BenchFacts, MeasuredModel, Measurement
+from edgetune.facts.convert import from_json, to_json
+from edgetune.facts.export import (
+    ExportedAdapter,
+    ExportedFile,
+    ExportFacts,
+    FileChecks,
+    Refusal,
+)
+from edgetune.facts.gate import GateResult
+from edgetune.facts.quantize import FormatRefusal, ImportanceFacts, QuantizeFacts
+from edgetune.facts.training import (
+    DistillFacts,
+    MergeCandidate,
+    MergeFacts,
+    RemovedLayer,
+    StudentFacts,
+    TargetFacts,
+    TrainedFacts,
+    TuneFacts,
+)
+
+#: What a stage returns.
+StageFacts = TuneFacts | DistillFacts | MergeFacts | QuantizeFacts | ExportFacts | BenchFacts
+
+__all__ = [
+    "BenchFacts",
+    "DistillFacts",
+    "ExportFacts",
+    "ExportedAdapter",
+    "ExportedFile",
+    "FileChecks",
+    "FormatRefusal",
+    "GateResult",
+    "ImportanceFacts",
+    "MeasuredModel",
+    "Measurement",
+    "MergeCandidate",
+    "MergeFacts",
+    "QuantizeFacts",
+    "Refusal",
+    "RemovedLayer",
+    "StageFacts",
+    "StudentFacts",
+    "TargetFacts",
+    "TrainedFacts",
+    "TuneFacts",
+    "from_json",
+    "to_json",
+]
