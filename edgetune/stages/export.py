@@ -53,7 +53,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     checkpoint.say_beside(log)
     CheckpointTensors(model).check_finite()
     # A recipe also names what the plan left out; a plan alone is all that is asked for.
-    refused = find_refusals(model, sections.quantize or plan)
+    refused = find_refusals(model, sections.quantize if sections.has("quantize") else plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
     copies = len(plan.gguf) + len(plan.onnx) + (6 if trained else 2)

@@ -118,6 +118,10 @@ def test_sections_hide_what_a_stage_did_not_declare(recipe_path: Path) -> None:
     assert sections.tune is recipe.tune
     with pytest.raises(AttributeError, match="did not declare"):
         _ = sections.data
+    without = Sections(recipe.model_copy(update={"tune": None}), ("tune",))
+    assert sections.has("tune") and not without.has("tune")
+    with pytest.raises(AttributeError, match="the recipe has no section 'tune'"):
+        _ = without.tune
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda p: p.name)
