@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What to say instead stands in CONTRIBUTING.md.
+# The table in CONTRIBUTING.md has the terms to use.
 WORDS = re.compile(
     r"\b(harm(ful|s)?|deciders?|guilty|at fault|on trial|taught|lessons?|manners|lattice|twins?"
-    r"|planted|anew|mend(s|ed)?|missed least|makes? up for|(its|the) grid"
-    r"|(bits|bytes|nats|ms|tokens) a (weight|token|layer|row|file))\b",
+    r"|planted|anew|mend(s|ed)?|missed least|makes? up for|(its|the) grid|in place of|parts? ways"
+    r"|judg(e|es|ed|ing)|weighed|feedback|stands? (in|for|there)|kin|frame"
+    r"|(bits|bytes|nats|ms|MB|seconds?|seeds) a (weight|token|layer|row|file|gigabyte))\b",
     re.IGNORECASE,
 )
 # "file: matched text" -> why it may stand there.
@@ -30,9 +31,9 @@ def read_texts() -> Iterator[tuple[str, str]]:
     pages += [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "edgetune").rglob("*.j2")]
     for page in pages:
         yield page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
-    for path in (ROOT / "edgetune").rglob("*.py"):
+    for path in (ROOT / "edgetune").rglob("*.py"):  # the source tree's page has their first lines
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        shown = " ".join(_strings(tree, "cli" in path.parts))
+        shown = " ".join([ast.get_docstring(tree) or "", *_strings(tree, "cli" in path.parts)])
         yield path.relative_to(ROOT).as_posix(), shown
 
 
@@ -59,7 +60,8 @@ def test_user_facing_text_uses_the_terms_of_the_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["the least harmful mix", "4.5 bits a weight", "trained on its grid"]
+    "text",
+    ["the least harmful mix", "4.5 bits a weight", "trained on its grid", "rows that judge it"],
 )
 def test_a_word_of_the_table_is_found(text: str) -> None:
     assert WORDS.search(text)

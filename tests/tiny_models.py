@@ -1,7 +1,7 @@
 """Tiny random models of all families: two layers, narrow, with each family's own oddities.
 
 Real tokenizers come from the assets folder where it is there; elsewhere a small one of the same
-kind (byte-level BPE, or SentencePiece with byte fallback) stands in.
+kind (byte-level BPE, or SentencePiece with byte fallback) is used.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def command() -> None:
 
 @command.command()
 @click.option("--recipe", type=click.Path(path_type=Path), help="Recipe with model and data.")
-@click.option("--data", help="Data file, folder or pattern, in place of data.train.")
-@click.option("--model", help="Model folder whose tokenizer is used, in place of model.path.")
+@click.option("--data", help="Data file, folder or pattern, instead of data.train.")
+@click.option("--model", help="Model folder whose tokenizer is used, instead of model.path.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override the recipe.")
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(0), help="Rows to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead.")

@@ -1,4 +1,4 @@
-"""What the commands of single stages share: inputs from anywhere, one stage, one answer."""
+"""Shared by the commands of single stages: open inputs, run the stage, print the result."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Rows to judge on (default: built-in prose and the first model's own answers).",
+    help="Rows to compare on (default: built-in prose and the first model's own answers).",
 )
 @click.option(
     "--tokens", type=click.IntRange(16), default=4096, show_default=True, help="At most so many."

@@ -2,7 +2,7 @@
 
 Over NF4 weights and over the original ones an adapter is two models, and nothing in a foreign
 adapter's files tells which one was trained. So the other model may be either; which of them it is
-stands in the verdict, beside its KL to both.
+is in the verdict, with its KL to both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASSUMED = "assumed: nothing says it"
 def compare_on_both_bases(
     reference: ModelSpec, candidate: ModelSpec, check: Check, rows: list[TokenizedText]
 ) -> tuple[ModelSpec, ModelSpec, Check, str]:
-    """Return both models, the unsure one on the base that fits, its check, and what to say of it.
+    """Return both models, the uncertain one over the base that matches, its check and a note.
 
     Args:
         reference: the model compared with.

@@ -19,8 +19,8 @@ WORSE = 1.05  # ratio of bits per byte, candidate over reference, above which th
 def compare_texts(reference: LoadedModel, candidate: LoadedModel, question: Question) -> Check:
     """Compare bits per byte: -log2 of a text's probability over its UTF-8 bytes.
 
-    Perplexities a token cannot be compared across tokenizers; bits a byte can. The first token of a
-    text has nothing before it and is counted by neither.
+    Perplexity per token cannot be compared across tokenizers; bits per byte can. The first
+    token of a text has nothing before it and is counted by neither.
     """
     texts = [row.text or row.answer for row in question.plain_rows] or list(probes.PROSE)
     sums: dict[str, list[float]] = {"reference": [], "candidate": []}

@@ -147,7 +147,7 @@ def check_template(
     candidate: LoadedModel,
     conversations: Sequence[list[dict[str, Any]]] = (),
 ) -> Check:
-    """Compare the rendered text of golden conversations and the ids each side gives it."""
+    """Compare the rendered text of golden conversations and its token ids in both models."""
     asked = [*probes.CONVERSATIONS, *conversations]
     different: list[dict[str, Any]] = []
     rendered, refused, none_reference, none_candidate = 0, 0, 0, 0

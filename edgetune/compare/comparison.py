@@ -15,7 +15,7 @@ class Check:
 
     Attributes:
         name: ``tokenizer``, ``template``, ``stopping`` or ``weights``.
-        ok: whether it holds; ``None`` where it could not be judged.
+        ok: whether it holds; ``None`` where it could not be evaluated.
         what: one sentence for a person.
         figures: the numbers, as JSON values.
     """

@@ -28,7 +28,7 @@ class TokenizedText:
 
 @dataclass(frozen=True)
 class GreedyAnswers:
-    """Greedy continuations of both models, each until one of its own end ids.
+    """Greedy continuations of both models, each up to one of its end ids.
 
     Attributes:
         prompts: ids of each prompt.

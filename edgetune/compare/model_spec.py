@@ -1,4 +1,4 @@
-"""One side of a comparison: any model on disk, opened in the runtime that runs it."""
+"""A model of a comparison: anything on disk, opened in the runtime that runs it."""
 
 from __future__ import annotations
 

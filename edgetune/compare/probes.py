@@ -1,4 +1,4 @@
-"""What two models are asked: texts that tokenizers part ways on, conversations, plain prose."""
+"""Probe texts of a comparison: texts that tokenizers disagree on, conversations, plain prose."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def fit_texts(
 
     llama.cpp does not normalize: where ``tokenizer`` (the content of ``tokenizer.json``) does, to
     NFC, text that it would change is left out. Nor does it tell the start of the text from that of
-    a stretch behind a special token: where the tokenizer does, every text begins with one, as
+    a stretch after a special token: where the tokenizer does, every text begins with one, as
     prompts do.
     """
     texts = list(texts)

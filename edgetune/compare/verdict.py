@@ -4,9 +4,9 @@ A difference between tensors says nothing by itself: a folder may be rounded oth
 house may reckon the right weights wrongly. A KL says nothing of its cause. So
 
 - a KL above the limit fails, explained or not; but a file that is as far away as our own copy in
-  the same types, and in which no tensor is at fault, shows what rounding to them costs this model;
+  the same types, and in which no tensor is faulty, shows what rounding to them costs this model;
 - a KL that two runtimes have of the same weights passes, and differences are notes;
-- in between, a tensor at fault fails the file if the KL is above that of our own copy.
+- in between, a faulty tensor fails the file if the KL is above that of our own copy.
 """
 
 from __future__ import annotations

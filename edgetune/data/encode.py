@@ -30,7 +30,7 @@ _Prompt = tuple[list[int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row as tokens, in 5 bytes a token: lists of ints take 44, and rows go into millions.
+    """One row as tokens, in 5 bytes per token: lists of ints take 44, and rows go into millions.
 
     Attributes:
         ids: token ids, at most ``max_length``; ``array("i")``, of any sequence of ints.
@@ -96,7 +96,7 @@ class Encoder:
         """Return the row's ids and which of them train: answers and their end tokens, or all text.
 
         What is longer than ``max_length`` loses its end, the end token included, so that a cut
-        answer is not taught as a whole one.
+        answer is not trained as a whole one.
 
         Raises:
             InputError: the template refuses the row.
@@ -140,7 +140,7 @@ class Encoder:
         ]
 
     def _end(self, answer: list[int], written: Written | InputError | None) -> list[int]:
-        """Put the end token behind an answer that does not hold an end of its own."""
+        """Append the end token to an answer that contains no end token."""
         ends = not isinstance(written, Written) or written.ends
         return [*answer, self.end_id] if ends else answer
 
@@ -256,7 +256,7 @@ class Encoder:
     ) -> list[_Prompt | InputError]:
         """Tokenize all before each row's last answer whole, and mark the earlier answers in it.
 
-        A token trains if it begins inside an answer or the end token behind it (it may reach
+        A token trains if it begins inside an answer or the end token after it (it may reach
         further: Phi-3's ``<|end|>`` takes the newline with it).
         """
         end_text = str(self.tokenizer.convert_ids_to_tokens(self.end_id))

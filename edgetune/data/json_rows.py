@@ -38,7 +38,7 @@ class Parts:
 def read_json(path: Path, key: str | None = None) -> Iterator[Record]:
     """Yield the records of a JSON file; of the list under ``key``, where it holds several.
 
-    Lines of JSON and arrays are told apart by what stands there, not by the name's ending.
+    Lines of JSON and arrays are distinguished by the content, not by the file's suffix.
 
     Raises:
         InputError: not JSON, with the line. A faulty line of many is a faulty record.
@@ -71,9 +71,9 @@ def _list_parts(path: Path, size: int, time: int) -> Parts:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether each line is a row: the first is whole and has others behind it.
+    """Whether each line is a row: the first is complete and has others after it.
 
-    A broken first line is one bad row, if one of those behind it is whole.
+    A broken first line is one bad row, if one of those after it is complete.
     """
     with open_text(path) as text:
         lines = (line for line in iter(lambda: text.readline(_CHUNK), "") if line.strip())
@@ -115,7 +115,7 @@ def _read_lines(path: Path) -> Iterator[Record]:
 
 
 class _Values:
-    """The JSON values of a text, one behind the other, with no more in memory than one row."""
+    """The JSON values of a text, one after the other, with one row in memory at a time."""
 
     def __init__(self, text: TextIO, path: Path) -> None:
         self._text, self._path = text, path
@@ -139,7 +139,7 @@ class _Values:
                 yield Record(str(self._path), None, "a row is an object")
 
     def peek(self) -> str:
-        """Return the next character that is no space, and stand before it; ``""`` at the end."""
+        """Return the next character that is no space, and move to it; ``""`` at the end."""
         while True:
             self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._buffer) or self._ended:
@@ -226,7 +226,7 @@ class _Values:
             self._fill()
 
     def _skip(self) -> None:
-        """Stand behind the value that begins here, by its brackets."""
+        """Move past the value that begins here, by its brackets."""
         while True:
             depth = 0
             for match in _MARKS.finditer(self._buffer, self._at):
@@ -260,7 +260,7 @@ def _is_names(value: Any) -> bool:
 
 
 def _named(record: Record, names: list[str]) -> Record:
-    """Put the label's name where its number stands."""
+    """Replace a label's number by its name."""
     value = record.value or {}
     number = value.get("label")
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(names):

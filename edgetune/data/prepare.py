@@ -158,7 +158,7 @@ def measure(encoder: Encoder, encoded: Sequence[Encoded]) -> dict[str, Any]:
 
 
 def unknown_id(encoder: Encoder) -> int | None:
-    """Return the id that stands for what the vocabulary cannot say.
+    """Return the id of the unknown token.
 
     ``None`` where there is none; GPT-2 names its end of text so, and can say every byte.
     """
@@ -168,7 +168,7 @@ def unknown_id(encoder: Encoder) -> int | None:
 
 
 def quantile(ordered: Sequence[int], share: float) -> int:
-    """Return the value that ``share`` of the ordered values do not exceed (nearest rank)."""
+    """Return the quantile ``share`` of ordered values (nearest rank)."""
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0
 
 
@@ -205,6 +205,4 @@ def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
             "vocabulary cannot say; the model can never give them exactly"
         )
     elif facts["unknown_tokens"]:
-        log.warn(
-            f"{name}: {facts['unknown_tokens']} tokens of prompts stand for unknown characters"
-        )
+        log.warn(f"{name}: {facts['unknown_tokens']} tokens of prompts are unknown tokens")

@@ -105,8 +105,8 @@ def make_row(
 ) -> Row:
     """Turn one record into a row.
 
-    The white space around an answer is dropped: answers are judged without it, and a leading space
-    is glued to the first word differently by every tokenizer.
+    The white space around an answer is dropped: answers are compared without it, and a leading
+    space is glued to the first word differently by every tokenizer.
 
     Raises:
         InputError: a key is missing, a value is not text, or there is no answer.

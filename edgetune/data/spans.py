@@ -88,7 +88,7 @@ def _search_answers(
 
 
 def probe_contents(count: int) -> list[str]:
-    """Return contents to render in place of a conversation's own."""
+    """Return contents to render instead of a conversation's."""
     return [_PROBE.format(number) for number in range(count)]
 
 
@@ -144,7 +144,7 @@ def mark_spans(
     Args:
         tokenizer: a fast one, which gives offsets.
         texts: each with its spans, in characters.
-        where: where each text stands, for errors.
+        where: the file and line of each text, for errors.
 
     Returns:
         For each text its ids and, for each id, 1 if it begins inside a span, else 0; an error for

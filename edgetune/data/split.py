@@ -14,10 +14,10 @@ def split_validation(
 ) -> tuple[list[Row], list[Row]]:
     """Return (train, validation): a seeded choice, each in the order of the file.
 
-    Rows with the same prompt stay on one side, so no validation prompt was trained on.
+    Rows with the same prompt stay in one split, so no validation prompt was trained on.
 
     Raises:
-        InputError: either side would be empty.
+        InputError: either split would be empty.
     """
     wanted = max(1, round(len(rows) * fraction)) if fraction > 0 else 0
     prompts = list(dict.fromkeys(prompt_key(row) for row in rows))
@@ -50,7 +50,7 @@ def choose_rows(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
 
 
 def prompt_key(row: Row) -> str:
-    """Return what two rows share when they ask the same: the prompt, or the whole text."""
+    """Return the key of equal prompts: the prompt, or the whole text."""
     if row.text is not None:
         return " ".join(row.text.split())
     turns = "\0".join(f"{m.role}\1{' '.join(m.content.split())}\1{m.more}" for m in row.prompt)

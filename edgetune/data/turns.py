@@ -1,4 +1,4 @@
-"""What a turn holds beside role and content: tool calls, reasoning, and whether it trains."""
+"""Keys of a turn other than role and content: tool calls, reasoning, and whether it trains."""
 
 from __future__ import annotations
 

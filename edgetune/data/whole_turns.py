@@ -1,7 +1,7 @@
 """Turns with more than a content, as the chat template writes them: tool calls, reasoning.
 
 What a template writes for such a turn is in no one key of it. So the conversation is rendered
-twice, once with a mark in place of each answer, and the two texts are laid beside each other.
+twice, once with a marker instead of each answer, and the two texts are aligned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Written:
         context: all before the last answer.
         spans: where in ``context`` earlier answers lie that train, their end tokens with them.
         answer: what is trained of the last answer, but for the end token.
-        ends: whether the end token follows it; else the answer holds an end of its own.
+        ends: whether the end token follows it; else the answer contains an end token.
     """
 
     context: str
@@ -110,7 +110,7 @@ def _take(
 
 
 def _mark(turns: Sequence[Message]) -> list[Message]:
-    """Put a mark in place of each answer, and nothing else of its turn."""
+    """Replace the text of each answer by a marker."""
     return [
         Message("assistant", _MARK.format(number)) if turn.role == "assistant" else turn
         for number, turn in enumerate(turns)

@@ -204,7 +204,7 @@ def _look_at_onnx(
 def _find_merge_fault(
     reference: ModelSpec, merges: Sequence[list[MergedTensor]], where: str
 ) -> Fault | None:
-    """Name what is wrong with how the adapter was folded, over NF4 weights where it belongs there.
+    """Name the fault of an adapter's merge, over NF4 weights where it was trained on those.
 
     Args:
         reference: base and adapter.
@@ -225,7 +225,7 @@ def _find_merge_fault(
 
 
 def _best(merges: Sequence[list[Any]]) -> int:
-    """Return which base the weights were folded over: the one that leaves least unexplained."""
+    """Return the base that the weights were merged over: the one of the smallest residual."""
     rests = [sum(fold.rest for fold in each) for each in merges]
     return rests.index(min(rests)) if rests else 0
 

@@ -1,4 +1,4 @@
-"""What a GGUF file or an ONNX folder says beside its weights, against what it should say."""
+"""Compare the metadata of a GGUF file or an ONNX folder with that of a fresh conversion."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def diff_tensors(
 
 
 def bits_of(kind: str) -> float:
-    """Return the bits a weight takes in a type; 32 for one that ggml does not have."""
+    """Return the bits per weight of a type; 32 for one that ggml does not have."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if kind.startswith("int"):

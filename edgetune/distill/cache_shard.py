@@ -5,7 +5,7 @@ tools can read it. Its arrays:
 
 - ``starts`` int32 [rows + 1, 3]: at which position, entry and written count each row begins;
 - ``lengths``: entries of each position, less one;
-- ``several``: how many entries of each position, behind its first, have a count above one;
+- ``several``: how many entries of each position, after its first, have a count above one;
 - ``ids``: of every entry;
 - ``counts``: of those entries, less two. The first count of a position is what the others leave of
   all draws, and the rest are one, so neither is written.

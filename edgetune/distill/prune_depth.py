@@ -40,7 +40,7 @@ def choose_layers(
 
     Args:
         teacher: in eval mode.
-        rows: what stands for the task; one batch.
+        rows: a sample of the task; one batch.
         keep: how many layers stay.
 
     Returns:
@@ -70,7 +70,7 @@ def choose_layers(
 
 
 def _make_score(model: Any, rows: Sequence[Encoded]) -> Callable[[], float]:
-    """Return a function that gives the KL from the whole model to the model as it stands."""
+    """Return a function that gives the KL from the whole model to the pruned model."""
     device = next(model.parameters()).device
     longest = max(len(row.ids) for row in rows)
     ids_BT = torch.zeros((len(rows), longest), dtype=torch.long)

@@ -2,9 +2,9 @@
 
 What matters is measured by activations on the user's own rows (Muralidharan et al. 2024, arXiv
 2407.14679, section 2.2): an MLP channel by the mean size of what it hands to the down projection,
-a head by the norm of its output, a residual channel by its mean size behind the norms.
+a head by the norm of its output, a residual channel by its mean magnitude after the norms.
 
-For Llama and its kin: q/k/v/o, gate/up/down projections of their own.
+For Llama and its variants: separate q/k/v/o and gate/up/down projections.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which of two students ships: the one the teacher taught, or the one that did without.
+"""Select the student that ships: the distilled one, or the control trained without the teacher.
 
-Both are asked the validation rows; test rows judge what was shipped, so they decide nothing. A
+Both are evaluated on validation rows; test rows evaluate what ships, so they select nothing. A
 difference counts when its 95 % interval, over the same rows, leaves out 0.
 """
 
@@ -57,8 +57,8 @@ def choose_student(
     said = "; ".join(f"{name} {_text(one)}" for name, one in found.items() if one)
     if worse:
         log.warn(
-            "the student trained without the teacher is better on validation rows and ships in "
-            f"place of the distilled one (distilled minus baseline: {said})"
+            "the student trained without the teacher is better on validation rows and ships "
+            f"instead of the distilled one (distilled minus baseline: {said})"
         )
     else:
         log.say(f"the distilled student ships (minus baseline, on validation rows: {said})")

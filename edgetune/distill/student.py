@@ -86,7 +86,7 @@ def _initialize(
 
 
 def _merge_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:
-    """Return a folder of the weights that teach: an adapter is folded into what it was trained on.
+    """Return a folder of the teacher's weights: an adapter is merged into what it was trained on.
 
     What a layer's absence costs is measured on the teacher, and the student begins as what was
     measured: in the dtype of the base, 4-bit weights as they were computed with.

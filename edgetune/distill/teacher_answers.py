@@ -1,7 +1,7 @@
 """Answers that the teacher writes: rows without labels become rows to learn from.
 
 (Sequence-level distillation: Kim and Rush 2016, arXiv 1606.07947, section 3.2, with greedy decoding
-in place of a beam.)
+instead of beam search.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Generate = Callable[[Sequence[Sequence[int]], int, Sequence[int]], list[list[int
 def write_answers(
     generate: Generate, encoder: Encoder, rows: Sequence[Row], longest: int, path: Path, log: Log
 ) -> list[list[int]]:
-    """Return the teacher's greedy answer to each row's prompt, as ids with the end token behind.
+    """Return the teacher's greedy answer to each row's prompt, as ids with the end token last.
 
     An answer that did not end has no end token. What is in ``path`` already is not asked again; the
     file is of these rows alone, because the stage's key says which they are.

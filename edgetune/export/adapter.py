@@ -104,7 +104,7 @@ def ship_adapter(
     """Write the adapter in each format and measure it over the base.
 
     ``gguf/<name>-adapter.gguf`` goes on any GGUF file of the base; ``onnx/adapter/`` holds a graph
-    of the base that takes the adapter beside it, since no other graph does, and says of prompts
+    of the base that takes the adapter with it, since no other graph does, and says of prompts
     and end tokens what the merged model says.
 
     Args:

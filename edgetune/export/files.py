@@ -80,7 +80,7 @@ def write_ggufs(
 
     Each file reads the model again: a second for 500 M parameters, against the minute of choosing
     their types' blocks, and an interrupted run keeps the files that it finished. Tensors that were
-    trained are written as they stand in ``planned``, the folder of the plan.
+    quantized by a method are read from ``planned``, the folder of the plan.
 
     Raises:
         InputError: the plan or its importance matrix is of another model.
@@ -123,7 +123,7 @@ def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> W
     """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it.
 
     The builder holds the model in float32, so this takes more memory than that. Nodes that were
-    trained are written as they stand in ``planned``, the folder of the plan.
+    quantized by a method are read from ``planned``, the folder of the plan.
     """
     source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
     builder = out / SCRATCH / "builder"

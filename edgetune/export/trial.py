@@ -1,4 +1,4 @@
-"""Trial files: what export would write for some types, run in a process of its own and dropped.
+"""Trial files: what export would write for given types, run in a child process and deleted.
 
 Tensors are written from the bytes that a search has made of them already; they are those that
 export makes (``tests/export/test_trial.py`` compares the files).

@@ -1,4 +1,4 @@
-"""What each measurement is: one name, one definition, wherever it stands.
+"""What each measurement is: one name, one definition, wherever it is used.
 
 Names say over which tokens a mean is taken. *Answer tokens* are those a row trains on, given all
 before them; *all tokens* are every token of a row but the first.
@@ -46,7 +46,7 @@ MEASUREMENTS = {
     ),
     "kl_answer_tokens": Definition("KL to teacher", "nats", _KL.format(**_ANSWER) + _TEACHER),
     "kl_answer_tokens_p99": Definition(
-        "KL to teacher, p99", "nats", "what 99 % of the tokens behind kl_answer_tokens stay below"
+        "KL to teacher, p99", "nats", "99th percentile over the tokens of kl_answer_tokens"
     ),
     "kl_answer_tokens_to_merged": Definition(
         "KL to merged", "nats", _KL.format(**_ANSWER) + _MERGED

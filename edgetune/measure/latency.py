@@ -1,4 +1,4 @@
-"""Latency and memory of one model in a process of its own."""
+"""Latency and memory of one model in a child process."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def check_merge(
 ) -> GateResult:
     """Return the gate that the chosen merge passes.
 
-    Weights of 16 bits are held to what their rounding explains, which is measured: the same fold in
-    float32 against itself rounded. Distances add up, and KL is a distance's square near zero:
+    Weights of 16 bits are held to what their rounding explains, which is measured: the same merge
+    in float32 against itself rounded. Distances add up, and KL is a distance's square near zero:
     sqrt(limit) = sqrt(FLOAT32_LIMIT) + sqrt(KL of the rounding).
 
     Args:
@@ -57,7 +57,7 @@ def check_merge(
         merged: its weights.
         limit: the user's own, or none.
         rows: that are compared on.
-        scratch: folder for the float32 fold; it is removed again.
+        scratch: folder for the float32 merge; it is removed again.
 
     Raises:
         GateFailed: the merge is another model than was trained.
@@ -87,7 +87,7 @@ def check_merge(
 def _measure_rounding(
     trained: ModelRef, merged: MergedWeights, rows: Sequence[Encoded], scratch: Path
 ) -> float:
-    """Return the KL between the fold in float32 and the same in its dtype; 0 for NaN."""
+    """Return the KL between the merge in float32 and the same in its dtype; 0 for NaN."""
     exact = scratch / "float32"
     shutil.rmtree(exact, ignore_errors=True)
     adapters = [trained.adapter] if trained.adapter else []

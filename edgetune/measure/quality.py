@@ -75,7 +75,7 @@ class Scores:
         return Estimate(percentile(every, 99), len(self.counts))
 
     def top1_agreement(self, reference: str) -> Estimate:
-        """Return the share of positions whose most likely token is the reference's."""
+        """Return the fraction of positions with the reference's most likely token."""
         return ratio_of_sums(self.comparisons[reference].agreements, self.counts)
 
 
@@ -122,7 +122,7 @@ def score_rows(
 
     Args:
         runtime: the model.
-        rows: encoded rows; one without a trained token behind its first is passed over.
+        rows: encoded rows; one without a trained token after its first is skipped.
         references: by name, log probabilities of the same rows.
         keep: file that gets this model's own log probabilities, for others to be compared with.
 
@@ -239,7 +239,7 @@ def _targets(row: Encoded) -> list[int]:
 
 
 def exact_match(answers: Sequence[str], expected: Sequence[str]) -> Estimate:
-    """Return the share of answers that equal what was expected, outer white space aside."""
+    """Return the fraction of answers equal to the expected ones, outer white space aside."""
     pairs = zip(answers, expected, strict=True)
     hits = sum(answer.strip() == wanted.strip() for answer, wanted in pairs)
     return proportion(hits, len(answers))

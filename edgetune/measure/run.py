@@ -100,7 +100,7 @@ def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]
 
 
 def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
-    """Return the names of the subjects that ``teacher`` and ``merged`` stand for."""
+    """Return the names of the subjects that are ``teacher`` and ``merged``."""
     by_role = {subject.role: subject.name for subject in reversed(subjects)}
     teacher = by_role.get("teacher") or by_role.get("base")
     merged = by_role.get("merged")

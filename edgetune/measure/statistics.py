@@ -18,7 +18,7 @@ _T95 = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, how many observations it stands on, and its interval where one makes sense."""
+    """A value, its number of observations, and its interval where one makes sense."""
 
     value: float
     n: int
@@ -48,7 +48,7 @@ def t95(degrees: int) -> float:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """Return the share of successes with its Wilson interval (Wilson 1927).
+    """Return the fraction of successes with its Wilson interval (Wilson 1927).
 
     Unlike the normal one it stays inside [0, 1] and is honest at 0 of n and n of n.
 

@@ -27,7 +27,7 @@ class Subject:
         model: GGUF file, ONNX folder, or Hugging Face model.
         format: ``gguf``, ``onnx`` or ``hf``.
         scheme: ``Q4_K_M``, ``int4``, ``BF16``, ``NF4 + LoRA`` …
-        bytes: what its weights take on disk; an adapter folds into its base and adds none.
+        bytes: what its weights take on disk; a merged adapter adds none.
         sha256: of its file or files.
     """
 

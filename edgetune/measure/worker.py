@@ -103,7 +103,7 @@ def _peak_vram(device: str) -> dict[str, tuple[Estimate, str]]:
 
 
 def die_with_parent() -> None:
-    """Ask the system to kill this process when its parent ends: no worker is left behind."""
+    """Have the system kill this process when its parent ends: no worker outlives it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
 

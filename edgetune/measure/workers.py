@@ -1,4 +1,4 @@
-"""Start worker processes; those that need torch without importing it anew each time.
+"""Start worker processes; those that need torch without importing it again each time.
 
 Importing torch, transformers and PEFT takes eight to twelve seconds of two slow cores, often
 longer than measuring a small model. One process imports them and loads nothing; each Hugging Face

@@ -21,7 +21,7 @@ def batch_sequences(
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
     """Yield sequences to compute together, shortest first.
 
-    They are padded behind their end: what a causal model says of a token does not depend on what
+    They are padded at the end: a causal model's logits of a token do not depend on what
     follows it.
 
     Args:

@@ -87,7 +87,7 @@ class Checkpoint:
             for name, entry in read_header(file).items():
                 if name in found:
                     raise InputError(
-                        f"the tensor '{name}' stands in {found[name].file.name} and in {file.name}",
+                        f"the tensor '{name}' is in {found[name].file.name} and in {file.name}",
                         where=str(self.folder),
                         hint="remove the file that does not belong, and its line of the index",
                     )
@@ -259,7 +259,7 @@ def copy_description(folder: Path, out: Path) -> None:
 
 @contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """Give a model folder without what lies beside the model, to a library that would read it.
+    """Yield a model folder without the other files beside the model, which a library would read.
 
     That is the folder itself where nothing does, else one of links that is removed again.
     """

@@ -29,7 +29,7 @@ _EXPONENTS = {
 
 
 class CheckpointTensors(Mapping[str, torch.Tensor]):
-    """Tensor name to its values in float32, read anew each time.
+    """Tensor name to its values in float32, read again each time.
 
     Attributes:
         shapes: of all tensors, without reading them.

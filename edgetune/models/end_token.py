@@ -1,4 +1,4 @@
-"""Can the model learn to say its end token? With a frozen head, only if that token is in reach."""
+"""The greedy margin of the end token: can a model with a frozen head learn to generate it?"""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def choose_end_token(
     Args:
         model: whose head says it.
         tokenizer: whose special tokens are candidates.
-        wanted: the recipe's; obeyed, with a warning if it is out of reach.
-        usual: the template's or the tokenizer's; taken if it is in reach, else the special token
-            most in reach is, with a warning.
+        wanted: the recipe's; obeyed, with a warning if its greedy margin is too small.
+        usual: the template's or the tokenizer's; taken if its greedy margin is large enough, else
+            the special token of the largest margin is, with a warning.
         log: gets the warnings.
 
     Raises:
-        InputError: ``wanted`` is unknown, or no special token is in reach.
+        InputError: ``wanted`` is unknown, or no special token has a margin.
     """
     specials = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
     if wanted and wanted not in tokenizer.get_vocab():

@@ -1,8 +1,8 @@
 """A model's defaults for generating, where its own library refuses to write them again.
 
 Many published models hold what transformers reads with a warning and refuses to save: greedy
-decoding beside a temperature (Llama 2 chat, Vicuna). Nothing here generates by these defaults, so
-training goes on without them, and the file travels on as it was.
+decoding together with a temperature (Llama 2 chat, Vicuna). Nothing here generates by these
+defaults, so training goes on without them, and the file is copied as it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mend_generation_config(model: Any) -> None:
 
 
 def restore_generation_config(source: Path, out: Path, log: Log | None = None) -> None:
-    """Put the file of the model in ``source`` into ``out``, if it is one that loading mends.
+    """Put the file of the model in ``source`` into ``out``, if it is one that loading fixes.
 
     With ``log``, say so.
     """

@@ -36,7 +36,7 @@ def choose_device(wanted: str) -> str:
 
 
 def refuse_several_devices(trains: bool, device: str) -> None:
-    """Refuse a launch over several processes, and training beside several GPUs.
+    """Refuse a launch over several processes, and training with several visible GPUs.
 
     Each of several processes would write the same run, and transformers' trainer spreads a batch
     over all GPUs it sees (torch's DataParallel): a batch would no longer be ``batch_size`` rows.
@@ -127,8 +127,8 @@ def trim_malloc() -> None:
 
     glibc's malloc raises the size from which blocks are mapped on their own up to 32 MB as blocks
     are freed (mallopt(3), M_MMAP_THRESHOLD); smaller ones then come from a heap whose holes stay in
-    memory. Passing 500 M streamed weights through a process grew it by 2.8 GB, and does not with
-    the size held. A block mapped anew costs its page faults, so this is not for training.
+    memory. Passing 500 M offloaded weights through a process grew it by 2.8 GB, and does not with
+    the size held. A newly mapped block costs its page faults, so this is not for training.
     """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":

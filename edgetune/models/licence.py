@@ -1,4 +1,4 @@
-"""Under which licence a model or data says it is: read from the files beside it, never guessed."""
+"""The licence that a model or data states: read from the files beside it, never guessed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What weights an adapter belongs to, written into its file and checked before it is folded in.
+"""The weights that an adapter belongs to, written into its file and checked before it is merged.
 
 A lineage is the fingerprint of the first weights, followed by ``+`` and the fingerprint of each
-adapter folded in since. An adapter carries the lineage of what it was trained on; merged weights
+adapter merged since. An adapter carries the lineage of what it was trained on; merged weights
 carry their own. So an adapter of another base, one that is in already, and a second one out of
 order are told apart.
 """
@@ -24,7 +24,7 @@ _SAMPLE = 4096  # bytes read at both ends of each tensor: enough to tell two tra
 def fingerprint(files: Sequence[Path]) -> str:
     """Hash the names, shapes and both ends of every tensor in some safetensors files.
 
-    Reads a few kilobytes a tensor, so a model of 16 GB takes a moment, not minutes.
+    Reads a few kilobytes per tensor, so a model of 16 GB takes seconds, not minutes.
     """
     digest = hashlib.sha256()
     for file in files:
@@ -44,7 +44,7 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def read_metadata(folder: Path) -> dict[str, str]:
-    """Return what the file of an adapter says beside its tensors; empty where there is none."""
+    """Return the metadata of an adapter's file; empty where there is none."""
     path = folder / ADAPTER
     if not path.is_file():
         return {}
@@ -99,7 +99,7 @@ def stamp_adapter(folder: Path, base: Path, extra: dict[str, str] | None = None)
 
 
 def check_lineage(adapter: Path, lineage: str) -> None:
-    """Refuse to fold an adapter into weights that are not those it was trained on.
+    """Refuse to merge an adapter into weights other than those it was trained on.
 
     An adapter without a stamp, made by another tool, is taken at its word.
 

@@ -94,7 +94,7 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
 def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedModel:
     """Load a model folder; with ``nf4`` its linear layers in 4 bits with double quantization.
 
-    On a CPU with room the 4-bit values are unpacked once, in place of at every use.
+    On a CPU with enough memory the 4-bit values are unpacked once, instead of at every use.
     """
     check_model_folder(folder)
     torch_dtype = getattr(torch, dtype)

@@ -106,7 +106,7 @@ class Adapter:
         return name in self._saved or name in self._base
 
     def trains(self, module: str) -> bool:
-        """Whether a layer has an update or a copy of its own, which its tied twin has not."""
+        """Whether a layer has an update or a copy of its own, which its tied counterpart lacks."""
         return module in self._parts or f"{module}.weight" in self._saved
 
     @property
@@ -137,7 +137,7 @@ class Adapter:
         return (scale, a.T, b.T) if turned else (scale, b, a)
 
     def apply(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """Return the tensor ``name`` with this adapter folded in, float32."""
+        """Return the tensor ``name`` with this adapter merged, float32."""
         if name in self._saved:
             return self._read(self._saved[name])
         weight = self.own(name, weight)

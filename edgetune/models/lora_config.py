@@ -1,4 +1,4 @@
-"""``adapter_config.json`` of PEFT 0.21: what of it can be folded, and what is refused by name."""
+"""``adapter_config.json`` of PEFT 0.21: settings that can be merged, and those that are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune.models.skeleton import Skeleton
 
 #: Settings that make of LoRA what no tensor of the base's shape says, and why.
 _REFUSED = {
-    "alora_invocation_tokens": "it acts only behind certain tokens of the input",
+    "alora_invocation_tokens": "it acts only after certain tokens of the input",
     "arrow_config": "it routes each token among several adapters",
     "kasa_config": "it takes a truncated base and a diagonal between its factors",
     "layer_replication": "it repeats layers of the base",
@@ -51,7 +51,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         InputError: no adapter, or one whose weights are pickled.
-        Unsupported: not LoRA, or a variant that cannot be folded.
+        Unsupported: not LoRA, or a variant that cannot be merged.
     """
     config = read_json(folder / "adapter_config.json", "a PEFT adapter has one")
     check_adapter_file(folder)

@@ -1,4 +1,4 @@
-"""Fold LoRA adapters into 16-bit weights, one tensor at a time.
+"""Merge LoRA adapters into 16-bit weights, one tensor at a time.
 
 An adapter trained over NF4 weights learnt to correct them too, so it fits the dequantized base;
 users expect the original one. Both are made here; the stage measures which is closer to what was
@@ -35,7 +35,7 @@ def write_merged(
     dtype: str,
     nf4_dtype: str | None = None,
 ) -> list[str]:
-    """Write ``base`` with ``adapters`` folded in, in their order, as a Hugging Face folder.
+    """Write ``base`` with ``adapters`` merged, in their order, as a Hugging Face folder.
 
     One tensor is in memory at a time, so a model larger than the memory can be merged. Shards keep
     their names. Embeddings that are tied and no longer the same are written apart; a vocabulary
@@ -46,15 +46,15 @@ def write_merged(
         adapters: PEFT folders; none only casts the weights.
         out: new folder.
         dtype: of the weights on disk.
-        nf4_dtype: fold over the NF4-dequantized base of a training in this compute dtype; none
-            folds over the original.
+        nf4_dtype: merge over the NF4-dequantized base of a training in this compute dtype; none
+            merges over the original.
 
     Returns:
         The names of the changed tensors.
 
     Raises:
         InputError: the adapter is of another base, or is in already.
-        Unsupported: a base in 4 bits, or an adapter that cannot be folded.
+        Unsupported: a base in 4 bits, or an adapter that cannot be merged.
     """
     checkpoint = Checkpoint(base)
     checkpoint.check()
@@ -110,7 +110,7 @@ class _Fold:
 
 
 def refuse_quantized(base: Path) -> None:
-    """Refuse to fold into weights that are quantized already.
+    """Refuse to merge into weights that are quantized already.
 
     Raises:
         Unsupported: it names the method.

@@ -42,7 +42,7 @@ class FoldPlan:
 def plan_fold(
     checkpoint: Checkpoint, loras: Sequence[Adapter], dtype: torch.dtype, nf4: bool
 ) -> FoldPlan:
-    """Return the tensors of ``checkpoint`` with ``loras`` folded in, in their order.
+    """Return the tensors of ``checkpoint`` with ``loras`` merged, in their order.
 
     Args:
         checkpoint: of the base.
@@ -155,7 +155,7 @@ def _count_rows(loras: Sequence[Adapter], rows: dict[str, int]) -> dict[str, int
                 f"the adapter has {max(rows.values())} tokens and the base "
                 f"{max(before.values())}; what the new ones are is not said",
                 where=str(lora.folder),
-                hint="put the tokenizer of the training (tokenizer.json and its kin) in the "
+                hint="put all tokenizer files of the training (tokenizer.json and so on) in the "
                 "adapter's folder",
             )
     return rows

@@ -34,7 +34,7 @@ def fits_unpacked(model: Any) -> bool:
 
 
 def unpack_nf4(model: Any) -> None:
-    """Put plain layers with the dequantized values in place of the 4-bit ones.
+    """Replace 4-bit layers by plain ones with the dequantized values.
 
     On a CPU bitsandbytes dequantizes a weight whenever it is used, forward and backward. The
     results are the same bit for bit; only the time and the memory differ.
@@ -70,7 +70,7 @@ def _put_plain_layers(model: Any, uneven_only: bool) -> None:
 
 
 def unpack(packed: torch.Tensor, state: Any) -> torch.Tensor:
-    """Return the values of NF4 codes, in the dtype that they were packed from.
+    """Return the values of NF4 quants, in the dtype that they were packed from.
 
     They are asked for as one long row: where rows end inside a block (96 or 288 columns),
     bitsandbytes 0.50 on a CPU with AVX-512 takes other blocks' scales, and 25 % of the weights'
@@ -84,7 +84,7 @@ def unpack(packed: torch.Tensor, state: Any) -> torch.Tensor:
 
 
 def pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """Return the codes of ``weight`` in NF4, two a byte, and the scales, doubly quantized."""
+    """Return the quants of ``weight`` in NF4, two per byte, and the scales, doubly quantized."""
     from bitsandbytes.functional import quantize_4bit
 
     packed, state = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=True)

@@ -1,6 +1,6 @@
 """Models larger than the memory: each layer's weights are read from disk as it computes.
 
-accelerate's hooks bring the weights of a module in before its forward and drop them behind it.
+accelerate's hooks load the weights of a module before its forward and drop them after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEAD_ROWS = 8192  # of a head in float32 at a time
 
 
 def load_or_offload(folder: Path) -> PreTrainedModel:
-    """Return the model in float32 on the CPU: held in memory where it is small, else streamed."""
+    """Return the model in float32 on the CPU: in memory if it is small, else offloaded to disk."""
     return open_offloaded(folder) or load_model(ModelRef(folder))
 
 
@@ -62,7 +62,7 @@ def open_offloaded(folder: Path) -> PreTrainedModel | None:
 
 
 def keep_head_in_memory(model: Any) -> None:
-    """Read a streamed model's head for good, in the dtype it is stored in.
+    """Keep an offloaded model's head in memory, in the dtype it is stored in.
 
     Its product is float32, some rows at a time: the 151,646 of a Qwen are 621 MB in float32.
     """

@@ -211,7 +211,7 @@ def _check_entry(name: str, entry: dict[str, Any], begin: int) -> int:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; a key that stands twice is an error, as parsers part ways on it.
+    """Parse JSON; a duplicate key is an error, as parsers disagree on it.
 
     Raises:
         ValueError: no JSON, or a key twice.
@@ -225,7 +225,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twin[:64]!r} stands there twice")
+        raise ValueError(f"the key {twin[:64]!r} occurs twice")
     return found
 
 

@@ -1,7 +1,7 @@
 """What transformers makes of a model folder's configuration, without its weights.
 
 Which layers are linear, which of them NF4 holds, where the embedding and the head are and whether
-they share a weight: asked of the model's own code rather than guessed from tensors' names.
+they share a weight: read from the model's own code rather than guessed from tensor names.
 """
 
 from __future__ import annotations

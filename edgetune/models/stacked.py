@@ -29,7 +29,7 @@ def rebuild_trained(
     """Return what an adapter was trained as: over which weights, and whether those were in NF4.
 
     The weights below a second adapter are those that its artifact names, where they are still
-    there. Else they are made again: each earlier adapter folded over what it was trained on.
+    there. Else they are made again: each earlier adapter merged over what it was trained on.
 
     Args:
         ref: the first base, and the last adapter.

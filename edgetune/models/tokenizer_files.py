@@ -53,7 +53,7 @@ def suit_transformers_4(folder: Path, template: str | None = None) -> None:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Put the tokenizer of one folder in place of another's, none of whose files stays."""
+    """Replace the tokenizer of a folder by another's; none of the old files stays."""
     for name in FILES:
         (target / name).unlink(missing_ok=True)
         if (source / name).is_file():

@@ -15,7 +15,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.\d+\.")
 
 
 def saved_by_nf4(shape: Shape) -> int:
-    """Return the bytes that 4 bits a weight spare of 16, in the matrices that NF4 holds."""
+    """Return the bytes that 4 bits per weight save over 16, in the matrices that NF4 holds."""
     counts = (
         math.prod(size)
         for name, size in shape.tensors.items()

@@ -45,7 +45,7 @@ def check_vocabulary(folder: Path) -> None:
         number, token = beyond[0]
         raise Unsupported(
             f"the tokenizer has {beyond[-1][0] + 1} tokens and the model's embedding {rows} rows: "
-            f"nothing stands for {token!r} ({number})",
+            f"no row is for {token!r} ({number})",
             where=str(folder),
             hint="use the tokenizer that belongs to the model, or resize the model's embedding",
         )

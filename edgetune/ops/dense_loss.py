@@ -22,7 +22,7 @@ def dense_loss_(
     mix: float = 0.5,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """Return τ² · D(p, q) [C] in nats; leave the gradient in place of the student's logits.
+    """Return τ² · D(p, q) [C] in nats; overwrite the student's logits with the gradient.
 
     - ``forward_kl``: KL(p ‖ q); ``reverse_kl``: KL(q ‖ p).
     - ``jsd``: β KL(p ‖ m) + (1 − β) KL(q ‖ m), m = β p + (1 − β) q (Agarwal et al. 2023, arXiv

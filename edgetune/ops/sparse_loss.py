@@ -40,7 +40,7 @@ def sparse_loss_(
     kl_weight: float = 1.0,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """Return (1 − w) · CE + w · τ² · KL [C] in nats; leave the gradient in place of the logits.
+    """Return (1 − w) · CE + w · τ² · KL [C] in nats; overwrite the logits with the gradient.
 
     CE = −log q(label) and KL = Σ p log(p / q_τ), q = softmax(z) and q_τ = softmax(z / τ); p was
     taken at the same temperature τ. τ² keeps the gradient's size (Hinton et al. 2015, arXiv
@@ -69,7 +69,7 @@ def sparse_loss_(
 
 
 def softmax_(logits_CV: torch.Tensor) -> torch.Tensor:
-    """Put the softmax in place of the logits and return log Σ exp(z), [C].
+    """Overwrite the logits with the softmax and return log Σ exp(z), [C].
 
     By hand, because torch.logsumexp over few long rows is slow on a CPU: [41, 152,064] takes it
     485 ms, and this 40.
@@ -93,7 +93,7 @@ def _kl_(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return τ² · KL of logits that are divided by τ already, and their log-sum-exp.
 
-    The gradient by z is left in place of the logits.
+    The gradient by z overwrites the logits.
     """
     ids_CK, probs_CK, tail_C = targets
     z_CK = scaled_CV.gather(1, ids_CK)

@@ -22,7 +22,7 @@ class Candidates:
 
     Attributes:
         weights: by tensor name.
-        errors: tensor to type to squared rounding error, weighed by what enters the tensor.
+        errors: tensor to type to squared rounding error, weighted by activation statistics.
         shapes: of the tensors, [out, in].
         types: what makes, reads and sizes them.
 

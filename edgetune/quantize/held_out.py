@@ -1,4 +1,4 @@
-"""Whether what was done to a file's codes helped: two versions on the same held-out rows."""
+"""Compare two versions of a file's quants by their KL on the same held-out rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the stage's artifact says of it."""
+        """The facts of the stage's artifact."""
         interval = self.difference.ci95
         return {
             "kl_before": self.before,
@@ -78,7 +78,7 @@ def compare_held_out(
     """
     if not any(len(ids) > 1 for ids in rows):
         raise InputError(
-            "no row judges whether deciding the codes helped",
+            "no held-out row has two tokens to evaluate the quantization method on",
             where="data.validation",
             hint="name validation rows, or set quantize.method: rtn",
         )
@@ -90,7 +90,7 @@ def compare_held_out(
 
 
 def compare_rows(before: np.ndarray, after: np.ndarray, counts: Sequence[int]) -> Comparison:
-    """Return the judgement of two versions by the sums of their KL over each row, [rows].
+    """Return the comparison of two versions by the sums of their KL over each row, [rows].
 
     Args:
         before: of the simpler version, in nats.

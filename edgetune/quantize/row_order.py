@@ -1,4 +1,4 @@
-"""Where a model's rows stand in a GGUF file, whose converter puts some of them in another order."""
+"""The order of a model's rows in a GGUF file, whose converter permutes some of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune.runtimes.gguf_header import GgufFile
 
 
 def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | None:
-    """Return which of the model's rows stands at each of the file's, or none.
+    """Return the model's row at each row of the file, or none.
 
     llama.cpp's converter puts the rows of q and k in another order; nothing else moves.
 

@@ -21,8 +21,8 @@ class Weight:
     Attributes:
         tensor: its name in a GGUF file.
         parameter: its name in the model.
-        layer: number of its decoder layer; 0 for what stands before the layers, and their count
-            for what stands behind them.
+        layer: number of its decoder layer; 0 for what comes before the layers, and their count
+            for what comes after them.
         transposed: the model keeps it as [in, out] (GPT-2), a file as [out, in].
         importance: weight of each input column's rounding error, float32 [in], or none.
     """
@@ -89,7 +89,7 @@ def find_weights(
     shapes: Mapping[str, tuple[int, ...]],
     energy: ActivationStats | None = None,
 ) -> list[Weight]:
-    """Return every matrix whose rows stand in one tensor of the file, in the model's order.
+    """Return every matrix whose rows are in one tensor of the file, in the model's order.
 
     Stacked experts and whatever else the converter takes apart or puts together are left out.
 
@@ -98,7 +98,7 @@ def find_weights(
         architecture: llama.cpp's name of it.
         blocks: how many layers it has.
         shapes: of the file's tensors, [out, in].
-        energy: by module name, where there is to be importance.
+        stats: by module name, where there is to be importance.
     """
     from transformers.pytorch_utils import Conv1D
 

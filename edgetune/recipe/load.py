@@ -129,7 +129,7 @@ def _quoting(fault: str, key: str) -> str:
     last = key.rpartition(".")[2]
     if fault == "string_type":
         return (
-            "text that YAML reads as a number, date, truth value, list or map stands in quotes: "
+            "text that YAML reads as a number, date, truth value, list or map needs quotes: "
             f"{last}: '…'"
         )
     if fault == "tuple_type":

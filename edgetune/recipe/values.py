@@ -171,7 +171,7 @@ def _flatten(annotation: Any) -> set[Any]:
 
 
 def _unquote(text: str) -> str:
-    """Return what stands in the quotes, where the whole text is one quoted value of YAML."""
+    """Return the text inside quotes, where the whole text is one quoted YAML value."""
     if text[:1] in ("'", '"'):
         with suppress(yaml.YAMLError):
             node = yaml.compose(text, yaml.SafeLoader)

@@ -31,7 +31,7 @@ def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) 
     """Return ``text`` and, where a file was measured, which ``model`` it speaks of.
 
     The model is the smallest file that keeps 97 % of the reference's score; where none does, the
-    one that keeps most. ``kept`` is the share of the score, ``ratio`` how much smaller the file is.
+    one that keeps most. ``kept`` is the fraction of the score, ``ratio`` that of the sizes.
     The score is the task's exact match; where that tells no model from another or is not measured,
     it is the agreement of top tokens, and the text says so; such remarks are its end, and ``note``
     alone. ``shipped`` is ``baseline`` where the
@@ -118,7 +118,7 @@ def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | N
 
     Returns:
         ``teacher``, ``baseline`` and ``student`` (measurements), ``difference`` with ``ci95``,
-        ``gap_recovered`` (share of the way from baseline to teacher) and ``verdict``: ``won``,
+        ``gap_recovered`` (fraction of the gap from baseline to teacher) and ``verdict``: ``won``,
         ``lost``, or ``no significant difference`` when the interval of the difference holds zero.
     """
     student = measured(with_role(models, "merged") or {}, "exact_match")
@@ -141,7 +141,7 @@ def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | N
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float]]:
-    """Difference of two shares with its 95 % interval, from their score intervals.
+    """Difference of two fractions with its 95 % interval, from their score intervals.
 
     Newcombe 1998, Statistics in Medicine 17, 873-890, method 10. The models answer the same rows,
     so the true interval is narrower: a win that is claimed here is one.

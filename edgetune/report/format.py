@@ -43,7 +43,7 @@ def devices_of(model: dict[str, Any]) -> list[str]:
 
 
 def depth_of(models: Sequence[dict[str, Any]]) -> int | None:
-    """Return behind how many tokens of the KV cache decoding was timed, where all agree."""
+    """Return the length of the KV cache that decoding was timed at, where all agree."""
     depths = {
         one["where"].get("prompt_tokens")
         for model in models

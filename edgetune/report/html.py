@@ -87,7 +87,7 @@ def _group_fallbacks(
 
 
 def _lede(report: dict[str, Any]) -> str:
-    """Return the sentence below the headline: the scores behind it, and the gates."""
+    """Return the sentence below the headline: its scores, and the gates."""
     best, against = _chosen(report), reference(report["models"])
     note = report["headline"].get("note", "")
     said = [note] if note else []

@@ -80,7 +80,7 @@ def _finished(form: Callable[..., str]) -> Callable[..., Markup]:
 
 
 def _cell_texts(cells: Sequence[tables.Cell]) -> list[Markup]:
-    """Return the text of each cell of numbers, with what stands below it in brackets."""
+    """Return the text of each cell of numbers, with the small text below it in brackets."""
     return [Markup(f"{c.text} ({c.below})" if c.below else c.text) for c in cells]
 
 

@@ -19,7 +19,7 @@ _OWN = Licence("Apache-2.0", "edgetune")  # what the package carries is part of 
 def find_sources(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
     """Return ``{"what", "name", "hub", "licence", "said_in", "sha256"}`` of each source of the run.
 
-    A folder's name stands for its path: where a machine keeps it is nobody's business.
+    A folder's name is shown instead of its path, which would tell about the machine.
     """
     return [
         {

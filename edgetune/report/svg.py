@@ -42,7 +42,7 @@ def scatter(
 ) -> str:
     """Return labelled points with error bars; labels avoid each other, the points and the bars.
 
-    ``trail`` is a curve behind them.
+    ``trail`` is a curve below them.
     """
     placed = _place_labels(points, x, y)
     body = [] if trail is None else [_polyline(trail, x, y)]
@@ -77,7 +77,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, title: str) -> str:
 
 
 def whiskers(rows: Sequence[tuple[str, Point]], axis: Axis, title: str) -> str:
-    """Return one line a row: a name, its value as a dot, its interval as a bar."""
+    """Return one line per row: a name, its value as a dot, its interval as a bar."""
     step, left, right = 30, 92, 76
     height = step * len(rows) + 30
     span = WIDTH - left - right

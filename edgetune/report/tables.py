@@ -1,4 +1,4 @@
-"""The report's tables: which columns, and what stands in a cell."""
+"""The report's tables: columns and cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgetune.report.format import (
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, and what stands below it in small."""
+    """The text of a cell, and the small text below it."""
 
     text: str
     below: str = ""

@@ -1,4 +1,4 @@
-"""The programs that run a model, behind one Protocol: torch, llama.cpp, ONNX Runtime.
+"""The programs that run a model, with one Protocol: torch, llama.cpp, ONNX Runtime.
 
 Each lives in a file of its own that is imported when a model of its kind is opened, so a process
 that measures a GGUF file holds no torch.
@@ -84,7 +84,7 @@ def open_runtime(
 
 
 def open_merged(folder: Path, threads: int) -> Runtime:
-    """Load a Hugging Face folder to be asked a few times: in torch, streamed if it is large."""
+    """Load a Hugging Face folder for a few passes: in torch, offloaded to disk if it is large."""
     from edgetune.models.offload import open_offloaded
     from edgetune.runtimes.pytorch import Streamed, Torch
 

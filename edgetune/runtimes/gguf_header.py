@@ -103,7 +103,7 @@ def open_gguf(path: Path) -> GgufFile:
 
 
 def check_gguf(path: Path) -> None:
-    """Walk the header without keeping anything: a vocabulary would count as a runtime's memory.
+    """Check the header without keeping anything: a vocabulary would count as a runtime's memory.
 
     Raises:
         InputError: as :func:`open_gguf`.
@@ -165,7 +165,7 @@ class _Walk:
         at = self.at
         key = self._name(f"the key of metadata pair {number}")
         if key in keys:
-            raise _Malformed(f"the key '{key[:64]}' stands a second time at byte {at}")
+            raise _Malformed(f"the key '{key[:64]}' occurs a second time at byte {at}")
         (kind,) = self._numbers("<I")
         begin = self.at
         inner = self._numbers("<I")[0] if kind == _ARRAY else None
@@ -182,7 +182,7 @@ class _Walk:
         at = self.at
         name = self._name(f"the name of tensor {number}")
         if name in found:
-            raise _Malformed(f"the tensor '{name[:64]}' stands a second time at byte {at}")
+            raise _Malformed(f"the tensor '{name[:64]}' occurs a second time at byte {at}")
         said = f"tensor '{name[:64]}' at byte {at}"
         (dimensions,) = self._numbers("<I")
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
@@ -258,7 +258,7 @@ class _Walk:
 
 @cache
 def _types() -> dict[int, tuple[str, int, int]]:
-    """Return each tensor type's name, values a block, and bytes a block."""
+    """Return each tensor type's name, values per block and bytes per block."""
     from gguf import GGML_QUANT_SIZES
 
     return {int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}

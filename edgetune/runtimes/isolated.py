@@ -45,7 +45,7 @@ def memory_limit(path: Path, size: int) -> int:
 
 
 def _count_vocabulary(path: Path) -> int:
-    """Return how many tokens a file says that it has; 0 where it does not."""
+    """Return the vocabulary size that a file states; 0 without one."""
     if path.is_file():
         words = open_gguf(path).keys.get("tokenizer.ggml.tokens")
         return len(words) if isinstance(words, list) else 0
@@ -57,7 +57,7 @@ def _count_vocabulary(path: Path) -> int:
 
 
 class Isolated:
-    """Any model file behind :class:`edgetune.runtimes.Runtime`, loaded by a child process."""
+    """Any model file as an :class:`edgetune.runtimes.Runtime`, loaded by a child process."""
 
     def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
         self.path, self.threads, self.device = path, threads, device
@@ -133,7 +133,7 @@ class Isolated:
         return head, array
 
     def _death(self) -> InputError:
-        """Say what ended the child; its last words are the C code's own."""
+        """Return why the child ended; its last output is that of the C code."""
         assert self._child is not None
         code = self._child.wait()
         how = f"with exit code {code}"

@@ -67,7 +67,7 @@ class LlamaCpp:
 
     With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it. With
     a ``kv_cache`` of ``q8_0`` or ``q4_0``, logits too are computed through that cache. Not
-    ``mapped``, the file is read: weights that are packed anew for this CPU then lie in memory once.
+    ``mapped``, the file is read: weights that are repacked for this CPU then lie in memory once.
     """
 
     name = "llama.cpp"
@@ -145,7 +145,7 @@ class LlamaCpp:
             room = -count
 
     def _refuse_unknown(self, text: str) -> None:
-        """Refuse what would abort the process: llama.cpp has no answer to a character outside a
+        """Refuse what would abort the process: llama.cpp cannot handle a character outside a
         SentencePiece vocabulary without byte tokens."""
         if self._characters is None:
             return

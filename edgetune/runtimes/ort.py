@@ -100,7 +100,7 @@ class OnnxRuntime:
     def _run(
         self, ids_BT: np.ndarray, past: dict[str, Any], seen: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Feed tokens behind ``seen`` earlier ones; return logits [B, T, V] and the new past."""
+        """Feed tokens after ``seen`` earlier ones; return logits [B, T, V] and the new past."""
         if self._session is None:
             raise EdgetuneError("this runtime is closed", where=str(self.folder))
         batch, count = ids_BT.shape

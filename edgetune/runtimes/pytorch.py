@@ -80,7 +80,7 @@ class Torch:
 
 
 def open_rounded(ref: ModelRef, dtype: str, threads: int) -> Torch:
-    """Load a model with its adapter folded in and its weights rounded to ``dtype``, on CPU.
+    """Load a model with its adapter merged and its weights rounded to ``dtype``, on CPU.
 
     It computes in float32, as a right folder of that dtype does.
     """

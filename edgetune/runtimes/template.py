@@ -117,7 +117,7 @@ class _Renderer:
     ) -> list[dict[str, Any]]:
         """Return ``{"text"}`` or ``{"error"}`` for each conversation.
 
-        One that kills the child has an error of its own; those behind it are asked again.
+        One that kills the child gets an error; those after it are rendered again.
         """
         answers: list[dict[str, Any]] = []
         while len(answers) < len(conversations):

@@ -42,7 +42,7 @@ class _Generation(Extension):
 class Renderer:
     """Compiles each template once, with the settings of transformers' ``apply_chat_template``.
 
-    Block tags leave no white space behind, and ``tojson`` keeps non-ASCII letters as they are.
+    Block tags leave no white space, and ``tojson`` keeps non-ASCII letters as they are.
     """
 
     def __init__(self, longest: int) -> None:

@@ -1,4 +1,4 @@
-"""distill: teacher → what it leaves behind → student. Usually the teacher is absent by then."""
+"""distill: teacher → stored distributions → student. Usually the teacher is not in memory then."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ from edgetune.runtimes import open_runtime
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> MergeFacts:
-    """Fold the adapter of the student (or of the teacher, if there is no student).
+    """Merge the adapter of the student (or of the teacher, if there is no student).
 
-    An adapter over NF4 is folded into the original and into the dequantized base; both are scored
+    An adapter over NF4 is merged into the original and into the dequantized base; both are scored
     by KL against base + adapter on validation rows and the better one is kept, if it is within
     what rounding explains (:mod:`edgetune.measure.merge_gate`).
 

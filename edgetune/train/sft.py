@@ -146,7 +146,7 @@ def tune(
 
 def as_dataset(rows: Sequence[Encoded]) -> Dataset:
     """Return ``input_ids`` and ``labels`` (−100 where a token is not trained on), int32: 8 bytes a
-    token for both. A row's first token has nothing to be predicted from: packed behind another row
+    token for both. A row's first token has nothing to be predicted from: packed after another row
     it would be predicted from that."""
     parts = [rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS)] or [rows]
     return Dataset(pa.concat_tables([_as_table(part) for part in parts]))

@@ -41,7 +41,7 @@ BROKEN_GGUF = {
     "metadata pair 0 of 9223372036854775807 bytes runs past the end": gguf_bytes(
         struct.pack("<Q", (1 << 63) - 1), 1
     ),
-    "'a.key' stands a second time at byte 45": gguf_bytes(PAIR + PAIR, 2),
+    "'a.key' occurs a second time at byte 45": gguf_bytes(PAIR + PAIR, 2),
     "unknown type 99": gguf_bytes(name(b"k") + struct.pack("<I", 99), 1),
     "a metadata array of 4611686018427387904 bytes": gguf_bytes(
         name(b"k") + struct.pack("<IIQ", 9, 4, 1 << 60), 1
@@ -53,7 +53,7 @@ BROKEN_GGUF = {
     "no multiple of its block of 256": gguf_bytes(tensors=tensor(b"t", (32,), 12), number=1),
     "no multiple of 32": gguf_bytes(tensors=tensor(b"t", (32,), 0, 4), number=1),
     "its tensors end at byte": gguf_bytes(tensors=tensor(b"t", (64,)), number=1, data=bytes(128)),
-    "'t' stands a second time": gguf_bytes(
+    "'t' occurs a second time": gguf_bytes(
         tensors=tensor(b"t", (8,)) + tensor(b"t", (8,)), number=2, data=bytes(64)
     ),
     "an alignment of 3": gguf_bytes(name(b"general.alignment") + struct.pack("<II", 4, 3), 1),
@@ -91,7 +91,7 @@ BROKEN_SAFETENSORS = {
     "it should begin at 8": safetensors_bytes({"a": ENTRY, "b": ENTRY}, bytes(8)),
     "has the shape [-2]": safetensors_bytes({"a": {**ENTRY, "shape": [-2]}}, bytes(8)),
     "describes": safetensors_bytes({"a": ENTRY}, bytes(4)),
-    "'a' stands there twice": safetensors_bytes(
+    "'a' occurs twice": safetensors_bytes(
         b'{"a": %b, "a": %b}' % ((json.dumps(ENTRY).encode(),) * 2), bytes(8)
     ),
     "no JSON object": safetensors_bytes([1]),

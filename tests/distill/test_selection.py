@@ -55,7 +55,7 @@ def test_exact_match_beyond_its_interval(
     shipped, figures = selection.choose_student(both, encoder, judged, "float32", "cpu", Log())
     assert shipped == wanted
     assert figures["exact_match"]["difference"] == pytest.approx(student - baseline)
-    assert ("ships in place" in capsys.readouterr().err) == (wanted == "baseline")
+    assert ("ships instead" in capsys.readouterr().err) == (wanted == "baseline")
 
 
 @pytest.mark.parametrize("better", ["student", "baseline"])

@@ -1,4 +1,4 @@
-"""NF4: the values that bitsandbytes' codes stand for, whatever the width of a layer."""
+"""NF4 values equal those of bitsandbytes, for layers of any width."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_every_way_to_teach(
 def test_online_and_cached_agree(
     tuned: Artifact, tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
-    """Nearly: 255 draws a token stand for the whole distribution, over four steps."""
+    """Nearly: 255 draws per token instead of the whole distribution, over four steps."""
     found = {}
     for name, section in {
         "online": {"method": "online", "baseline": True},

@@ -2,7 +2,7 @@
 
 transformers 5 keeps them in ``rope_parameters``, older releases at the top of ``config.json`` and
 in ``rope_scaling``. The converter knows both places for some keys and only the old one for others:
-it then takes a default without a word (8,192 positions for Llama 3, no factors for Phi-3).
+it then silently takes a default (8,192 positions for Llama 3, no factors for Phi-3).
 """
 
 from __future__ import annotations

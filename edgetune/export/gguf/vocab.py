@@ -124,7 +124,7 @@ def fit_name(name: str, tokenizer: dict[str, Any]) -> str:
     """Return ``name`` such that llama.cpp tokenizes as this tokenizer does.
 
     llama.cpp goes by the model's name (src/llama-vocab.cpp): where "phi-3" or "phi3" is in it,
-    spaces behind a special token belong to that token, and loading fails without the tokens that
+    spaces after a special token belong to that token, and loading fails without the tokens that
     Phi-3 has. So Phi-3's tokenizer gets a name that says so, and another one gets none.
     """
     added = {token["content"]: token for token in tokenizer.get("added_tokens", [])}

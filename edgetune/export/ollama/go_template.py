@@ -24,9 +24,9 @@ class GoTemplate:
     Attributes:
         begin: before everything.
         no_system: further, where no message is the system's (some templates write one then).
-        around: by role, what stands before and behind a content; a role that the template refuses
+        around: by role, the text before and after a content; a role that the template refuses
             is absent.
-        ask: behind the last message, where the answer begins.
+        ask: the text after the last message, where the answer begins.
     """
 
     begin: str
@@ -121,10 +121,10 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _split(text: str, *contents: str) -> list[str]:
-    """Return the pieces between contents that stand in this order.
+    """Return the pieces between contents in this order.
 
     Raises:
-        ValueError: one is missing, or stands there twice.
+        ValueError: one is missing, or occurs twice.
     """
     pieces = []
     for content in contents:

@@ -4,7 +4,7 @@ ggml's Q4_0 (value = scale x (q - 8)) and Q8_0 (scale x q) are what MatMulNBits 
 order of bits, so the same numbers go into both containers: a gap between a GGUF and an ONNX file
 points at the runtime. Layouts: ggml-common.h, and contrib_ops/core MatMulNBits of ONNX Runtime.
 Scales lie in the file as float16, which is what ggml has, and are cast where they are read: ONNX
-Runtime folds the casts when it loads, and a block of 32 weights is two bytes smaller.
+Runtime constant-folds the casts when it loads, and a block of 32 weights is two bytes smaller.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def read_matrices(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 def narrow_graph(model: onnx.ModelProto) -> list[dict[str, str]]:
     """Store the matrices of a float32 graph as float16, each cast back where it is read.
 
-    ONNX Runtime folds the casts when it loads, so the file is half as big and every operator has
-    its float32 kernel: the CPU has none for attention in float16.
+    ONNX Runtime folds these constants when it loads, so the file is half as big and every operator
+    has its float32 kernel: the CPU has none for attention in float16.
 
     Returns:
         ``{"tensor", "wanted", "got", "why"}`` for weights beyond float16's range.

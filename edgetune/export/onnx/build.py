@@ -168,7 +168,7 @@ def measure_overhead(
 
     The folder is written, with zeros for blocks: graph, tokenizer and configurations are its size
     too, as the report counts it. Nodes and file offsets are named by type, so other types than
-    those of ``settings`` can take some bytes a matrix more or less.
+    those of ``settings`` can take some bytes per matrix more or less.
 
     Args:
         source: what :func:`build_graph` wrote.

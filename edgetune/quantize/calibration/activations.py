@@ -66,7 +66,7 @@ def collect_activation_stats(
 ) -> ActivationStats:
     """Run the model over token sequences and sum the squared inputs of every weight.
 
-    Sequences are computed together, padded behind their end: what a causal model says of a token
+    Sequences are computed together, padded at the end: a causal model's output at a token
     does not depend on what follows, and the padding is left out of the sums. Logits are not made.
 
     Raises:
@@ -126,7 +126,7 @@ class _Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Add to the energy while the context is open."""
+        """Accumulate the statistics while the context is open."""
         with ExitStack() as stack:
             for name, module in self._linear.items():
                 handle = module.register_forward_pre_hook(self._hook(name))
@@ -155,7 +155,7 @@ class _Watch:
 
     @contextmanager
     def _experts_apart(self) -> Iterator[None]:
-        """Have each expert computed by a product of its own, not all in one kernel."""
+        """Compute each expert by a separate product, not all in one kernel."""
         config = self._model.config
         before = config._experts_implementation
         self._model.set_experts_implementation("eager")

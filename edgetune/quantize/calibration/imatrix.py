@@ -1,7 +1,7 @@
 """The importance matrix: how much each input channel of each weight matters on the user's own data.
 
 A rounding error in column j of a weight changes its output by error x input_j, so the squared error
-is weighed by the mean of input_j squared over the calibration tokens, as llama.cpp's ``imatrix``
+is weighted by the mean of input_j squared over the calibration tokens, as llama.cpp's ``imatrix``
 tool does. The file is in its GGUF format (tools/imatrix/README.md, ``general.type: imatrix``).
 """
 
@@ -38,10 +38,10 @@ def name_for_gguf(
     """Rename weights to the GGUF tensors they became; those without one are left out.
 
     Args:
-        energy: by the model's names.
+        stats: by the model's names.
         architecture: llama.cpp's name, such as ``llama``.
         blocks: how many layers the model has.
-        tied: embedding and head are one tensor; the head's inputs weigh it then.
+        tied: embedding and head are one tensor; the head's inputs are its statistics then.
         tensors: those of the file, where they are known: others are left out too.
     """
     names = name_map(architecture, blocks)

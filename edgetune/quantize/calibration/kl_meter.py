@@ -101,7 +101,7 @@ class KLMeter:
 
     @torch.no_grad()
     def keep(self) -> float:
-        """Remember what each layer gives with the weights as they stand; return their KL."""
+        """Cache each layer's output with the present weights; return their KL."""
         self._kept = []
         total = 0.0
         for number, ids_BT in enumerate(self._batches):

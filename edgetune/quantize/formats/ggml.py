@@ -1,6 +1,6 @@
 """ggml's own arithmetic, called in process: a Q4_K made here is llama.cpp's Q4_K, byte for byte.
 
-``libggml-base``, which lies beside ``llama_cpp``, quantizes rows and reads them.
+``libggml-base``, a library of ``llama_cpp``, quantizes rows and reads them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Types of ONNX Runtime's MatMulNBits: blocks of 2, 4 or 8 bits, their rounding and their layout.
 
 Q4_0 and Q8_0 are ggml's own bytes, which MatMulNBits reads in another order. The others are ours,
-named by bits and group size: value = scale x (code - zero), ``int4_g64`` symmetric, with the zero
-in the middle of the codes, ``uint4_g64`` with a zero point for each block. A row of ours is its
-float16 scales, its zeros, its codes, the latter two packed low bits first as the operator takes
+named by bits and group size: value = scale x (quant - zero), ``int4_g64`` symmetric, with the zero
+in the middle of the quants, ``uint4_g64`` with a zero point for each block. A row of ours is its
+float16 scales, its zeros, its quants, the latter two packed low bits first as the operator takes
 them. R rows, C columns, B blocks a row, W weights a block.
 """
 
@@ -33,9 +33,9 @@ class Layout(NamedTuple):
     """How a type keeps its weights.
 
     Attributes:
-        bits: of a code.
+        bits: per quant.
         block: weights that share a scale.
-        has_zeros: whether each block has a zero of its own.
+        has_zeros: whether each block has a zero point.
         is_ggml: the bytes are ggml's.
     """
 
@@ -93,7 +93,7 @@ def quantize_nbits(
     """Quantize a finite float32 matrix to rows of bytes, uint8 [R, row bytes].
 
     Of our own types each block's scale is the best of several, each fitted by least squares to the
-    codes it gives; errors count by the importance of their column.
+    quants it gives; errors are weighted by the importance of their column.
 
     Args:
         values_RC: C-contiguous.
@@ -158,7 +158,7 @@ def unpack_rows(raw: np.ndarray, kind: str) -> Packed:
 
 
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Pack codes along the last axis, low bits first; the last byte is filled with zeros."""
+    """Pack quants along the last axis, low bits first; the last byte is padded with zeros."""
     each = 8 // bits
     short = -codes.shape[-1] % each
     codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, short)]).astype(np.uint8)
@@ -179,7 +179,7 @@ def unpack_bits(packed: np.ndarray, bits: int) -> np.ndarray:
 def _search(
     values_RBW: np.ndarray, weights_BW: np.ndarray, layout: Layout
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return codes [R, B, W], float16 scales [R, B] and zeros [R, B] of the least error."""
+    """Return quants [R, B, W], float16 scales [R, B] and zeros [R, B] of the least error."""
     shape = values_RBW.shape[:2]
     best_RB = np.full(shape, np.inf, np.float32)
     quants_RBW = np.zeros(values_RBW.shape, np.uint8)
@@ -243,7 +243,7 @@ def _zero_bytes(blocks: int, layout: Layout) -> int:
 
 
 def _unpack_ggml(raw: np.ndarray, bits: int) -> Packed:
-    """Repack Q4_0 or Q8_0: a float16 scale, then the codes."""
+    """Repack Q4_0 or Q8_0: a float16 scale, then the quants."""
     blocks = raw.reshape(len(raw), -1, 2 + 32 * bits // 8)
     scales_RB = blocks[..., :2].copy().view(np.float16)[..., 0]
     codes = blocks[..., 2:]

@@ -47,7 +47,7 @@ class NbitsCodec:
         return np.concatenate([raw[:, : raw.shape[1] - packed.shape[1]], packed], axis=1)
 
     def read_super_scales(self, raw: np.ndarray) -> np.ndarray:
-        """Return the scales [R, B, 1], each of a block of its own."""
+        """Return the scales [R, B, 1], one per block."""
         return unpack_rows(raw, self.kind).scales_RB.astype(np.float32)[..., None]
 
     def write_super_scales(self, raw: np.ndarray, scales_RB1: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Codes and scales by AutoRound's signed gradient descent (Cheng et al. 2023, arXiv 2309.05516).
+"""Quants and scales by AutoRound's signed gradient descent (Cheng et al. 2023, arXiv 2309.05516).
 
-A decoder layer at a time, each matrix gets the rounding offsets and scales with which the layer's
-output on calibration rows moves least. The result is taken as it stands, nothing is rounded a
+Layer by layer, each matrix gets the rounding offsets and scales that minimize the change of the
+layer's output on calibration rows. The result is taken as it is, nothing is rounded a
 second time (checked for every matrix); :mod:`.autoround_types` says which types can hold it.
 """
 
@@ -49,13 +49,13 @@ def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     chosen = find_roundable(loaded, job.candidates.weights, job.types)
     if not chosen:
         raise Unsupported(
-            "AutoRound has nothing to decide: no matrix of a layer has a type that can hold it",
+            "AutoRound quantizes no matrix: none of a layer has a type that holds its result",
             where=f"quantize.method: {job.file}",
             hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *NBITS_TYPES)))}",
         )
     section = job.settings
     job.log.say(
-        f"{job.file}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations a layer"
+        f"{job.file}: AutoRound, {len(chosen)} tensors, {section.iterations} iterations per layer"
     )
     rows, tokenizer = job.texts.calibration, load_tokenizer(job.model)
     raw = rtn | run_autoround(loaded, tokenizer, chosen, rows, section, job.seed)
@@ -69,7 +69,7 @@ def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 class Chosen(NamedTuple):
-    """A tensor that AutoRound decides: its type, and the matrices it is made of, by module name."""
+    """A tensor for AutoRound: its type, and the matrices it is made of, by module name."""
 
     kind: str
     parts: dict[str, Weight]
@@ -78,7 +78,7 @@ class Chosen(NamedTuple):
 def find_roundable(
     model: Any, weights: Mapping[str, Weight | Fused], types: Mapping[str, str]
 ) -> dict[str, Chosen]:
-    """Return the tensors that AutoRound decides: those of layers, in types that hold its result."""
+    """Return the tensors for AutoRound: those of layers, in types that hold its result."""
     inside = {id(module) for layer in find_layers(model) for module in layer.modules()}
     modules = dict(model.named_modules())
     found = {}
@@ -95,7 +95,7 @@ def run_autoround(
     model: Any, tokenizer: Any, chosen: Mapping[str, Chosen], rows: Sequence[Sequence[int]],
     section: AutoRoundSection, seed: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return the bytes of the tensors that AutoRound decides, rows in the model's own order.
+    """Return the bytes of the tensors that AutoRound quantizes, rows in the model's own order.
 
     Args:
         model: in torch, float32; it has the rounded weights afterwards.
@@ -162,7 +162,7 @@ def _run(
             raise EdgetuneError(
                 f"AutoRound fails: {type(error).__name__}: {error}",
                 where="quantize.method",
-                hint=" ".join(["the last it said:", *last]) if last else "quantize.method: rtn",
+                hint=" ".join(["its last messages:", *last]) if last else "quantize.method: rtn",
             ) from error
     return rounded
 

@@ -25,9 +25,9 @@ class Scheme(NamedTuple):
     """How AutoRound rounds for a type.
 
     Attributes:
-        bits: of a code.
+        bits: per quant.
         block: weights that share a scale.
-        has_zeros: whether each block has a zero of its own.
+        has_zeros: whether each block has a zero point.
     """
 
     bits: int

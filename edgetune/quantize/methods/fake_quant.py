@@ -3,7 +3,7 @@
 Before each forward pass every matrix is rounded to its type, the gradient passes the rounding
 unchanged (straight-through estimator: Bengio et al. 2013, arXiv 1308.3432, section 4), and the
 optimizer updates the unrounded weights. These are counted in quantization steps, so that one
-learning rate suits blocks of any scale. Super-block scales are fixed, or learned beside the weights
+learning rate suits blocks of any scale. Super-block scales are fixed, or learned with the weights
 (LSQ: Esser et al. 2020, arXiv 1902.08153, section 2.1) as the float16 that the file has. So quants
 and super-block scales go into the file's bytes without a second rounding.
 

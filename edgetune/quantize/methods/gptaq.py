@@ -5,7 +5,7 @@ everything before it was rounded too. Here every matrix sees the inputs that it 
 first moved so that from them it gives, as nearly as least squares can, what the unrounded model
 gives from its own (the asymmetric calibration of GPTAQ: Li et al. 2025, arXiv 2504.02692); then it
 is rounded by GPTQ (:mod:`~edgetune.quantize.methods.gptq`).
-That needs forward passes of a layer at a time and no gradients.
+That needs forward passes layer by layer and no gradients.
 
 N tokens, R rows and C columns of a matrix.
 """
@@ -53,7 +53,7 @@ def quantize_gptaq(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if len(texts.held_out) > 1:
         rows, split = texts.held_out, "held-out"
     found = compare_held_out(model, candidates, types, alone, in_order, rows)
-    job.log.say(f"{job.file}: rounded in order, {split}: {found}")
+    job.log.say(f"{job.file}: quantized sequentially (GPTAQ), {split}: {found}")
     facts = {"method": "gptq", "evaluated_on": split, **found.facts}
     return (in_order if found.kept else alone), facts
 
@@ -63,7 +63,7 @@ def quantize_sequential(
     model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
     log: Log,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return the bytes of the matrices that were rounded anew, rows in the model's own order.
+    """Return the bytes of the matrices that were quantized again, rows in the model's own order.
 
     Lookups, types without a grid, and matrices that not every token reaches (experts) are not;
     their errors are made up for by what comes after them.
@@ -111,7 +111,7 @@ class _Group(NamedTuple):
 def _find_order(
     model: Any, candidates: Candidates, types: Mapping[str, str], ids_BT: torch.Tensor
 ) -> list[_Group]:
-    """Return what can be rounded anew, as it is computed."""
+    """Return the matrices that can be quantized again, in the order they are computed."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     tensors, handles = {}, []
     for tensor in candidates.gptq_tensors(types):

@@ -1,10 +1,10 @@
 """Rounding in which a column's error is made up for by the columns after it.
 
 GPTQ (Frantar et al. 2022, arXiv 2210.17323, section 3 and algorithm 1) on a grid that is given:
-with the scales and mins of plain rounding, quants are chosen anew, column by column, and what a
+with the scales and mins of round-to-nearest, quants are chosen again, column by column, and what a
 column's rounding does to the output is spread over the columns that are still open. Then the
 float16 scales of each row's super-blocks are fitted to these quants by least squares, all at once.
-It needs the second moments of the inputs, and seconds where training takes minutes.
+It needs the Hessian of the inputs, and seconds where training takes minutes.
 
 R rows, C columns, B blocks and S super-blocks a row, F super-block scales a super-block.
 """
@@ -119,7 +119,7 @@ class Gptq:
     def correct_weights(self, values_RC: np.ndarray, cross_CC: np.ndarray) -> np.ndarray:
         """Return the rows that give from these inputs what ``values_RC`` gave from others.
 
-        As nearly as least squares can, damped as the moments are: W + W·L·H⁻¹.
+        By least squares, damped as the Hessian is: W + W·L·H⁻¹.
 
         Args:
             values_RC: float32.
@@ -166,7 +166,7 @@ class Gptq:
         self, quants_CR: torch.Tensor, left_CR: torch.Tensor, scale_BR: torch.Tensor,
         min_BR: torch.Tensor, zero_BR: torch.Tensor, codec: BlockCodec,
     ) -> None:  # fmt: skip
-        """Put quants of some rows in place of ``quants_CR``; ``left_CR`` is used up."""
+        """Overwrite ``quants_CR`` with the quants of some rows; ``left_CR`` is consumed."""
         columns, cholesky_CC = len(left_CR), self._cholesky_CC
         per_block = columns // len(scale_BR)
         for start in range(0, columns, _GROUP):

@@ -1,4 +1,4 @@
-"""Train a model's weights on the grid of a file's types, its own unrounded self as the teacher."""
+"""Quantization-aware training of a file's weights; the unquantized model is the teacher."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def train_qat(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return each tensor's bytes after training, rows in the model's own order, and what changed.
 
-    What has no grid (rows of odd lengths, in F16) is not trained. The bytes are those it began
-    with where training did not help on held-out rows by more than chance.
+    Types without a codec (F16 for rows of odd lengths) are not trained. ``raw`` is returned where
+    training did not lower the KL on held-out rows by more than chance.
 
     Args:
         job: the file; every position of its training rows is trained on, and checkpoints lie in

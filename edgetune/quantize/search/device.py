@@ -95,7 +95,7 @@ class Device:
     def prices(self, kind: str) -> Prices:
         """Return what each type of a tensor costs: bytes of memory or nanoseconds a token.
 
-        A tensor's share of a price is its share of the weights, so a sum of prices is what a file
+        A tensor's part of a cost is its part of the weights, so a sum of costs is what a file
         of these types is expected to take. A table that is only looked up costs less than that.
         """
         mixes = self._uniform_mixes

@@ -1,4 +1,4 @@
-"""Which type each tensor gets: the least harm in all that a number of bytes allows."""
+"""Multiple-choice knapsack: a type per tensor, of the lowest summed KL within a number of bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = 1 << 15  # bytes are counted in this many steps of the range between sma
 
 
 class Option(NamedTuple):
-    """A type a tensor can have: its bytes in the file and the harm it does, in nats."""
+    """A type a tensor can have: its bytes in the file and its KL increase, in nats."""
 
     type: str
     bytes: int
@@ -21,7 +21,7 @@ class Option(NamedTuple):
 
 
 def assign_types(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, Option]:
-    """Return an option a tensor, together at most ``budget`` bytes and of the least summed harm.
+    """Return one option per tensor, together at most ``budget`` bytes and of the lowest summed KL.
 
     The multiple-choice knapsack, by dynamic programming over bytes (Kellerer, Pferschy and
     Pisinger 2004, Knapsack Problems, section 11.5): exact but for rounding bytes up to steps, and
