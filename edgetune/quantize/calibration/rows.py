@@ -42,7 +42,7 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
         InputError: no data, or every train row shares a prompt with an evaluation row.
     """
     section = sections.quantize
-    if sections.data is None:
+    if not sections.has("data"):
         raise InputError(
             "the importance matrix needs data",
             where="quantize.imatrix",
