@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,19 @@ def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftMod
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors`` (float32)."""
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors`` (float32).
+
+    The names of modules are sorted. PEFT writes them in the order of a set, which is another one in
+    each process: equal adapters would differ in bytes, and so would the key of a teacher's cache.
+    """
     model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's card has nothing to say yet
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("exclude_modules", "target_modules"):
+        if isinstance(config.get(name), list):
+            config[name].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def restore_adapter(model: Any, folder: Path) -> None:

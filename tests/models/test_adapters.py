@@ -1,7 +1,10 @@
-"""Folding an adapter changes nothing but time, and is not done where it would round."""
+"""A folded adapter computes the same and is never rounded; a saved one is equal in each process."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,26 @@ def test_rounded_weights_are_not_folded_into(tiny_model: Path) -> None:
     assert fold_float32(model) is model
     plain = load_base(tiny_model, False, "bfloat16", "cpu")
     assert fold_float32(plain) is plain
+
+
+_SAVE = """
+import sys
+from pathlib import Path
+from edgetune.models.adapters import add_adapter, save_adapter
+from edgetune.models.load import load_base
+from edgetune.recipe import TuneSection
+
+model = load_base(Path(sys.argv[1]), False, "float32", "cpu")
+save_adapter(add_adapter(model, TuneSection(rank=4), 0), Path(sys.argv[2]))
+"""
+
+
+def test_equal_adapters_of_two_processes_have_equal_bytes(tiny_model: Path, tmp_path: Path) -> None:
+    saved = []
+    for seed in ("1", "2"):  # of the order of sets
+        folder = tmp_path / seed
+        arguments = [sys.executable, "-c", _SAVE, str(tiny_model), str(folder)]
+        subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        saved.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert saved[0].keys() == {"adapter_config.json", "adapter_model.safetensors"}
+    assert saved[0] == saved[1]
