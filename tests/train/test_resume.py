@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from edgetune.train import callbacks, loop
 from edgetune.train.callbacks import newest_checkpoint
 from edgetune.train.distillation import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
+from edgetune.train.loop import Outcome
 from edgetune.train.sft import tune
 
 QUIET = Log(quiet=True)
@@ -36,24 +39,41 @@ def some_rows(count: int) -> list[Encoded]:
     return rows
 
 
-def run_tune(tiny_model: Path, out: Path, packing: bool) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class Tuned:
+    """A tuning over NF4: how it went, its losses, and the adapter's weights."""
+
+    outcome: Outcome
+    losses: list[float]
+    adapter: dict[str, torch.Tensor]
+
+
+def run_tune(
+    model: Path, out: Path, device: str = "cpu", dtype: str = "float32", **settings: Any
+) -> Tuned:
     section = TuneSection(
-        rank=4, dropout=0.1, max_steps=9, batch_size=2, save_every=3, eval_every=4,
-        learning_rate=1e-2, packing=packing, pack_length=32 if packing else None,
+        **{"rank": 4, "max_steps": 9, "batch_size": 2, "save_every": 3, "eval_every": 4,
+           "learning_rate": 1e-2, "packing": False, **settings},
     )  # fmt: skip
-    model = add_adapter(load_base(tiny_model, True, "float32", "cpu"), section, seed=0)
-    tokenizer = load_tokenizer(tiny_model)
+    tuned = add_adapter(load_base(model, True, dtype, device), section, seed=0)
     out.mkdir(exist_ok=True)
     data = TrainingData(some_rows(40), some_rows(4))
-    tune(model, tokenizer, data, section, 64, TrainingRun("teacher", 0, out, QUIET))
-    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    run = TrainingRun("teacher", 0, out, QUIET)
+    outcome = tune(tuned, load_tokenizer(model), data, section, 64, run)
+    curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    adapter = {
+        name: weight.detach().cpu().clone()
+        for name, weight in tuned.named_parameters()
+        if weight.requires_grad
+    }
+    assert all(weight.dtype == torch.float32 for weight in adapter.values())
+    return Tuned(outcome, [row["loss"] for row in curve if "loss" in row], adapter)
 
 
-@pytest.mark.parametrize("packing", [False, True])
-def test_killed_and_resumed_equals_unbroken(
-    tiny_model: Path, tmp_path: Path, packing: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run_tune(tiny_model, tmp_path / "whole", packing)
+def kill_and_resume(
+    monkeypatch: pytest.MonkeyPatch, model: Path, out: Path, *where: str, **settings: Any
+) -> Tuned:
+    """Return a tuning that was killed after step 5 and went on from its newest checkpoint."""
     original = loop.StopWhenAsked
 
     class StopAndKill(original):  # type: ignore[misc, valid-type]
@@ -63,17 +83,25 @@ def test_killed_and_resumed_equals_unbroken(
 
     monkeypatch.setattr(loop, "StopWhenAsked", StopAndKill)
     with pytest.raises(ConnectionAbortedError):
-        run_tune(tiny_model, tmp_path / "broken", packing)
+        run_tune(model, out, *where, **settings)
     monkeypatch.setattr(loop, "StopWhenAsked", original)
-    found = newest_checkpoint(tmp_path / "broken" / "scratch" / "teacher")
-    assert found is not None and found.name == "checkpoint-3"
-    resumed = run_tune(tiny_model, tmp_path / "broken", packing)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    return run_tune(model, out, *where, **settings)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_killed_and_resumed_equals_unbroken(
+    tiny_model: Path, tmp_path: Path, packing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dropout": 0.1, "packing": packing, "pack_length": 32 if packing else None}
+    whole = run_tune(tiny_model, tmp_path / "whole", **settings).adapter
+    resumed = kill_and_resume(monkeypatch, tiny_model, tmp_path / "broken", **settings)
+    assert resumed.outcome.resumed_from == 3
+    assert all(torch.equal(whole[name], resumed.adapter[name]) for name in whole)
     assert any(p.abs().max() > 0 for n, p in whole.items() if "lora_B" in n)
 
 
 def test_torn_checkpoints_are_passed_over(tiny_model: Path, tmp_path: Path) -> None:
-    run_tune(tiny_model, tmp_path, packing=False)
+    run_tune(tiny_model, tmp_path)
     folder = tmp_path / "scratch" / "teacher"
     assert newest_checkpoint(folder) == folder / "checkpoint-9"
     weights = folder / "checkpoint-9" / "adapter_model.safetensors"
@@ -92,7 +120,7 @@ def test_stop_saves_and_says_so(
 
     monkeypatch.setattr(loop, "StopWhenAsked", Asked)
     with pytest.raises(Interrupted, match="step 5 of 9"):
-        run_tune(tiny_model, tmp_path, packing=False)
+        run_tune(tiny_model, tmp_path)
     found = newest_checkpoint(tmp_path / "scratch" / "teacher")
     assert found is not None and found.name == "checkpoint-5"
 
