@@ -63,6 +63,7 @@ class _Work:
     texts: Texts
     loaded: Any = None  # the model in torch
     activations: ActivationStats | None = None
+    hessians: dict[str, Any] = field(default_factory=dict)
     importance: dict[str, Any] = field(default_factory=dict)
     requantized: list[dict[str, Any]] = field(default_factory=list)
 
@@ -90,7 +91,7 @@ class _Work:
             self.budgets_of(container),
             self.scratch,
             self.sections.seed,
-            METHODS[section.method].needs_hessian,
+            self.hessians,
             run_files,
         )
 
@@ -119,11 +120,16 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     refused = {"gguf": check_gguf_support(model)}
     source = None if refused["gguf"] else _convert(work)
 
-    # 2. The importance matrix, from rows the model was trained on and is not evaluated on.
+    # 2. One pass over rows the model was trained on and is not evaluated on: the importance matrix,
+    #    and the Hessians of GPTQ.
     if reads_text:  # a search changes weights, and needs them in memory
         work.loaded = load_model(ModelRef(model)) if budgets else load_or_offload(model)
+    needs_hessians = bool(budgets) and METHODS[section.method].needs_hessian
+    if section.imatrix or needs_hessians:
+        stats = collect_activation_stats(work.loaded, texts.calibration, log, needs_hessians)
+        work.hessians = stats.hessians
     if section.imatrix:
-        work.activations = collect_activation_stats(work.loaded, texts.calibration, log)
+        work.activations = stats
         tensors = source.tensors if source else None
         _write_importance(model, work.activations, tensors, out / IMATRIX, log)
     work.importance = read_imatrix(out / IMATRIX) if (out / IMATRIX).is_file() else {}
@@ -237,7 +243,7 @@ def _search_gguf(work: _Work, file: GgufFile, trials: Trials) -> SearchResult:
     )  # fmt: skip
     writer = partial(gguf_writer, file, work.importance, work.loaded)
     settings = work.settings("gguf", trials.run_by(writer, ".gguf"))
-    result = search_types(build_gguf_problem(source, settings, work.log), settings, work.log)
+    result = search_types(build_gguf_problem(source, settings), settings, work.log)
 
     def in_file_order(raw: Mapping[str, Any]) -> dict[str, Any]:
         assert result.candidates is not None
@@ -255,7 +261,7 @@ def _search_onnx(work: _Work, trials: Trials) -> SearchResult:
     writer = partial(onnx_writer, folder, work.model, work.importance)
     settings = work.settings("onnx", trials.run_by(writer))
     source = describe_onnx(folder, work.model, work.scratch, work.importance)
-    result = search_types(build_onnx_problem(source, settings, work.log), settings, work.log)
+    result = search_types(build_onnx_problem(source, settings), settings, work.log)
     _requantize(work, "onnx", result, dict)
     return result
 

@@ -1,6 +1,6 @@
-"""What enters each weight of a model on calibration text: squares of its inputs, column by column.
+"""What enters each weight of a model on calibration text: squares of its inputs, and Hessians.
 
-B sequences of T tokens, C input columns, E experts.
+B sequences of T tokens, N tokens of a batch, C input columns, E experts.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ class ActivationStats:
         sums: name of a linear layer, or of stacked experts' parameter, to float64 ``[C]``, for
             experts ``[E, C]``.
         counts: the number of tokens summed, int64 ``[1]`` or ``[E]``.
+        hessians: name of a linear layer to the mean outer product of its inputs, float32
+            ``[C, C]``, where they were asked for. Their diagonals are the means of ``sums``, which
+            are added in float64.
         sequences: how many sequences were read, and ``longest`` the tokens of the longest.
     """
 
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     counts: dict[str, np.ndarray] = field(default_factory=dict)
+    hessians: dict[str, np.ndarray] = field(default_factory=dict)
     sequences: int = 0
     longest: int = 0
 
@@ -62,12 +66,19 @@ class ActivationStats:
 
 
 def collect_activation_stats(
-    model: Any, sequences: Sequence[Sequence[int]], log: Log
+    model: Any, sequences: Sequence[Sequence[int]], log: Log, hessians: bool = False
 ) -> ActivationStats:
-    """Run the model over token sequences and sum the squared inputs of every weight.
+    """Run the model over token sequences once and sum the squared inputs of every weight.
 
     Sequences are computed together, padded at the end: a causal model's output at a token
     does not depend on what follows, and the padding is left out of the sums. Logits are not made.
+
+    Args:
+        model: in torch.
+        sequences: token ids.
+        log: where the bar goes.
+        hessians: accumulate those of linear layers too; one layer's together take about the memory
+            of its weights.
 
     Raises:
         InputError: there is no sequence, or an input is NaN or infinite.
@@ -77,13 +88,13 @@ def collect_activation_stats(
     from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 
     energy = ActivationStats(sequences=len(sequences), longest=max(map(len, sequences), default=0))
-    watch, device = _Watch(model, energy), device_of(model)
+    watch, device = _Watch(model, energy, hessians), device_of(model)
     head = model.get_output_embeddings()  # its inputs are wanted, its scores are not
     with (
         torch.inference_mode(),
         watch.watching(),
         replaced_forward(head, lambda hidden_BTD: hidden_BTD[..., :1]),
-        log.progress("importance", len(sequences)) as bar,
+        log.progress("activations", len(sequences)) as bar,
     ):
         for numbers, ids_BT, real_BT in batch_sequences(sequences, watch.padded):
             watch.real_BT = real_BT
@@ -94,6 +105,9 @@ def collect_activation_stats(
     for name, sums in energy.sums.items():
         if not np.isfinite(sums).all():
             raise InputError("the inputs of this layer are NaN or infinite", where=name)
+    tokens = sum(map(len, sequences))
+    for name, sums_CC in watch.outer_products.items():
+        energy.hessians[name] = (sums_CC / tokens).cpu().numpy()
     return energy
 
 
@@ -104,9 +118,10 @@ class _Watch:
         experts: stacked parameters: their name to their module and its name for them.
         padded: whether sequences of several lengths can be computed together.
         real_BT: which tokens of the batch are no padding.
+        outer_products: name of a linear layer to the sum of its inputs' outer products ``[C, C]``.
     """
 
-    def __init__(self, model: Any, energy: ActivationStats) -> None:
+    def __init__(self, model: Any, energy: ActivationStats, hessians: bool) -> None:
         import torch
         from transformers.pytorch_utils import Conv1D
 
@@ -123,6 +138,10 @@ class _Watch:
         # Which of an expert's tokens are padding is not told.
         self.padded = not any("expert" in name for name in modules)
         self.real_BT: Any = None
+        self._hessians = hessians
+        self.outer_products: dict[str, Tensor] = {}
+        # Matrices of one input, such as q, k and v, share its outer product: the input, its own.
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -140,9 +159,19 @@ class _Watch:
         def add(_: Any, inputs: tuple[Tensor, ...]) -> None:
             flat = inputs[0].reshape(-1, inputs[0].shape[-1])
             real = self.real_BT.reshape(-1).to(flat.device)
-            self._energy.add(name, flat[real] if self.padded and not real.all() else flat)
+            flat = flat[real] if self.padded and not real.all() else flat
+            self._energy.add(name, flat)
+            if self._hessians:
+                product_CC = self._outer_product(inputs[0], flat)
+                self.outer_products[name] = self.outer_products.get(name, 0) + product_CC
 
         return add
+
+    def _outer_product(self, inputs: Tensor, flat_NC: Tensor) -> Tensor:
+        if self._latest is None or self._latest[0] is not inputs:
+            flat_NC = flat_NC.float()
+            self._latest = inputs, flat_NC.T @ flat_NC
+        return self._latest[1]
 
     def _add_expert(self, inputs: Tensor, weight: Tensor) -> None:
         place = weight.untyped_storage().data_ptr()

@@ -11,14 +11,12 @@ R rows, C columns, B blocks and S super-blocks a row, F super-block scales a sup
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgetune.log import Log
-from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 from edgetune.quantize.formats.codec import BlockCodec
 from edgetune.quantize.weights import Fused, Weight
 
@@ -30,70 +28,39 @@ _CHUNK_ROWS = 4096  # whose quants are chosen together: what changes of them sta
 _CHUNK_VALUES = 1 << 22  # of rows whose super-block scales are fitted together
 
 
-def accumulate_hessians(
-    model: Any,
-    weights: Sequence[Weight | Fused],
-    sequences: Sequence[Sequence[int]],
-    log: Log,
+def match_hessians(
+    model: Any, weights: Sequence[Weight | Fused], hessians: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return tensor name to the mean outer product of the inputs of its matrix, float32 [C, C].
+    """Return tensor name to the Hessian of what enters its matrix, float32 [C, C].
 
-    A lookup has none. One layer's matrices together take about the memory of its weights.
+    A lookup has none; a tied table has that of the head.
 
     Args:
         model: in torch.
         weights: the matrices; one that is fused has one input.
-        sequences: token ids.
-        log: where bars go.
+        hessians: by linear layer, as
+            :func:`~edgetune.quantize.calibration.activations.collect_activation_stats` returns
+            them.
     """
-    from transformers.pytorch_utils import Conv1D
-
     readers = {
-        id(module.weight): module
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear | Conv1D)
+        id(module.weight): hessians[name]
+        for name, module in model.named_modules()
+        if name in hessians
     }
-    found: dict[str, torch.Tensor] = {}
-    batch, handles = {"real_BT": torch.empty(0)}, []
-
-    def watch(tensor: str) -> Any:
-        def add(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            inputs_NC = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
-            real_N = batch["real_BT"].reshape(-1)
-            if len(inputs_NC) == len(real_N):
-                inputs_NC = inputs_NC[real_N]
-            found[tensor] = found.get(tensor, 0) + inputs_NC.T @ inputs_NC
-
-        return add
-
+    found = {}
     for weight in weights:
         part = weight if isinstance(weight, Weight) else weight.parts[0]
-        reader = readers.get(id(model.get_parameter(part.parameter)))
-        if reader is not None:
-            handles.append(reader.register_forward_pre_hook(watch(weight.tensor)))
-    head = model.get_output_embeddings()  # its inputs are wanted, its scores are not
-    try:
-        with (
-            torch.inference_mode(),
-            replaced_forward(head, lambda hidden_BTD: hidden_BTD[..., :1]),
-            log.progress("moments", len(sequences)) as bar,
-        ):
-            for numbers, ids_BT, real_BT in batch_sequences(sequences):
-                batch["real_BT"] = real_BT
-                model(ids_BT.to(device_of(model)), use_cache=False)
-                bar.update(len(numbers))
-    finally:
-        for handle in handles:
-            handle.remove()
-    tokens = max(1, sum(map(len, sequences)))
-    return {tensor: (sums / tokens).cpu().numpy() for tensor, sums in found.items()}
+        parameter = id(model.get_parameter(part.parameter))
+        if parameter in readers:
+            found[weight.tensor] = readers[parameter]
+    return found
 
 
 class Gptq:
     """The inputs of one matrix, and rounding that knows them.
 
     Args:
-        hessian_CC: of :func:`accumulate_hessians`.
+        hessian_CC: the mean outer product of its inputs.
     """
 
     def __init__(self, hessian_CC: np.ndarray) -> None:

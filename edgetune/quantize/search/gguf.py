@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgetune.log import Log
 from edgetune.quantize.calibration.activations import ActivationStats
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.quantize.formats.types import GGUF
-from edgetune.quantize.methods.gptq import accumulate_hessians
+from edgetune.quantize.methods.gptq import match_hessians
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.problem import SearchProblem, SearchSettings, count_parameters
 from edgetune.quantize.search.skeleton import Skeleton, count_gguf
@@ -53,7 +52,7 @@ class GgufSource:
         return self.count_header(scheme, types)
 
 
-def build_gguf_problem(source: GgufSource, settings: SearchSettings, log: Log) -> SearchProblem:
+def build_gguf_problem(source: GgufSource, settings: SearchSettings) -> SearchProblem:
     """Return the search problem of a GGUF file.
 
     GPTQ is for tensors whose rows the file has as they are or in another order.
@@ -62,9 +61,9 @@ def build_gguf_problem(source: GgufSource, settings: SearchSettings, log: Log) -
     shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
     weights = find_weights(model, source.architecture, source.layers, shapes, source.activations)
     hessians = {}
-    if settings.gptq:
+    if settings.hessians:
         ordered = [w for w in weights if order_like(file.read(w.tensor), w.read(model)) is not None]
-        hessians = accumulate_hessians(model, ordered, settings.sequences, log)
+        hessians = match_hessians(model, ordered, settings.hessians)
     candidates = Candidates(model, weights, settings.scratch / "candidates", GGUF, hessians)
 
     def mix_of(scheme: str) -> dict[str, str]:

@@ -13,10 +13,9 @@ from functools import lru_cache
 import numpy as np
 
 from edgetune.errors import Unsupported
-from edgetune.log import Log
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import ONNX
-from edgetune.quantize.methods.gptq import accumulate_hessians
+from edgetune.quantize.methods.gptq import match_hessians
 from edgetune.quantize.search.problem import SearchProblem, SearchSettings, count_parameters
 from edgetune.quantize.search.skeleton import Skeleton
 from edgetune.quantize.weights import match_weights
@@ -43,7 +42,7 @@ class OnnxSource:
     wide: Collection[str]
 
 
-def build_onnx_problem(source: OnnxSource, settings: SearchSettings, log: Log) -> SearchProblem:
+def build_onnx_problem(source: OnnxSource, settings: SearchSettings) -> SearchProblem:
     """Return the search problem of an ONNX graph.
 
     Raises:
@@ -57,9 +56,7 @@ def build_onnx_problem(source: OnnxSource, settings: SearchSettings, log: Log) -
     weights = match_weights(settings.model, whole, source.importance)
     if not weights:
         raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.budget")
-    hessians = {}
-    if settings.gptq:
-        hessians = accumulate_hessians(settings.model, weights, settings.sequences, log)
+    hessians = match_hessians(settings.model, weights, settings.hessians)
     folder = settings.scratch / "onnx-candidates"
     candidates = Candidates(settings.model, weights, folder, ONNX, hessians)
     widest = dict.fromkeys(candidates.weights, WIDEST)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
 from edgetune.quantize.calibration.kl_meter import KLMeter
@@ -32,7 +34,8 @@ class SearchSettings:
         budgets: what the files have to meet.
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
-        gptq: round with error compensation (GPTQ) in types with a codec.
+        hessians: of the inputs, by linear layer: tensors are rounded with error compensation (GPTQ)
+            in types with a codec; none: to nearest.
         run_files: makes, of the candidates, what runs files of their types; needed where a budget
             is memory or time.
     """
@@ -44,7 +47,7 @@ class SearchSettings:
     budgets: Sequence[Budget]
     scratch: Path
     seed: int
-    gptq: bool = False
+    hessians: Mapping[str, np.ndarray] = field(default_factory=dict)
     run_files: Callable[[Candidates], Measure] | None = None
 
 

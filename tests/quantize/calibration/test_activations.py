@@ -104,3 +104,20 @@ def test_experts_in_the_file(tmp_path: Path) -> None:
     assert shapes["blk.0.ffn_up_exps.weight.counts"] == [1, 2]
     found = read_imatrix(tmp_path / "imatrix.gguf")["blk.0.ffn_up_exps.weight"]
     assert np.array_equal(found, [[1] * 8, [4] * 8])  # no token reached the first
+
+
+def test_one_pass_gives_squares_and_hessians(tiny_model: Path) -> None:
+    """A Hessian's diagonal is the importance matrix; asking for it changes no sum."""
+    model = load_model(ModelRef(tiny_model))
+    passes = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    alone = measure(model)
+    count = len(passes)
+    both = collect_activation_stats(model, SEQUENCES, Log(quiet=True), hessians=True)
+    assert len(passes) == 2 * count
+    assert not alone.hessians
+    assert both.hessians.keys() == both.sums.keys()
+    for name, hessian_CC in both.hessians.items():
+        assert np.array_equal(both.sums[name], alone.sums[name])
+        np.testing.assert_allclose(hessian_CC.diagonal(), both.means(name), rtol=1e-4, atol=1e-9)
+        assert np.array_equal(hessian_CC, hessian_CC.T)

@@ -16,6 +16,7 @@ from edgetune.log import Log
 from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.methods.gptaq import (
@@ -24,7 +25,7 @@ from edgetune.quantize.methods.gptaq import (
     quantize_gptaq,
     quantize_sequential,
 )
-from edgetune.quantize.methods.gptq import accumulate_hessians
+from edgetune.quantize.methods.gptq import match_hessians
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
 from tests.quantize.methods.jobs import make_job
@@ -56,7 +57,9 @@ def make(folder: Path, kind: str) -> tuple[Any, Candidates, dict[str, str], list
     weights = find_weights(model, "llama", 2, shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 200)]
-    hessians = accumulate_hessians(model, weights, rows, QUIET)
+    hessians = match_hessians(
+        model, weights, collect_activation_stats(model, rows, QUIET, hessians=True).hessians
+    )
     candidates = Candidates(model, weights, folder / "candidates", hessians=hessians)
     candidates.make((kind,), QUIET)
     return model, candidates, dict.fromkeys(candidates.weights, kind), rows
@@ -135,7 +138,9 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     weights = find_weights(model, *found[:2], shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
-    hessians = accumulate_hessians(model, weights, rows[:100], QUIET)
+    hessians = match_hessians(
+        model, weights, collect_activation_stats(model, rows[:100], QUIET, hessians=True).hessians
+    )
     candidates = Candidates(model, weights, tmp_path / "candidates", hessians=hessians)
     candidates.make(("Q4_0",), QUIET)
     types = dict.fromkeys(candidates.weights, "Q4_0")

@@ -10,8 +10,9 @@ import pytest
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration.activations import collect_activation_stats
 from edgetune.quantize.formats.types import GGUF, ONNX, TypeSet
-from edgetune.quantize.methods.gptq import Gptq, accumulate_hessians
+from edgetune.quantize.methods.gptq import Gptq, match_hessians
 from edgetune.quantize.weights import find_weights
 
 QUIET = Log(quiet=True)
@@ -107,7 +108,8 @@ def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
     }
     weights = find_weights(model, "llama", 2, shapes)
     sequences = [[(7 * n + 3 * t) % 290 + 5 for t in range(9 + n)] for n in range(5)]
-    found = accumulate_hessians(model, weights, sequences, QUIET)
+    stats = collect_activation_stats(model, sequences, QUIET, hessians=True)
+    found = match_hessians(model, weights, stats.hessians)
     assert set(found) == set(shapes)
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
     watched = dict(zip(shapes, (model.model.layers[1].mlp.down_proj, model.lm_head), strict=True))

@@ -76,7 +76,7 @@ def search(
         0, run_files=made_up_device(noise, [] if runs is None else runs),
     )  # fmt: skip
     source = GgufSource(open_gguf(folder / "F32.gguf"), architecture, layers)
-    return search_types(build_gguf_problem(source, settings, QUIET), settings, QUIET)
+    return search_types(build_gguf_problem(source, settings), settings, QUIET)
 
 
 def test_memory_is_spent_where_it_matters_and_not_on_copies(model: Any, folder: Path) -> None:

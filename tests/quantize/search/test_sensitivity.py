@@ -66,7 +66,7 @@ def run(model: Any, folder: Path, *budgets: str) -> SearchResult:
         folder / "scratch", 0,
     )  # fmt: skip
     source = GgufSource(open_gguf(folder / "F32.gguf"), architecture, blocks, energy, importance)
-    return search_types(build_gguf_problem(source, settings, QUIET), settings, QUIET)
+    return search_types(build_gguf_problem(source, settings), settings, QUIET)
 
 
 def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: Any) -> None:
