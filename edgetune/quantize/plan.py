@@ -16,6 +16,7 @@ from edgetune.errors import InputError
 from edgetune.log import Log, counted
 from edgetune.quantize.formats.ggml import fits_rows
 from edgetune.quantize.formats.llama_quantize import stock_types
+from edgetune.quantize.search.budget import Budget
 from edgetune.recipe.aliases import MATRIX_TYPES
 
 NAME, IMATRIX = "plan.json", "imatrix.gguf"
@@ -189,3 +190,22 @@ def read_plan(folder: Path) -> Plan:
         types: dict[str, str] = settings.get("types", {})
         types.update((name, MATRIX_TYPES.get(kind, kind)) for name, kind in types.items())
     return plan
+
+
+def warn_of_refused(
+    budgets: Sequence[Budget],
+    chosen: Mapping[str, Mapping[str, Mapping[str, str]]],
+    refused: Mapping[str, Sequence[str]],
+    log: Log,
+) -> None:
+    """Warn of each file that has a budget and cannot be made.
+
+    Args:
+        budgets: of the files.
+        chosen: container to file name to the types that the search chose.
+        refused: container to why none of its files can be made.
+        log: where the warnings go.
+    """
+    for budget in budgets:
+        if budget.name not in chosen[budget.format]:
+            log.warn(f"no {budget.name}.{budget.format}: {'; '.join(refused[budget.format])}")

@@ -39,6 +39,7 @@ from edgetune.quantize.plan import (
     log_plan,
     plan_gguf,
     settings_of,
+    warn_of_refused,
     write_plan,
     write_quants,
 )
@@ -147,7 +148,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 5. The same for ONNX graphs, whose runtime has types of its own.
     refused["onnx"] = check_onnx_support(model) if work.budgets_of("onnx") else []
     onnx = SearchResult() if refused["onnx"] else _search_onnx(work, trials)
-    _warn_of_refused(budgets, {"gguf": gguf, "onnx": onnx}, refused, log)
+    chosen = {"gguf": gguf.types, "onnx": onnx.types}
+    warn_of_refused(budgets, chosen, refused, log)
 
     # 6. The plan.
     plan = _make_plan(work, types, fallbacks, gguf, onnx)
@@ -196,18 +198,6 @@ def _make_plan(
         budgets={f"{name}.gguf": most for name, most in gguf.max_bytes.items()}
         | {f"{name}.onnx": most for name, most in onnx.max_bytes.items()},
     )
-
-
-def _warn_of_refused(
-    budgets: list[Budget],
-    results: Mapping[str, SearchResult],
-    refused: Mapping[str, list[str]],
-    log: Log,
-) -> None:
-    """Name each file that has a budget and cannot be."""
-    for budget in budgets:
-        if budget.name not in results[budget.format].types:
-            log.warn(f"no {budget.name}.{budget.format}: {'; '.join(refused[budget.format])}")
 
 
 def _make_trials(work: _Work) -> Trials:
