@@ -4,7 +4,7 @@
 
 A change that moves code or renames things must leave both equal. Files are paired by stage and
 path, else by content (renamed). Binary files must have equal bytes; JSON files equal values, where
-a value that stands under another key in the second run counts as renamed. What depends on the
+a value that has another key in the second run counts as renamed. What depends on the
 clock, the memory or the place of the run is left out: seconds, milliseconds, tokens per second,
 resident memory, dates, paths, keys of artifacts and digests of files that hold such values.
 Exits with 1 where something differs.
@@ -38,14 +38,14 @@ def pair_files(before: Path, after: Path) -> tuple[list[tuple[str, Path, Path]],
     left, right = dict(list_files(before)), dict(list_files(after))
     pairs = [(name, left[name], right[name]) for name in left if name in right]
     by_content = {digest(path): name for name, path in right.items() if name not in left}
-    lonely = []
+    unpaired = []
     for name in sorted(left.keys() - right.keys()):
         renamed = by_content.pop(digest(left[name]), None)
         if renamed is None:
-            lonely.append(f"only before: {name}")
+            unpaired.append(f"only before: {name}")
         else:
             pairs.append((f"{name} -> {renamed}", left[name], right[renamed]))
-    return pairs, lonely + [f"only after: {name}" for name in sorted(by_content.values())]
+    return pairs, unpaired + [f"only after: {name}" for name in sorted(by_content.values())]
 
 
 def list_files(run: Path) -> Iterator[tuple[str, Path]]:
@@ -104,9 +104,9 @@ def compare_values(before: Values, after: Values) -> tuple[int, list[str], list[
     return equal, renamed, sorted(differences)
 
 
-def shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+def shared(path: tuple[str, ...], other: tuple[str, ...]) -> int:
     """Return how many parts of two paths are the same."""
-    return sum(left == right for left, right in zip(one, other, strict=False))
+    return sum(left == right for left, right in zip(path, other, strict=False))
 
 
 def compare_runs(before: Path, after: Path) -> tuple[list[str], list[str]]:
@@ -117,20 +117,20 @@ def compare_runs(before: Path, after: Path) -> tuple[list[str], list[str]]:
         if digest(left) == digest(right):
             same += 1
         elif left.suffix in (".json", ".jsonl"):
-            _, _, found = compare_values(*(dict(flatten(read(file))) for file in (left, right)))
-            differences += [f"{name}: {line}" for line in found] or [f"{name}: names or texts"]
+            _, _, changes = compare_values(*(dict(flatten(read(file))) for file in (left, right)))
+            differences += [f"{name}: {line}" for line in changes] or [f"{name}: names or texts"]
         else:
             differences.append(f"{name}: bytes differ")
     documents = [dict(flatten(read(run / "report" / "report.json"))) for run in (before, after)]
-    equal, renamed, found = compare_values(*documents)
+    equal, renamed, changes = compare_values(*documents)
     summary = [f"{same} of {len(pairs)} files have equal bytes"]
     summary.append(f"{equal} numbers of report.json are equal, {len(renamed)} under a new name")
     summary += [f"renamed: {line}" for line in renamed]
-    return summary, differences + [f"report.json: {line}" for line in found]
+    return summary, differences + [f"report.json: {line}" for line in changes]
 
 
 def read(path: Path) -> Any:
-    """Read a JSON document, or one a line."""
+    """Read a JSON document, or one per line."""
     text = path.read_text(encoding="utf-8")
     return (
         [json.loads(line) for line in text.splitlines()]
@@ -145,6 +145,9 @@ def main() -> int:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     arguments = parser.parse_args()
+    for run in (arguments.before, arguments.after):
+        if not (run / "report" / "report.json").is_file():
+            parser.error(f"{run} is no finished run: it has no report/report.json")
     summary, differences = compare_runs(arguments.before, arguments.after)
     lines = [*summary, *(f"DIFFERS {line}" for line in differences)]
     print("\n".join(lines if differences else [*lines, "nothing differs"]))

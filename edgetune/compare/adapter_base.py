@@ -40,8 +40,8 @@ def compare_on_both_bases(
         over = original.over(TrainingBase(True, dtype, ASSUMED))
         pair = (over, candidate) if first else (reference, over)
         try:
-            with load_pair(*pair) as sides:
-                tried.append((over, check_weights(*sides, rows, GreedyAnswers())))
+            with load_pair(*pair) as models:
+                tried.append((over, check_weights(*models, rows, GreedyAnswers())))
         except Unsupported as error:  # PiSSA and its kind change the base: no one trains that
             said = f"trained over the original weights, since it cannot be of NF4: {error.what}"
             return (

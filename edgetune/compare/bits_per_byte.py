@@ -27,13 +27,13 @@ def compare_texts(reference: LoadedModel, candidate: LoadedModel, question: Ques
     sizes: list[int] = []
     left = question.tokens
     for text in texts:
-        coded = [attempt(side.tokenize, text)[0] for side in (reference, candidate)]
+        coded = [attempt(model.tokenize, text)[0] for model in (reference, candidate)]
         if left < 2 or any(not ids or len(ids) < 2 for ids in coded):
             continue
-        for name, side, ids in zip(
+        for name, model, ids in zip(
             ("reference", "candidate"), (reference, candidate), coded, strict=True
         ):
-            scores = log_softmax(side.logits(ids[:-1]))
+            scores = log_softmax(model.logits(ids[:-1]))
             at = np.array(ids[1:])[:, None]
             sums[name].append(-float(np.take_along_axis(scores, at, axis=1).sum()) / math.log(2))
         sizes.append(len(text.encode()))

@@ -22,7 +22,7 @@ from edgetune.errors import InputError
 from edgetune.log import counted
 
 SHOWN = 3  # differences quoted of each kind
-BEFORE, BEHIND = 24, 40  # characters quoted around the first difference
+BEFORE, AFTER = 24, 40  # characters quoted around the first difference
 #: KL in nats that a scheme usually costs at most: chosen above what the quickstart's files show.
 USUAL_KL = {
     "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 3e-2, "Q5_K_S": 4e-2, "Q4_K_M": 0.1, "Q4_K_S": 0.12,
@@ -74,35 +74,43 @@ def check_tokenizer(
 ) -> Check:
     """Compare ids on the probe set, special tokens inside text among it."""
     specials = list(dict.fromkeys([*reference.special_tokens, *candidate.special_tokens]))[:32]
-    asked = [*probes.TEXTS, "".join(specials), *(f"before{one}after {one} x" for one in specials)]
-    asked += texts
+    probe_texts = [
+        *probes.TEXTS,
+        "".join(specials),
+        *(f"before{token}after {token} x" for token in specials),
+    ]
+    probe_texts += texts
     left_out = 0
     if "gguf" in {reference.subject.format, candidate.subject.format}:
-        for side in (reference, candidate):
-            if side.tokenizer_json:
-                asked, out = probes.fit_texts(asked, side.tokenizer_json, specials)
+        for model in (reference, candidate):
+            if model.tokenizer_json:
+                probe_texts, out = probes.fit_texts(probe_texts, model.tokenizer_json, specials)
                 left_out += out
     different = []
-    for text in asked:
+    for text in probe_texts:
         (ids_reference, no_reference), (ids_candidate, no_candidate) = (
             attempt(reference.tokenize, text),
             attempt(candidate.tokenize, text),
         )
         if ids_reference != ids_candidate or (no_reference is None) != (no_candidate is None):
             different.append((text, no_reference or ids_reference, no_candidate or ids_candidate))
-    examples = [_id_difference(reference, candidate, *each) for each in different[:SHOWN]]
+    examples = [
+        _id_difference(reference, candidate, *difference) for difference in different[:SHOWN]
+    ]
     figures = {
-        "texts": len(asked),
+        "texts": len(probe_texts),
         "different": len(different),
         "left_out": left_out,
         "examples": examples,
     }
     if not different:
-        return Check("tokenizer", True, f"{counted(len(asked), 'text')} with the same ids", figures)
+        return Check(
+            "tokenizer", True, f"{counted(len(probe_texts), 'text')} with the same ids", figures
+        )
     first = examples[0]
-    said = f"{len(different)} of {len(asked)} texts give other ids; {first['text']!r}: "
+    summary = f"{len(different)} of {len(probe_texts)} texts give other ids; {first['text']!r}: "
     return Check(
-        "tokenizer", False, said + f"{first['reference']} against {first['candidate']}", figures
+        "tokenizer", False, summary + f"{first['reference']} against {first['candidate']}", figures
     )
 
 
@@ -122,7 +130,7 @@ def _id_difference(
         same = attempt(reference.tokenize, text[:half]) == attempt(candidate.tokenize, text[:half])
         low, high = (half, high) if same else (low, half)
     at = _first(of_reference, of_candidate)
-    shown = text[max(0, high - BEFORE) : high + BEHIND]
+    shown = text[max(0, high - BEFORE) : high + AFTER]
     return {
         "text": shown,
         "character": high,
@@ -148,10 +156,10 @@ def check_template(
     conversations: Sequence[list[dict[str, Any]]] = (),
 ) -> Check:
     """Compare the rendered text of golden conversations and its token ids in both models."""
-    asked = [*probes.CONVERSATIONS, *conversations]
+    chats = [*probes.CONVERSATIONS, *conversations]
     different: list[dict[str, Any]] = []
     rendered, refused, none_reference, none_candidate = 0, 0, 0, 0
-    for messages in asked:
+    for messages in chats:
         (text_reference, no_reference), (text_candidate, no_candidate) = (
             attempt(reference.render, messages),
             attempt(candidate.render, messages),
@@ -167,32 +175,32 @@ def check_template(
         else:
             rendered += 1
     figures = {
-        "conversations": len(asked), "equal": rendered, "refused_by_both": refused,
+        "conversations": len(chats), "equal": rendered, "refused_by_both": refused,
         "examples": different[:SHOWN],
     }  # fmt: skip
-    if none_reference == none_candidate == len(asked):
+    if none_reference == none_candidate == len(chats):
         return Check("template", None, "neither carries a chat template", figures)
-    if none_candidate == len(asked):
+    if none_candidate == len(chats):
         return Check("template", False, "the candidate carries no chat template", figures)
-    if none_reference == len(asked):  # merging and tuning give a base without one a plain one
-        said = "the reference carries no chat template to compare with"
-        return Check("template", None, said, figures)
+    if none_reference == len(chats):  # merging and tuning give a base without one a plain one
+        summary = "the reference carries no chat template to compare with"
+        return Check("template", None, summary, figures)
     if different and reference.template == candidate.template and reference.ends != candidate.ends:
-        said = (
+        summary = (
             f"one template, but its end token is another: {reference.ends} against {candidate.ends}"
         )
-        return Check("template", None, said, figures)
+        return Check("template", None, summary, figures)
     if different:
         one = different[0]
-        said = f"{len(different)} of {len(asked)} conversations render otherwise; at character "
-        said += f"{one['at']}: {one['reference']!r} against {one['candidate']!r}"
-        return Check("template", False, said, figures)
+        summary = f"{len(different)} of {len(chats)} conversations render otherwise; at character "
+        summary += f"{one['at']}: {one['reference']!r} against {one['candidate']!r}"
+        return Check("template", False, summary, figures)
     return Check("template", True, f"{rendered} conversations render to the same text", figures)
 
 
 def _first_difference(reference: str, candidate: str) -> dict[str, Any]:
     at = _first(reference, candidate)
-    window = slice(max(0, at - BEFORE), at + BEHIND)
+    window = slice(max(0, at - BEFORE), at + AFTER)
     return {"at": at, "reference": reference[window], "candidate": candidate[window]}
 
 
@@ -210,7 +218,7 @@ def check_stopping(reference: LoadedModel, candidate: LoadedModel, answers: Gree
     }  # fmt: skip
     if not reference.ends and not candidate.ends:
         return Check("stopping", None, "neither names an end token", figures)
-    said_answers = ""
+    answers_summary = ""
     if answers.prompts:
         ended_reference, ended_candidate = answers.ended()
         count = len(answers.prompts)
@@ -219,21 +227,23 @@ def check_stopping(reference: LoadedModel, candidate: LoadedModel, answers: Gree
             "ended_reference": ended_reference,
             "ended_candidate": ended_candidate,
         }
-        said_answers = f"{ended_reference} and {ended_candidate} of {count} greedy answers ended"
+        answers_summary = f"{ended_reference} and {ended_candidate} of {count} greedy answers ended"
     # Not every container has room for what else a generation configuration lists.
     if set(missing) & set(reference.main_ends):
-        said = f"the candidate does not stop at {missing}, where the reference does; {said_answers}"
-        return Check("stopping", False, said.removesuffix("; "), figures)
+        summary = (
+            f"the candidate does not stop at {missing}, where the reference does; {answers_summary}"
+        )
+        return Check("stopping", False, summary.removesuffix("; "), figures)
     if reference.ends and not named:
-        said = f"the candidate names no end token of its own; it should name {reference.ends}"
-        return Check("stopping", False, said, figures)
+        summary = f"the candidate names no end token of its own; it should name {reference.ends}"
+        return Check("stopping", False, summary, figures)
     if strange:
-        said = f"the candidate stops at {strange}, where the reference continues"
-        return Check("stopping", False, said, figures)
+        summary = f"the candidate stops at {strange}, where the reference continues"
+        return Check("stopping", False, summary, figures)
     what = f"both stop at {[one for one in reference.ends if one not in missing]}"
     if missing:
         what += f", only the reference at {missing}"
-    return Check("stopping", True, f"{what}; {said_answers}".removesuffix("; "), figures)
+    return Check("stopping", True, f"{what}; {answers_summary}".removesuffix("; "), figures)
 
 
 def check_weights(
@@ -247,7 +257,7 @@ def check_weights(
     figures: dict[str, Any] = {**found.to_json(), **compare_greedy(reference, candidate, answers)}
     limit, usual, name = limits(reference.subject, candidate.subject)
     figures |= {"limit": limit, "usual": usual, "scheme": name}
-    return _judge(found, limit, usual, name, figures)
+    return _summarize(found, limit, usual, name, figures)
 
 
 def limits(reference: ModelSpec, candidate: ModelSpec) -> tuple[float, float | None, str]:
@@ -268,18 +278,18 @@ def limits(reference: ModelSpec, candidate: ModelSpec) -> tuple[float, float | N
     return LOSSY_FACTOR * usual, usual, worst
 
 
-def _judge(
+def _summarize(
     found: LogitComparison, limit: float, usual: float | None, name: str, figures: dict[str, Any]
 ) -> Check:
-    said = f"KL {found.kl_mean:.2e} over {counted(found.positions, 'token')}, "
-    said += f"same top token at {found.top1:.2%}"
+    summary = f"KL {found.kl_mean:.2e} over {counted(found.positions, 'token')}, "
+    summary += f"same top token at {found.top1:.2%}"
     if usual is None:
         # Rounding to 16 bits may turn near ties over; nothing may between equal weights.
         exact = limit <= LOSSLESS_KL["float32"]
         ok = found.kl_mean <= limit and (not exact or found.top1 >= TOP1_LOSSLESS)
-        said += f"; lossless means at most {limit:g}"
+        summary += f"; lossless means at most {limit:g}"
     else:
         ok = found.kl_mean <= limit
         place = "as usual" if found.kl_mean <= usual else "more than usual"
-        said += f"; {place} for {name} (up to {usual:g})"
-    return Check("weights", ok, said, figures)
+        summary += f"; {place} for {name} (up to {usual:g})"
+    return Check("weights", ok, summary, figures)

@@ -56,7 +56,8 @@ def generate_pair(
     if not prompts:
         return GreedyAnswers()
     of_reference, of_candidate = (
-        side.runtime.generate(prompts, ANSWER_TOKENS, side.ends) for side in (reference, candidate)
+        model.runtime.generate(prompts, ANSWER_TOKENS, model.ends)
+        for model in (reference, candidate)
     )
     return GreedyAnswers(prompts, of_reference, of_candidate)
 
@@ -121,16 +122,16 @@ def select_texts(
         found += [ids for text in probes.PROSE if (ids := attempt(reference.tokenize, text)[0])]
         own = zip(answers.prompts, answers.of_reference, strict=True)
         found += [[*prompt, *answer] for prompt, answer in own]
-    judged, left = [], tokens
+    evaluated, left = [], tokens
     for ids in found:
         if left < 2:
             break
         if len(ids) > 1:
-            judged.append(TokenizedText(ids[:left]))
+            evaluated.append(TokenizedText(ids[:left]))
             left -= len(ids[:left])
-    if not judged:
+    if not evaluated:
         raise InputError("no text to evaluate the weights on", hint="give --data FILE")
-    return judged
+    return evaluated
 
 
 def compare_logits(
@@ -153,10 +154,10 @@ def compare_logits(
             candidate.logits(row.ids[:-1]),
         )
         size = min(logits_reference.shape[1], logits_candidate.shape[1])
-        for side, logits in ((reference, logits_reference), (candidate, logits_candidate)):
+        for model, logits in ((reference, logits_reference), (candidate, logits_candidate)):
             if not np.isfinite(logits).all():
                 raise EdgetuneError(
-                    f"a logit is not finite in text {number}", where=side.subject.spec
+                    f"a logit is not finite in text {number}", where=model.subject.spec
                 )
         targets = np.array(row.ids[1:])
         step = max(1, CHUNK_SCORES // size)

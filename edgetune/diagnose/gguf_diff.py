@@ -16,7 +16,7 @@ TOKEN_TYPES = {1: "normal", 2: "unknown", 3: "control", 4: "user defined", 5: "u
 
 
 def find_gguf_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> dict[str, list[Fault]]:
     """Compare a file's metadata with that of a right conversion.
 
@@ -24,23 +24,25 @@ def find_gguf_faults(
         Faults by the check they break: ``tokenizer``, ``template``, ``stopping``, ``weights``.
     """
     return {
-        "tokenizer": _find_vocabulary_faults(wanted, found, where),
+        "tokenizer": _find_vocabulary_faults(reference, candidate, where),
         "template": find_template_faults(
-            wanted.get("tokenizer.chat_template"), found.get("tokenizer.chat_template"), where
+            reference.get("tokenizer.chat_template"),
+            candidate.get("tokenizer.chat_template"),
+            where,
         ),
-        "stopping": _find_end_faults(wanted, found, where),
-        "weights": _find_key_faults(wanted, found, where),
+        "stopping": _find_end_faults(reference, candidate, where),
+        "weights": _find_key_faults(reference, candidate, where),
     }
 
 
 def _find_key_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> list[Fault]:
     faults = []
-    for key, value in wanted.items():
+    for key, value in reference.items():
         if key.startswith(_FREE):
             continue
-        got = found.get(key)
+        got = candidate.get(key)
         if got is None or _same(value, got):
             continue
         faults.append(
@@ -49,7 +51,7 @@ def _find_key_faults(
                 f"{where}: {key}", "convert the model again: a runtime computes with this value",
             )
         )  # fmt: skip
-    architecture = wanted.get("general.architecture"), found.get("general.architecture")
+    architecture = reference.get("general.architecture"), candidate.get("general.architecture")
     if architecture[0] != architecture[1]:
         what = f"the architecture is {architecture[1]}, not {architecture[0]}"
         faults.insert(0, Fault("weights", "metadata_changed", what, where, "convert it again"))
@@ -74,48 +76,48 @@ def _short(value: Any) -> str:
 
 
 def _find_vocabulary_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> list[Fault]:
     def fault(name: str, key: str, what: str, advice: str) -> Fault:
         return Fault("tokenizer", name, what, f"{where}: {_TOKENS}{key}", advice)
 
     def both(key: str) -> tuple[Any, Any]:
-        return wanted.get(_TOKENS + key), found.get(_TOKENS + key)
+        return reference.get(_TOKENS + key), candidate.get(_TOKENS + key)
 
     faults = []
-    (model_a, model_b), (pre_a, pre_b) = both("model"), both("pre")
-    if model_a != model_b:
-        what = f"the vocabulary is of the kind '{model_b}', not '{model_a}'"
+    (model_ref, model), (pre_ref, pre) = both("model"), both("pre")
+    if model_ref != model:
+        what = f"the vocabulary is of the kind '{model}', not '{model_ref}'"
         faults.append(fault("vocabulary_kind_changed", "model", what, "convert the model again"))
-    if pre_a != pre_b and model_a == "gpt2":  # SentencePiece has none, whatever the key says
-        what = f"the pre-tokenizer is '{pre_b}', not '{pre_a}': text is split otherwise"
+    if pre_ref != pre and model_ref == "gpt2":  # SentencePiece has none, whatever the key says
+        what = f"the pre-tokenizer is '{pre}', not '{pre_ref}': text is split otherwise"
         advice = "convert with a converter that knows this tokenizer, or set the key"
         faults.append(fault("pre_tokenizer_changed", "pre", what, advice))
-    merges_a, merges_b = both("merges")
-    if (merges_a or []) != (merges_b or []):
-        what = f"{len(merges_b or [])} merges, where the tokenizer has {len(merges_a or [])}"
+    merges_ref, merges = both("merges")
+    if (merges_ref or []) != (merges or []):
+        what = f"{len(merges or [])} merges, where the tokenizer has {len(merges_ref or [])}"
         faults.append(fault("merges_changed", "merges", what, "convert the model again"))
-    tokens_a, tokens_b = both("tokens")
-    other = _differing(tokens_a or [], tokens_b or [])
+    tokens_ref, tokens = both("tokens")
+    other = _differing(tokens_ref or [], tokens or [])
     if other:
         what = f"{len(other)} tokens have another text, id {other[0]} the first"
         faults.append(fault("vocabulary_changed", "tokens", what, "convert the model again"))
-    types_a, types_b = both("token_type")
-    other = _differing(types_a or [], types_b or [])
+    types_ref, types = both("token_type")
+    other = _differing(types_ref or [], types or [])
     if other:
         names = [
-            f"{tokens_a[i]!r} is {TOKEN_TYPES.get(types_b[i])}, not {TOKEN_TYPES.get(types_a[i])}"
+            f"{tokens_ref[i]!r} is {TOKEN_TYPES.get(types[i])}, not {TOKEN_TYPES.get(types_ref[i])}"
             for i in other[:3]
-            if i < min(len(types_a), len(types_b))
+            if i < min(len(types_ref), len(types))
         ]
         what = f"{len(other)} tokens are of another type: " + "; ".join(names)
         advice = "a special token that became text is spelled in pieces; convert the model again"
         faults.append(fault("token_type_changed", "token_type", what, advice))
-    scores_a, scores_b = both("scores")
-    if scores_a and scores_b and _ranks_differ(scores_a, scores_b):
-        flat = len(set(scores_b)) < len(scores_b) / 10
-        said = "nearly every piece has one score" if flat else "pieces have other ranks"
-        what = f"{said}, so pieces are merged in another order than the tokenizer's"
+    scores_ref, scores = both("scores")
+    if scores_ref and scores and _ranks_differ(scores_ref, scores):
+        flat = len(set(scores)) < len(scores) / 10
+        ranks = "nearly every piece has one score" if flat else "pieces have other ranks"
+        what = f"{ranks}, so pieces are merged in another order than the tokenizer's"
         advice = "convert again with scores by merge rank, as `edgetune export` writes them"
         faults.append(fault("scores_lost", "scores", what, advice))
     for key in ("add_bos_token", "add_space_prefix"):
@@ -139,14 +141,14 @@ def _ranks_differ(a: Sequence[float], b: Sequence[float]) -> bool:
     return any(b[i] < b[j] or (a[i] > a[j] and b[i] == b[j]) for i, j in pairwise(order))
 
 
-def find_template_faults(wanted: Any, found: Any, where: str) -> list[Fault]:
+def find_template_faults(reference: Any, candidate: Any, where: str) -> list[Fault]:
     """Name how one chat template differs from another."""
-    if wanted == found or wanted is None:
+    if reference == candidate or reference is None:
         return []
     advice = "write the template of the tuned model into the file; it is in its contract"
-    if not found:
+    if not candidate:
         return [Fault("template", "template_missing", "the file carries none", where, advice)]
-    if str(wanted).split() == str(found).split():
+    if str(reference).split() == str(candidate).split():
         what = "the chat template differs in white space"
     else:
         what = "the chat template is another"
@@ -154,12 +156,12 @@ def find_template_faults(wanted: Any, found: Any, where: str) -> list[Fault]:
 
 
 def _find_end_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> list[Fault]:
     faults = []
     for name in ("eos", "eot"):
         key = f"{_TOKENS}{name}_token_id"
-        a, b = wanted.get(key), found.get(key)
+        a, b = reference.get(key), candidate.get(key)
         if a == b or a is None:
             continue
         advice = f"set {key} to {a}"
@@ -173,12 +175,12 @@ def _find_end_faults(
 
 
 def find_config_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> list[Fault]:
     """Compare what two ``config.json`` or ``genai_config.json`` compute with."""
     faults = []
     for key in COMPUTED_KEYS:
-        a, b = wanted.get(key), found.get(key)
+        a, b = reference.get(key), candidate.get(key)
         if a is None or b is None or _same(a, b):
             continue
         what = f"{key} is {_short(b)}, not {_short(a)}"
@@ -212,7 +214,7 @@ def tokenizer_parts(tokenizer: Mapping[str, Any]) -> dict[str, str]:
 
 
 def find_tokenizer_faults(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], where: str
 ) -> list[Fault]:
     """Name which parts of one ``tokenizer.json`` differ from another's."""
     names = {
@@ -220,7 +222,7 @@ def find_tokenizer_faults(
         "merges": "merges_changed", "vocab": "vocabulary_changed",
         "added_tokens": "token_type_changed",
     }  # fmt: skip
-    a, b = tokenizer_parts(wanted), tokenizer_parts(found)
+    a, b = tokenizer_parts(reference), tokenizer_parts(candidate)
     return [
         Fault(
             "tokenizer", names[part], f"'{part}' is another", f"{where}: {part}",

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
-from edgetune.log import bytes_text
 from edgetune.models.checkpoint import Checkpoint, copy_description
 from edgetune.models.head import head_only_at
 from edgetune.models.layers import find_layers
@@ -146,46 +145,6 @@ def cut_config(config: dict[str, Any], layers: Sequence[int]) -> dict[str, Any]:
         elif isinstance(value, list) and len(value) == depth and key.endswith("layer_types"):
             cut[key] = [value[i] for i in layers]
     return cut
-
-
-def make_random_student(config: Path, teacher: Path, out: Path, seed: int) -> None:
-    """Write a model of random weights with the teacher's tokenizer.
-
-    Args:
-        config: a ``config.json``; its vocabulary becomes the teacher's.
-        teacher: model folder.
-        out: new folder.
-        seed: of the weights.
-    """
-    import transformers
-
-    try:
-        kind = transformers.AutoConfig.from_pretrained(config, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(
-            f"not a model's configuration: {error}", where=f"distill.student.config: {config}"
-        ) from error
-    kind.vocab_size = read_json(teacher / "config.json", "")["vocab_size"]
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(kind, trust_remote_code=False)
-    out.mkdir(parents=True, exist_ok=True)
-    copy_description(teacher, out)
-    model.float().save_pretrained(str(out))
-
-
-def describe_student(folder: Path, teacher: Path, train: str) -> str:
-    """Say how large a student is, what training it takes, and how fast it will be.
-
-    Decoding reads every weight once a token, so that their number tells speed.
-    """
-    count, whole = Checkpoint(folder).count, Checkpoint(teacher).count
-    # Weights, gradients and two moments in float32; an adapter's are small beside the weights.
-    memory = 16 * count if train == "full" else (4 * count if train == "lora" else count * 5 // 8)
-    return (
-        f"{count / 1e6:.3g} M parameters, {bytes_text(2 * count)} in 16 bits, about "
-        f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {whole / count:.1f} times as "
-        f"fast as the teacher; training takes {bytes_text(memory)} and activations"
-    )
 
 
 def first_vocabulary_difference(teacher: Any, student: Any) -> str | None:

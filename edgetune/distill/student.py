@@ -1,23 +1,21 @@
-"""Where a student's weights come from, and what is said of it before it is trained."""
+"""Initialize a student: pruned from its teacher, of random weights, or another model."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import torch
+
 from edgetune.artifact import SCRATCH
 from edgetune.data.encode import Encoded
-from edgetune.distill.prune_depth import (
-    choose_layers,
-    cut_depth,
-    describe_student,
-    make_random_student,
-)
+from edgetune.distill.prune_depth import choose_layers, cut_depth
 from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.distill.teacher import OpenTeacher, TeacherRef
+from edgetune.errors import InputError
 from edgetune.facts import RemovedLayer, StudentFacts
-from edgetune.log import Log
-from edgetune.models.checkpoint import Checkpoint
+from edgetune.log import Log, bytes_text
+from edgetune.models.checkpoint import Checkpoint, copy_description
 from edgetune.models.hardware import require_room
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -104,3 +102,43 @@ def _merge_teacher(teacher: ModelRef, folder: Path, log: Log) -> Path:
     over = "the NF4 weights it was trained on" if teacher.nf4 else "its base"
     log.say(f"student: cut from the tuned teacher, whose adapter is folded into {over}")
     return folder
+
+
+def make_random_student(config: Path, teacher: Path, out: Path, seed: int) -> None:
+    """Write a model of random weights with the teacher's tokenizer.
+
+    Args:
+        config: a ``config.json``; its vocabulary becomes the teacher's.
+        teacher: model folder.
+        out: new folder.
+        seed: of the weights.
+    """
+    import transformers
+
+    try:
+        kind = transformers.AutoConfig.from_pretrained(config, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"not a model's configuration: {error}", where=f"distill.student.config: {config}"
+        ) from error
+    kind.vocab_size = read_json(teacher / "config.json", "")["vocab_size"]
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(kind, trust_remote_code=False)
+    out.mkdir(parents=True, exist_ok=True)
+    copy_description(teacher, out)
+    model.float().save_pretrained(str(out))
+
+
+def describe_student(folder: Path, teacher: Path, train: str) -> str:
+    """Return a sentence on a student's size, the memory of its training, and its speed.
+
+    Decoding reads every weight once per token, so speed follows from their number.
+    """
+    count, whole = Checkpoint(folder).count, Checkpoint(teacher).count
+    # Weights, gradients and two moments in float32; an adapter's are small beside the weights.
+    memory = 16 * count if train == "full" else (4 * count if train == "lora" else count * 5 // 8)
+    return (
+        f"{count / 1e6:.3g} M parameters, {bytes_text(2 * count)} in 16 bits, about "
+        f"{bytes_text(count * 4.9 / 8)} in 4; decodes about {whole / count:.1f} times as "
+        f"fast as the teacher; training takes {bytes_text(memory)} and activations"
+    )

@@ -29,7 +29,7 @@ def report(kl: float, seconds: float, name: str = "kl") -> dict[str, Any]:
 
 
 def test_renamed_files_and_keys_are_equal(tmp_path: Path) -> None:
-    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "fit.gguf")
+    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "auto-2MB.gguf")
     after = write_run(tmp_path / "b", "1" * 8, b"w", report(0.5, 2.0, "kl_all"), "auto.gguf")
     summary, differences = compare_runs(before, after)
     assert differences == []
@@ -39,26 +39,37 @@ def test_renamed_files_and_keys_are_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "kl", "expected"),
     [
-        (b"v", 0.5, "export/fit.gguf: bytes differ"),
+        (b"v", 0.5, "export/auto-2MB.gguf: bytes differ"),
         (b"w", 0.6, "report.json: merge/kl: 0.5 -> 0.6"),
     ],
 )
 def test_another_byte_or_number_differs(
     tmp_path: Path, weights: bytes, kl: float, expected: str
 ) -> None:
-    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "fit.gguf")
-    after = write_run(tmp_path / "b", "1" * 8, weights, report(kl, 1.0), "fit.gguf")
+    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "auto-2MB.gguf")
+    after = write_run(tmp_path / "b", "1" * 8, weights, report(kl, 1.0), "auto-2MB.gguf")
     assert compare_runs(before, after)[1] == [expected]
 
 
 def test_the_command_prints_and_returns_the_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "fit.gguf")
-    after = write_run(tmp_path / "b", "1" * 8, b"v", report(0.5, 1.0), "fit.gguf")
+    before = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "auto-2MB.gguf")
+    after = write_run(tmp_path / "b", "1" * 8, b"v", report(0.5, 1.0), "auto-2MB.gguf")
     monkeypatch.setattr("sys.argv", ["compare_runs", str(before), str(before)])
     assert main() == 0
     assert "nothing differs" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["compare_runs", str(before), str(after)])
     assert main() == 1
-    assert "DIFFERS export/fit.gguf: bytes differ" in capsys.readouterr().out
+    assert "DIFFERS export/auto-2MB.gguf: bytes differ" in capsys.readouterr().out
+
+
+def test_a_run_without_a_report_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = write_run(tmp_path / "a", "0" * 8, b"w", report(0.5, 1.0), "auto-2MB.gguf")
+    monkeypatch.setattr("sys.argv", ["compare_runs", str(finished), str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "none is no finished run: it has no report/report.json" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     chosen = find_roundable(loaded, job.candidates.weights, job.types)
     if not chosen:
         raise Unsupported(
-            "AutoRound quantizes no matrix: none of a layer has a type that holds its result",
+            "AutoRound quantizes nothing: no matrix of a layer has a type that holds its result",
             where=f"quantize.method: {job.file}",
             hint=f"types that do: {', '.join(dict.fromkeys((*GGML_TYPES, *NBITS_TYPES)))}",
         )

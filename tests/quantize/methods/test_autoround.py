@@ -107,7 +107,7 @@ def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
     assert facts["kept"] is (facts["kl_difference_ci95"][1] < 0)
 
 
-def test_types_it_cannot_decide_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+def test_types_without_an_exact_result_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q4_1")
     job = make_job(candidates, types, Texts(ROWS, [], JUDGED), SECTION, model=folder)
