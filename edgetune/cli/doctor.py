@@ -62,7 +62,7 @@ def _warnings(checks: list[dict[str, object]]) -> list[str]:
     """What works, but not as it could."""
     if not all(check["ok"] for check in checks if check["module"] == "llama_cpp"):
         return []
-    from edgetune.runtimes.llamacpp import has_broken_amx
+    from edgetune.runtimes.amx import has_broken_amx
 
     if not has_broken_amx():
         return []

@@ -8,19 +8,17 @@ tell of the file: on stories260K in F32 the defaults cost a KL of 1.7e-6, the pl
 from __future__ import annotations
 
 import ctypes
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import numpy as np
 from llama_cpp import llama_cpp as c
 
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.runtimes import greedy
+from edgetune.runtimes.amx import has_broken_amx
 from edgetune.runtimes.gguf_header import check_gguf
 from edgetune.runtimes.llama_batch import Batch
 from edgetune.runtimes.template import render_template
@@ -31,7 +29,6 @@ BATCH_TOKENS = 512  # a llama_decode call; llama.cpp's own physical batch
 # Plain attention computes what the mask then hides; in halves there is less of that. Logits of 512
 # tokens of a 47 M Llama take 0.93 s, whole 1.13 s.
 EXACT_BATCH_TOKENS = 256
-_GCC_FIXED = {11: 5, 12: 4, 13: 3}  # minor releases from which bug 114098 is mended
 _ERROR_LEVEL = 4  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error
 
 _complaints: deque[str] = deque(maxlen=4)
@@ -41,25 +38,6 @@ _complaints: deque[str] = deque(maxlen=4)
 def _collect_errors(level: int, text: bytes, _: Any) -> None:
     if level == _ERROR_LEVEL and text.strip():
         _complaints.append(text.decode("utf-8", "replace").strip())
-
-
-@cache
-def has_broken_amx() -> bool:
-    """Whether this build of llama.cpp dies of a general protection fault on quantized weights.
-
-    GCC before 11.5, 12.4 and 13.3 takes ``_tile_loadconfig`` to read 8 of its 64 bytes and drops
-    the stores of the others (GCC bug 114098); Debian 12 compiles with 12.2.
-    """
-    if b"AMX_INT8 = 1" not in c.llama_print_system_info():
-        return False
-    library = Path(llama_cpp.__file__).parent / "lib" / "libggml-cpu.so"
-    if not library.is_file():
-        return False  # no ELF file: not one of GCC's on Linux
-    named = re.search(rb"GCC: \([^)]*\) (\d+)\.(\d+)", library.read_bytes())
-    if named is None:
-        return False  # another compiler
-    major, minor = int(named[1]), int(named[2])
-    return major < 14 and minor < _GCC_FIXED.get(major, 99)
 
 
 class LlamaCpp:

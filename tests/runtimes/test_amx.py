@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from edgetune.runtimes import llamacpp
+from edgetune.runtimes import amx
 
 AMX, NONE = b"CPU : AVX512 = 1 | AMX_INT8 = 1 |", b"CPU : AVX512 = 1 |"
 
 
 @pytest.fixture(autouse=True)
 def _no_memory() -> Iterator[None]:
-    llamacpp.has_broken_amx.cache_clear()
+    amx.has_broken_amx.cache_clear()
     yield
-    llamacpp.has_broken_amx.cache_clear()
+    amx.has_broken_amx.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,6 @@ def test_known_by_its_compiler(
 ) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libggml-cpu.so").write_bytes(b"\x7fELF\0" + compiler + b"\0.comment\0")
-    monkeypatch.setattr(llamacpp.llama_cpp, "__file__", str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(llamacpp.c, "llama_print_system_info", lambda: system)
-    assert llamacpp.has_broken_amx() is broken
+    monkeypatch.setattr(amx.llama_cpp, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(amx.c, "llama_print_system_info", lambda: system)
+    assert amx.has_broken_amx() is broken

@@ -1,0 +1,122 @@
+"""What can be known before any work: asked at ``--dry-run`` and at the start of a run.
+
+Reads configurations, headers and first rows; a fault found here would otherwise end a run after
+hours of tuning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+
+from edgetune.data.files import read_records
+from edgetune.data.load import choose_shape
+from edgetune.data.sources import open_source
+from edgetune.errors import InputError, Unsupported, nearest
+from edgetune.models.resolve import resolve_model
+from edgetune.models.vocabulary import check_vocabulary
+from edgetune.naming import is_hub_id
+from edgetune.preflight.budgets import check_budgets
+from edgetune.preflight.gates import check_gates
+from edgetune.preflight.models import (
+    advise_method,
+    check_length,
+    check_rank,
+    check_student,
+    read_local_shape,
+)
+from edgetune.recipe import DataSection, Recipe
+from edgetune.recipe.checks import check_use
+
+FIRST_ROWS = 100
+REPORT = "report"
+
+
+def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
+    """Refuse what the recipe's stages would refuse, or do wrong, after others have worked.
+
+    Args:
+        recipe: resolved; a model that is still on a hub is not looked at.
+        stages: names of those that are going to run, and :data:`REPORT` where one is written.
+
+    Returns:
+        Warnings of what may be meant, but hardly is.
+
+    Raises:
+        InputError: names the key.
+        GateFailed: a budget below the smallest file.
+        Unsupported: none of the files can be made.
+    """
+    said = list(recipe.renamed)
+    check_use(recipe, None if REPORT in stages else _sections_of(stages))
+    if REPORT in stages:
+        check_gates(recipe, said)
+    for part in ("train", "validation", "test"):
+        _check_rows(recipe.data, part)
+    opens = {"tune", "distill", "quantize"} & {*stages}
+    shape = read_local_shape(recipe.model.path) if opens else None
+    if "tune" in stages or "distill" in stages:
+        check_length(recipe, shape, said)
+    if "tune" in stages and recipe.tune is not None and recipe.tune.method != "full":
+        check_rank(recipe.tune, shape, "tune.rank", said)
+        advise_method(recipe.tune, shape, said)
+    if "distill" in stages and recipe.distill is not None:
+        check_student(recipe.distill, shape, said)
+    if "quantize" in stages:
+        check_budgets(recipe, shape)
+    if {"merge", "quantize", "export"} & {*stages}:
+        check_files(recipe, said)
+    return said
+
+
+def _sections_of(stages: Sequence[str]) -> set[str]:
+    """What stages that run alone read."""
+    return {"model", "data", *stages}
+
+
+def _check_rows(data: DataSection | None, part: str) -> None:
+    """Look at the first rows of a split: can they be read, and do they have the columns?"""
+    name = getattr(data, part) if data is not None else None
+    if data is None or name is None:
+        return
+    source = open_source(name, part)
+    for piece in source.pieces:
+        if not os.access(piece.path, os.R_OK):
+            raise InputError("you may not read this file", where=f"data.{part}: {piece.path}")
+    records = list(islice(read_records(source), FIRST_ROWS))
+    names = list(dict.fromkeys(str(key) for record in records for key in record.value or ()))
+    if data.columns is not None and names:
+        wanted = data.columns.model_dump(exclude_none=True)
+        for key, column in wanted.items():
+            if column not in names:
+                raise InputError(
+                    f"no column '{column}'{nearest(column, names)}",
+                    where=f"data.columns.{key}", hint=f"{source} has {', '.join(names)}",
+                )  # fmt: skip
+    elif records:
+        choose_shape(records, data, source)
+
+
+def check_files(recipe: Recipe, said: list[str]) -> None:
+    """Say before any work which files the recipe's model cannot become.
+
+    Raises:
+        Unsupported: none of them can be.
+    """
+    shipped = recipe.distill.student.path if recipe.distill else None
+    path = shipped or recipe.model.path
+    if (recipe.merge or recipe.quantize or recipe.export) and not is_hub_id(path):
+        check_vocabulary(resolve_model(path))
+    if recipe.quantize is None or recipe.export is None or is_hub_id(path):
+        return
+    from edgetune.export.files import find_refusals
+
+    refusals = find_refusals(resolve_model(path), recipe.quantize)
+    reasons = {refusal["format"]: refusal["why"] for refusal in refusals}
+    for kind, why in reasons.items():
+        said.append(f"no {kind.upper()} files can be made of this model: {why}")
+    if len(refusals) == len(recipe.quantize.gguf) + len(recipe.quantize.onnx) > 0:
+        raise Unsupported(
+            "none of the files asked for can be made: " + "; ".join(reasons.values()), where=path
+        )

@@ -1,0 +1,71 @@
+"""Gates that no measurement of the recipe could answer to."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from edgetune.errors import InputError, nearest
+from edgetune.measure.definitions import MEASUREMENTS, RENAMED
+from edgetune.quantize.search.budget import parse_budget
+from edgetune.recipe import Gate, Recipe
+
+
+def check_gates(recipe: Recipe, said: list[str]) -> None:
+    """Refuse gates that no measurement of this recipe could ever answer to."""
+    have = _measured_by(recipe)
+    for number, gate in enumerate(recipe.report.gates):
+        where = f"report.gates[{number}]"
+        name = RENAMED.get(gate.measurement, gate.measurement)
+        if name != gate.measurement:
+            said.append(f"{where}: {gate.measurement} is called {name} now")
+        if name not in MEASUREMENTS:
+            raise InputError(
+                f"no measurement '{gate.measurement}'{nearest(name, MEASUREMENTS)}",
+                where=f"{where}.measurement", hint=f"one of {', '.join(MEASUREMENTS)}",
+            )  # fmt: skip
+        _check_limits(gate, where)
+        if recipe.bench is None:
+            raise InputError(
+                "nothing is measured that this gate could hold", where=where,
+                hint="add a section `bench: {}`, or leave the gate out",
+            )  # fmt: skip
+        matched = [model for model in have if fnmatchcase(model, gate.models)]
+        if not matched:
+            close = nearest(gate.models.strip("*"), have)
+            raise InputError(
+                f"no model of this run is called '{gate.models}'{close}",
+                where=f"{where}.models", hint=f"its models: {', '.join(have)}",
+            )  # fmt: skip
+        if not any(name in have[model] for model in matched):
+            whose = [model for model in have if name in have[model]]
+            raise InputError(
+                f"{name} is not measured of {', '.join(matched)}", where=where,
+                hint=f"it is of {', '.join(whose)}" if whose else "it is of no model of this run",
+            )  # fmt: skip
+
+
+def _check_limits(gate: Gate, where: str) -> None:
+    if gate.min is None and gate.max is None:
+        raise InputError("this gate has no limit", where=where, hint="set min or max")
+    if gate.min is not None and gate.max is not None and gate.min > gate.max:
+        raise InputError(f"min {gate.min:g} is above max {gate.max:g}", where=where)
+
+
+def _measured_by(recipe: Recipe) -> dict[str, set[str]]:
+    """Return the names of the models that bench will measure, and what of each."""
+    names = ["base"]
+    names += ["teacher"] if recipe.tune is not None else []
+    names += ["baseline"] if recipe.distill is not None and recipe.distill.baseline else []
+    names += ["merged"] if recipe.merge is not None else []
+    files: list[str] = []
+    if recipe.export is not None and recipe.quantize is not None:
+        budgets = [parse_budget(text) for text in recipe.quantize.budget]
+        files = [f"{scheme}.gguf" for scheme in recipe.quantize.gguf]
+        files += [f"{precision}.onnx" for precision in recipe.quantize.onnx]
+        files += [f"{budget.name}.{budget.format}" for budget in budgets]
+    reference = "teacher" if "teacher" in names else "base"
+    every = set(MEASUREMENTS) - {name for name in MEASUREMENTS if name.endswith("_to_merged")}
+    to_reference = {name for name in every if name.startswith(("kl_", "top1_"))}
+    to_merged = set(MEASUREMENTS) - every if "merged" in names else set()
+    found = {name: every - (to_reference if name == reference else set()) for name in names}
+    return {**found, **dict.fromkeys(files, every | to_merged)}

@@ -1,0 +1,57 @@
+"""Sections of a recipe that its stages need, or cannot work with."""
+
+from __future__ import annotations
+
+from edgetune.errors import InputError
+from edgetune.quantize.methods import check_method
+from edgetune.quantize.search.budget import parse_budget
+from edgetune.recipe import Recipe
+
+# A stage needs at least one of these, when it is in the recipe.
+_NEEDS = {
+    "distill": ("tune",),
+    "merge": ("tune", "distill"),
+    "quantize": ("merge",),
+    "export": ("quantize",),
+}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe whose stages lack what they need, or are asked for what they cannot do.
+
+    Raises:
+        InputError: names the missing section, or the key.
+    """
+    if recipe.data is None:
+        raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
+    for name, needs in _NEEDS.items():
+        if name == "distill" and recipe.distill and recipe.distill.teacher:
+            continue
+        if getattr(recipe, name) is not None and not any(getattr(recipe, n) for n in needs):
+            wanted = " or ".join(f"'{need}'" for need in needs)
+            raise InputError(
+                f"the stage '{name}' needs the stage {wanted}",
+                where="recipe",
+                hint=f"add a section {wanted}; an empty one, `{needs[0]}: {{}}`, has all defaults",
+            )
+    if recipe.export is not None and recipe.export.adapter:
+        _check_adapter(recipe)
+    if recipe.quantize is not None:  # what it cannot do is no news for after the tuning
+        section = recipe.quantize
+        budgets = [parse_budget(text) for text in section.budget]
+        check_method(section.method, section.types, budgets)
+
+
+def _check_adapter(recipe: Recipe) -> None:
+    """Refuse to ship an adapter that there will not be, or not of what is shipped."""
+    if recipe.distill is not None:
+        fault = "the student is shipped, not the tuned base"
+    elif recipe.tune is None or recipe.tune.method == "full":
+        fault = "nothing trains one: tune.method is full" if recipe.tune else "nothing is tuned"
+    else:
+        return
+    raise InputError(
+        f"there is no adapter to export: {fault}",
+        where="export.adapter",
+        hint="set it to false, or tune with qlora or lora and leave the distill section out",
+    )
