@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgetune.cli.data import command
+from edgetune.cli import cli
 from edgetune.errors import InputError
 
 
 def test_show_marks_what_trains(device_rows: Path, tiny_model: Path) -> None:
     arguments = ["show", "--data", str(device_rows), "--model", str(tiny_model), "--rows", "2"]
-    shown = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
+    shown = CliRunner().invoke(cli, ["data", *arguments], catch_exceptions=False).stdout
     assert "<|im_start|>user\nlight kitchen 20<|im_end|>\n<|im_start|>assistant\n⟦" in shown
     assert '⟦{"kitchen": 20}<|im_end|>⟧' in shown
     assert f"── {device_rows}:2  " in shown
@@ -23,7 +23,9 @@ def test_show_marks_what_trains(device_rows: Path, tiny_model: Path) -> None:
 
 def test_show_json_is_one_line(device_rows: Path, tiny_model: Path) -> None:
     arguments = ["show", "--data", str(device_rows), "--model", str(tiny_model), "--json"]
-    lines = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout.splitlines()
+    lines = (
+        CliRunner().invoke(cli, ["data", *arguments], catch_exceptions=False).stdout.splitlines()
+    )
     facts = json.loads(lines[-1])
     assert len(lines) == 1
     assert facts["rows"] == {"train": 34, "validation": 2, "test": 2}
@@ -33,4 +35,4 @@ def test_show_json_is_one_line(device_rows: Path, tiny_model: Path) -> None:
 
 def test_show_needs_something_to_show() -> None:
     with pytest.raises(InputError, match="nothing to show"):
-        CliRunner().invoke(command, ["show"], catch_exceptions=False)
+        CliRunner().invoke(cli, ["data", "show"], catch_exceptions=False)

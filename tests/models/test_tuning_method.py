@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from edgetune.cli.init import command
+from edgetune.cli import cli
 from edgetune.models.shape import Shape
 from edgetune.models.tuning_method import propose_method, saved_by_nf4
 from edgetune.preflight import check_run
@@ -40,7 +40,9 @@ def test_four_bits_are_proposed_where_they_save_much(shape: Shape, method: str) 
 def test_init_reads_the_model(tmp_path: Path, layers: int) -> None:
     model = make_model(tmp_path / "model", layers=layers, hidden=64)
     path = tmp_path / "recipe.yaml"
-    done = CliRunner().invoke(command, [str(path), "--model", str(model), "--data", "rows.jsonl"])
+    done = CliRunner().invoke(
+        cli, ["init", str(path), "--model", str(model), "--data", "rows.jsonl"]
+    )
     assert done.exit_code == 0, done.output
     text = path.read_text()
     assert yaml.safe_load(text)["tune"]["method"] == "lora"
@@ -49,7 +51,7 @@ def test_init_reads_the_model(tmp_path: Path, layers: int) -> None:
 
 def test_init_of_a_hub_id_proposes_as_ever(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    assert not CliRunner().invoke(command, [str(path), "--model", "someone/model"]).exit_code
+    assert not CliRunner().invoke(cli, ["init", str(path), "--model", "someone/model"]).exit_code
     assert yaml.safe_load(path.read_text())["tune"]["method"] == "qlora"
 
 
