@@ -43,9 +43,11 @@ def compare_on_both_bases(
             with load_pair(*pair) as models:
                 tried.append((over, check_weights(*models, rows, GreedyAnswers())))
         except Unsupported as error:  # PiSSA and its kind change the base: no one trains that
-            said = f"trained over the original weights, since it cannot be of NF4: {error.what}"
+            remark = f"trained over the original weights, since it cannot be of NF4: {error.what}"
             return (
-                (original, candidate, check, said) if first else (reference, original, check, said)
+                (original, candidate, check, remark)
+                if first
+                else (reference, original, check, remark)
             )
         if any(one.ok for _, one in tried):  # the bases differ by far more than the dtypes
             break
@@ -53,14 +55,14 @@ def compare_on_both_bases(
     nf4 = min(tried[1:], key=lambda one: _kl(one[1]))
     kls = {"kl_over_original": _kl(check), "kl_over_nf4": _kl(nf4[1])}
     figures = {**(check if subject is original else best).figures, **kls}
-    said = (
+    remark = (
         f"nothing says whether the adapter was trained over NF4 weights (QLoRA) or the original "
         f"ones. KL is {_kl(nf4[1]):.2e} over NF4 and {_kl(check):.2e} over the original; "
         f"{'NF4 is' if subject is not original else 'the original weights are'} assumed. Say which "
         "with BASE@nf4+ADAPTER or BASE@original+ADAPTER"
     )
     best = replace(best, figures=figures)
-    return (subject, candidate, best, said) if first else (reference, subject, best, said)
+    return (subject, candidate, best, remark) if first else (reference, subject, best, remark)
 
 
 def _kl(check: Check) -> float:

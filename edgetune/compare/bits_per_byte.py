@@ -47,7 +47,7 @@ def compare_texts(reference: LoadedModel, candidate: LoadedModel, question: Ques
         "bits_per_byte_candidate": each["candidate"], "texts": len(sizes),
         "bytes": sum(sizes), "difference": difference.value, "difference_ci95": difference.ci95,
     }  # fmt: skip
-    said = "no common tokenizer, so texts are compared: "
-    said += f"{each['reference']:.3f} and {each['candidate']:.3f} bits per byte "
-    said += f"over {sum(sizes):,} bytes"
-    return Check("weights", each["candidate"] <= WORSE * each["reference"], said, figures)
+    summary = "no common tokenizer, so texts are compared: "
+    summary += f"{each['reference']:.3f} and {each['candidate']:.3f} bits per byte "
+    summary += f"over {sum(sizes):,} bytes"
+    return Check("weights", each["candidate"] <= WORSE * each["reference"], summary, figures)

@@ -131,8 +131,8 @@ def resolve_spec(spec: str) -> ModelSpec:
 
 def _adapted(spec: str, base: str, adapter: Path) -> ModelSpec:
     """Return an adapter over a base, on whatever the adapter was trained."""
-    folder, at, asked = base.rpartition("@")
-    given = parse_training_base(asked, "asked for") if at and not Path(base).exists() else None
+    folder, at, stated = base.rpartition("@")
+    given = parse_training_base(stated, "asked for") if at and not Path(base).exists() else None
     base = folder if given else base
     below, plus, _ = base.rpartition("+")
     if plus and Path(below.rpartition("@")[0] or below).exists() and not Path(base).exists():

@@ -57,13 +57,13 @@ def decide(
     as_own = kl <= max(noise, OWN_FACTOR * own)
     if check.ok is False:
         if as_own and not ours:
-            said = f"{check.what}; a right copy in these types has {own:.2e}"
-            return replace(check, ok=True, what=said), others, []
+            summary = f"{check.what}; a right copy in these types has {own:.2e}"
+            return replace(check, ok=True, what=summary), others, []
         return check, [*others, *ours], []
     if as_own:
         return check, others, [_note(fault, kl, own) for fault in ours]
-    said = f"{check.what}; a right copy in these types has {own:.2e}"
-    return replace(check, ok=False, what=said), [*others, *ours], []
+    summary = f"{check.what}; a right copy in these types has {own:.2e}"
+    return replace(check, ok=False, what=summary), [*others, *ours], []
 
 
 def _fail(check: Check) -> Check:
@@ -73,5 +73,5 @@ def _fail(check: Check) -> Check:
 
 def _note(fault: Fault, kl: float, own: float | None = None) -> str:
     name = fault.name.replace("_", " ")
-    said = f"{name}: {fault.what}, at {fault.where}; it changes no answer: KL {kl:.1e}"
-    return said if own is None else f"{said}, {own:.1e} in a right copy"
+    summary = f"{name}: {fault.what}, at {fault.where}; it changes no answer: KL {kl:.1e}"
+    return summary if own is None else f"{summary}, {own:.1e} in a right copy"

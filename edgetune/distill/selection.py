@@ -54,14 +54,14 @@ def choose_student(
         name: {"difference": one.value, "ci95": one.ci95, "n": one.n} if one else None
         for name, one in found.items()
     }
-    said = "; ".join(f"{name} {_text(one)}" for name, one in found.items() if one)
+    summary = "; ".join(f"{name} {_text(one)}" for name, one in found.items() if one)
     if worse:
         log.warn(
             "the student trained without the teacher is better on validation rows and ships "
-            f"instead of the distilled one (distilled minus baseline: {said})"
+            f"instead of the distilled one (distilled minus baseline: {summary})"
         )
     else:
-        log.say(f"the distilled student ships (minus baseline, on validation rows: {said})")
+        log.say(f"the distilled student ships (minus baseline, on validation rows: {summary})")
     return "baseline" if worse else "student", figures
 
 

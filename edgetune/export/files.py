@@ -56,14 +56,14 @@ class Written:
         return self
 
 
-def find_refusals(model: Path, asked: QuantizeSection | Plan) -> list[dict[str, str]]:
+def find_refusals(model: Path, wanted: QuantizeSection | Plan) -> list[dict[str, str]]:
     """Return ``{"format", "scheme", "why"}`` for every file that is asked for and cannot be.
 
     Reads configuration and tokenizer only, so it can be asked of a base before it is tuned.
     """
     checks = (
-        ("gguf", asked.gguf, check_gguf_support),
-        ("onnx", asked.onnx, check_onnx_support),
+        ("gguf", wanted.gguf, check_gguf_support),
+        ("onnx", wanted.onnx, check_onnx_support),
     )
     return [
         {"format": kind, "scheme": scheme, "why": "; ".join(faults)}
@@ -96,7 +96,7 @@ def write_ggufs(
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     check_types(plan.gguf, shapes, planned / NAME)
     check_imatrix(importance, shapes, imatrix)
-    said = describe_imatrix(imatrix) if importance else {}
+    imatrix_keys = describe_imatrix(imatrix) if importance else {}
     trim_malloc()  # the vocabulary, read several times over
     with log.progress("GGUF", len(plan.gguf)) as bar:
         for scheme, types in plan.gguf.items():
@@ -108,7 +108,7 @@ def write_ggufs(
                     return []
                 ready = read_quants(planned, f"{scheme}.gguf")
                 weighed = any(types[name] not in PLAIN for name in importance)
-                keys = said if weighed else {}
+                keys = imatrix_keys if weighed else {}
                 write_gguf(source, part, Quantization(scheme, types, importance, ready, keys))
                 return []
 

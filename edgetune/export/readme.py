@@ -40,8 +40,8 @@ def write_readme(
         golden: conversations; the first short one is the example.
         out: the folder that the files' paths are in.
     """
-    asked = find_question(model, golden)
-    parts = [f"# {name}", _table(files), *_sections(files, adapters, asked)]
+    question = find_question(model, golden)
+    parts = [f"# {name}", _table(files), *_sections(files, adapters, question)]
     write_atomic(out / NAME, "\n\n".join(parts) + "\n")
 
 
@@ -61,7 +61,7 @@ def find_question(model: Path, golden: Sequence[dict[str, Any]]) -> Question:
     return Question(messages, min(longest, _CONTEXT), _ANSWER)
 
 
-def find_snippets(files: Sequence[dict[str, Any]], asked: Question) -> dict[str, list[Snippet]]:
+def find_snippets(files: Sequence[dict[str, Any]], question: Question) -> dict[str, list[Snippet]]:
     """Return the snippets for the smallest file of each format, by its path."""
     found = {}
     for kind in ("gguf", "onnx"):
@@ -71,9 +71,9 @@ def find_snippets(files: Sequence[dict[str, Any]], asked: Question) -> dict[str,
         file = min(several, key=lambda one: int(one["bytes"]))
         path = file["path"]
         found[path] = (
-            gguf_snippets(path, file.get("modelfile"), asked)
+            gguf_snippets(path, file.get("modelfile"), question)
             if kind == "gguf"
-            else onnx_snippets(path, asked)
+            else onnx_snippets(path, question)
         )
     return found
 
@@ -91,19 +91,19 @@ def _table(files: Sequence[dict[str, Any]]) -> str:
 def _sections(
     files: Sequence[dict[str, Any]],
     adapters: Sequence[ExportedAdapter],
-    asked: Question,
+    question: Question,
 ) -> list[str]:
     parts = [
         "Every path below starts in this folder; the other files of a format are used the same "
         "way. Answers are greedy (temperature 0), as they were measured."
     ]
-    for path, snippets in find_snippets(files, asked).items():
+    for path, snippets in find_snippets(files, question).items():
         parts.append(f"## `{path}`")
         parts += [_show(one) for one in snippets]
     for adapter in adapters:
         if adapter.format == "gguf":
             parts.append(f"## `{adapter.path}`")
-            parts.append(_show(adapter_snippet(adapter.path, asked)))
+            parts.append(_show(adapter_snippet(adapter.path, question)))
     return parts
 
 

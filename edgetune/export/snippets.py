@@ -60,16 +60,16 @@ class Question:
         return self.messages[-1]["content"]
 
 
-def gguf_snippets(path: str, modelfile: str | None, asked: Question) -> list[Snippet]:
+def gguf_snippets(path: str, modelfile: str | None, question: Question) -> list[Snippet]:
     """Return the snippets for a GGUF file.
 
     Args:
         path: of the file, from the export folder.
         modelfile: beside it, if there is one.
-        asked: the conversation.
+        question: the conversation.
     """
-    body = json.dumps({"messages": list(asked.messages), "temperature": 0}, ensure_ascii=False)
-    system = f" -sys {shlex.quote(asked.system)}" if asked.system else ""
+    body = json.dumps({"messages": list(question.messages), "temperature": 0}, ensure_ascii=False)
+    system = f" -sys {shlex.quote(question.system)}" if question.system else ""
     name = PurePosixPath(path).stem.lower()
     found = [
         Snippet(
@@ -83,26 +83,28 @@ def gguf_snippets(path: str, modelfile: str | None, asked: Question) -> list[Sni
         Snippet(
             "llama.cpp on the command line",
             "sh",
-            f"llama-cli -m {path} -st --temp 0{system} -p {shlex.quote(asked.prompt)}",
+            f"llama-cli -m {path} -st --temp 0{system} -p {shlex.quote(question.prompt)}",
             "https://github.com/ggml-org/llama.cpp",
         ),
         Snippet("llama-cpp-python", "python", _LLAMA_CPP_PYTHON.format(
-            path=path, messages=_python(asked.messages), context=asked.context, answer=asked.answer,
+            path=path, messages=_python(question.messages), context=question.context,
+            answer=question.answer,
         ), "pip install llama-cpp-python"),
         Snippet("node-llama-cpp", "js", _NODE_LLAMA_CPP.format(
-            path=path, system=_js(asked.system), prompt=_js(asked.prompt), answer=asked.answer
+            path=path, system=_js(question.system), prompt=_js(question.prompt),
+            answer=question.answer,
         ), "npm install node-llama-cpp",
             "Without `systemPrompt` it puts a system message of its own before every conversation.",
         ),
         Snippet("wllama, in a browser", "js", _WLLAMA.format(
-            path=path, messages=_js(list(asked.messages)), answer=asked.answer
+            path=path, messages=_js(list(question.messages)), answer=question.answer
         ), "npm install @wllama/wllama",
             "The page's server has to serve this folder and `node_modules`.",
         ),
     ]  # fmt: skip
     if modelfile:
         lines = (
-            f"ollama create {name} -f {modelfile}\nollama run {name} {shlex.quote(asked.prompt)}"
+            f"ollama create {name} -f {modelfile}\nollama run {name} {shlex.quote(question.prompt)}"
         )
         found.insert(
             3,
@@ -114,16 +116,16 @@ def gguf_snippets(path: str, modelfile: str | None, asked: Question) -> list[Sni
     return found
 
 
-def onnx_snippets(path: str, asked: Question) -> list[Snippet]:
+def onnx_snippets(path: str, question: Question) -> list[Snippet]:
     """Return the snippets for an ONNX folder.
 
     Args:
         path: of the folder, from the export folder.
-        asked: the conversation.
+        question: the conversation.
     """
-    parts = {"path": path, "answer": asked.answer}
-    python = parts | {"messages": _python(asked.messages), "context": asked.context}
-    js = parts | {"messages": _js(list(asked.messages))}
+    parts = {"path": path, "answer": question.answer}
+    python = parts | {"messages": _python(question.messages), "context": question.context}
+    js = parts | {"messages": _js(list(question.messages))}
     return [
         Snippet(
             "onnxruntime-genai", "python", _GENAI.format(**python), "pip install onnxruntime-genai"
@@ -146,12 +148,12 @@ def onnx_snippets(path: str, asked: Question) -> list[Snippet]:
     ]  # fmt: skip
 
 
-def adapter_snippet(path: str, asked: Question) -> Snippet:
+def adapter_snippet(path: str, question: Question) -> Snippet:
     """Return how llama.cpp puts an adapter over a GGUF file of the base, which is not here."""
     return Snippet(
         "the adapter alone, over a GGUF file of its base",
         "sh",
-        f"llama-cli -m BASE.gguf --lora {path} -st --temp 0 -p {shlex.quote(asked.prompt)}",
+        f"llama-cli -m BASE.gguf --lora {path} -st --temp 0 -p {shlex.quote(question.prompt)}",
         "https://github.com/ggml-org/llama.cpp",
     )
 

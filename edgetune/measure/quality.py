@@ -133,8 +133,10 @@ def score_rows(
     scores = Scores(comparisons={name: Comparison() for name in references})
     targets = [_targets(row) for row in rows]
     done, total = 0, sum(map(len, targets))
-    asked = [row.ids[: trained[-1]] for row, trained in zip(rows, targets, strict=True) if trained]
-    every = logits_of(runtime, asked)
+    prefixes = [
+        row.ids[: trained[-1]] for row, trained in zip(rows, targets, strict=True) if trained
+    ]
+    every = logits_of(runtime, prefixes)
     with _partial(keep).open("wb") if keep else nullcontext() as kept:
         for number, (row, trained) in enumerate(zip(rows, targets, strict=True)):
             if not trained:

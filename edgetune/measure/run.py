@@ -162,12 +162,12 @@ def _measure(
 def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:
     file = Path(job["result"]).with_suffix(".job.json")
     write_atomic(file, json.dumps(job))
-    said = file.with_suffix(".stderr")
+    stderr = file.with_suffix(".stderr")
     # CUDA cannot be used in the fork of a process that may have asked for it.
     run = workers.fork if subject.format == "hf" and job["device"] == "cpu" else workers.run
-    code = run(file, said)
+    code = run(file, stderr)
     if code != 0:
-        raise describe_end(subject.name, subject.path, code, said.read_text(errors="replace"))
+        raise describe_end(subject.name, subject.path, code, stderr.read_text(errors="replace"))
 
 
 def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> MeasuredModel:

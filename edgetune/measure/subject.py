@@ -140,7 +140,7 @@ def make_workload(
         InputError: not a single token can be scored.
     """
     answered = [row for row in rows if row.text is None and (row.answer or row.messages[-1].more)]
-    asked = choose_rows(answered, section.task_rows, seed)
+    sample = choose_rows(answered, section.task_rows, seed)
     scored = [encoder.encode(row) for row in choose_rows(list(rows), section.kl_rows, seed)]
     scored = [row for row in scored if any(row.trained[1:])]
     if not scored:
@@ -151,8 +151,8 @@ def make_workload(
         )
     return Workload(
         make_latency_prompt([row.ids for row in scored], section, encoder.max_length),
-        [encoder.prompt(row) for row in asked],
-        [encoder.answer_text(row) for row in asked],
+        [encoder.prompt(row) for row in sample],
+        [encoder.answer_text(row) for row in sample],
         scored,
         encoder,
     )

@@ -45,13 +45,13 @@ class Workers:
         if self._torch is not None:
             self._torch.stop()
 
-    def run(self, job: Path, said: Path) -> int:
-        """Run a fresh worker on ``job`` with its output in ``said``.
+    def run(self, job: Path, stderr: Path) -> int:
+        """Run a fresh worker on ``job`` with its output in ``stderr``.
 
         Returns:
             its exit code; −N if signal N ended it.
         """
-        with said.open("wb") as output:
+        with stderr.open("wb") as output:
             return subprocess.run(
                 [sys.executable, "-m", "edgetune.measure.worker", str(job)],
                 stdin=subprocess.DEVNULL,
@@ -61,14 +61,14 @@ class Workers:
                 check=False,
             ).returncode
 
-    def fork(self, job: Path, said: Path) -> int:
+    def fork(self, job: Path, stderr: Path) -> int:
         """Do the same in a fork of the process that has imported torch."""
         if self._torch is None:
-            with said.open("wb") as output:
+            with stderr.open("wb") as output:
                 command = [sys.executable, "-m", "edgetune.measure.workers"]
                 self._torch = Child(command, output, self._environment)
         try:
-            self._torch.send({"job": str(job), "output": str(said)})
+            self._torch.send({"job": str(job), "output": str(stderr)})
         except BrokenPipeError:
             return self._torch.wait()
         frame = self._torch.receive()
@@ -80,16 +80,16 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
 
 
-def describe_end(name: str, path: Path, code: int, said: str) -> EdgetuneError:
+def describe_end(name: str, path: Path, code: int, stderr: str) -> EdgetuneError:
     """Return the error of a worker that did not end well.
 
     Args:
         name: of the model that it measured.
         path: where that lies.
         code: its exit code; -N if signal N ended it.
-        said: its stderr, whose last lines are quoted.
+        stderr: its stderr, whose last lines are quoted.
     """
-    last = "\n".join(said.strip().splitlines()[-STDERR_LINES:])
+    last = "\n".join(stderr.strip().splitlines()[-STDERR_LINES:])
     if code == InputError.exit_code:
         return InputError(f"'{name}' cannot be measured: {last}")
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
@@ -118,11 +118,11 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
         write_frame(answers, {"exit_code": os.waitstatus_to_exitcode(status)})
 
 
-def _run_and_exit(job: str, said: str) -> None:
+def _run_and_exit(job: str, stderr: str) -> None:
     code = 1
     try:
         nothing = os.open(os.devnull, os.O_RDONLY)
-        output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        output = os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -152,9 +152,11 @@ class Checkpoint:
         missing = sorted(set(range(depth)) - numbers)
         more = sorted(number for number in numbers if number >= depth + spare)
         if missing or more:
-            said = f"no weights for layer {missing[0]}" if missing else f"weights of {len(numbers)}"
+            content = (
+                f"no weights for layer {missing[0]}" if missing else f"weights of {len(numbers)}"
+            )
             raise InputError(
-                f"config.json has {depth} layers, and the files hold {said}",
+                f"config.json has {depth} layers, and the files hold {content}",
                 where=str(self.folder),
                 hint="use the config.json that belongs to these weights",
             )

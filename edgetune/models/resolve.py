@@ -197,14 +197,14 @@ def _check_entry(name: str, entry: dict[str, Any], begin: int) -> int:
     """Return where a tensor ends that must begin at ``begin``, as the format wants it."""
     first, end = entry["data_offsets"]
     shape, bits = entry["shape"], _BITS.get(entry["dtype"])
-    said = f"tensor '{name[:64]}'"
+    label = f"tensor '{name[:64]}'"
     if bits is None:
-        raise ValueError(f"{said} has the unknown type {entry['dtype']!r}")
+        raise ValueError(f"{label} has the unknown type {entry['dtype']!r}")
     if not all(isinstance(one, int) and one >= 0 for one in [first, end, *shape]):
-        raise ValueError(f"{said} has the shape {shape} at {first}:{end}")
+        raise ValueError(f"{label} has the shape {shape} at {first}:{end}")
     if first != begin or (end - first) * 8 != math.prod(shape) * bits:
         raise ValueError(
-            f"{said}, {entry['dtype']} of shape {shape}, lies at bytes {first} to {end} of the "
+            f"{label}, {entry['dtype']} of shape {shape}, lies at bytes {first} to {end} of the "
             f"data; it should begin at {begin} and have {math.prod(shape) * bits // 8} bytes"
         )
     return int(end)

@@ -79,9 +79,14 @@ def _of_artifact(adapter: Path) -> TrainingBase | None:
 def _of_card(adapter: Path) -> TrainingBase | None:
     card = adapter / "README.md"
     with suppress(OSError, ValueError):
-        said = dict(re.findall(r"^- (\w+): (\S+)\s*$", card.read_text(encoding="utf-8"), re.M))
-        if said.get("load_in_4bit") == "True" and said.get("bnb_4bit_quant_type", "nf4") == "nf4":
-            dtype = said.get("bnb_4bit_compute_dtype", "").removeprefix("torch.")
+        card_values = dict(
+            re.findall(r"^- (\w+): (\S+)\s*$", card.read_text(encoding="utf-8"), re.M)
+        )
+        if (
+            card_values.get("load_in_4bit") == "True"
+            and card_values.get("bnb_4bit_quant_type", "nf4") == "nf4"
+        ):
+            dtype = card_values.get("bnb_4bit_compute_dtype", "").removeprefix("torch.")
             return TrainingBase(True, dtype if dtype in DTYPES else None, str(card))
     return None
 

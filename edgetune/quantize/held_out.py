@@ -51,12 +51,12 @@ class Comparison:
 
     def __str__(self) -> str:
         interval = self.difference.ci95
-        said = f"KL {self.before:.3g} → {self.after:.3g} on {self.difference.n} "
+        summary = f"KL {self.before:.3g} → {self.after:.3g} on {self.difference.n} "
         if interval is None:
-            return f"{said}rows, no interval: not kept"
+            return f"{summary}rows, no interval: not kept"
         low, high = interval
         verdict = "kept" if self.kept else "not kept, the interval does not lie below zero"
-        return f"{said}rows (difference {low:+.2g} to {high:+.2g}, 95 % interval): {verdict}"
+        return f"{summary}rows (difference {low:+.2g} to {high:+.2g}, 95 % interval): {verdict}"
 
 
 def compare_held_out(

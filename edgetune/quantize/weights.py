@@ -87,7 +87,7 @@ def find_weights(
     architecture: str,
     blocks: int,
     shapes: Mapping[str, tuple[int, ...]],
-    energy: ActivationStats | None = None,
+    stats: ActivationStats | None = None,
 ) -> list[Weight]:
     """Return every matrix whose rows are in one tensor of the file, in the model's order.
 
@@ -124,7 +124,7 @@ def find_weights(
         reader = next((n for n, m in modules.items() if m is head), name) if tied else name
         layer = layer_of.get(id(module), 0 if is_table else blocks)
         found[parameter] = Weight(
-            f"{tensor}.weight", parameter, layer, transposed, _mean(energy, reader)
+            f"{tensor}.weight", parameter, layer, transposed, _mean(stats, reader)
         )
     return list(found.values())
 
@@ -184,7 +184,7 @@ def _begins(rows: np.ndarray, with_rows: np.ndarray) -> bool:
     return np.array_equal(rows[: len(with_rows)], with_rows)
 
 
-def _mean(energy: ActivationStats | None, module: str) -> np.ndarray | None:
-    if energy is None or module not in energy.sums:
+def _mean(stats: ActivationStats | None, module: str) -> np.ndarray | None:
+    if stats is None or module not in stats.sums:
         return None
-    return energy.means(module)
+    return stats.means(module)

@@ -90,21 +90,21 @@ def _lede(report: dict[str, Any]) -> str:
     """Return the sentence below the headline: its scores, and the gates."""
     best, against = _chosen(report), reference(report["models"])
     note = report["headline"].get("note", "")
-    said = [note] if note else []
+    sentences = [note] if note else []
     found = measured(best, "exact_match") if best else None
     if best and found and against:
         bounds = f" ({interval(found)})" if interval(found) else ""
-        said.append(
+        sentences.append(
             f"{best['name']} answers {percent(found['value'])}{bounds} of {found['n']:,} test rows "
             f"exactly, the {against['role']} {percent(value_of(against, 'exact_match'))}."
         )
     gates = report["gates"]
     failed = [gate for gate in gates if not gate["ok"]]
     if failed:
-        said.append(f"{len(failed)} of {len(gates)} gates failed: {failed[0]['name']}.")
+        sentences.append(f"{len(failed)} of {len(gates)} gates failed: {failed[0]['name']}.")
     elif gates:
-        said.append(f"{len(gates)} of {len(gates)} gates hold.")
-    return " ".join(said)
+        sentences.append(f"{len(gates)} of {len(gates)} gates hold.")
+    return " ".join(sentences)
 
 
 def _key_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -183,21 +183,21 @@ class _Walk:
         name = self._name(f"the name of tensor {number}")
         if name in found:
             raise _Malformed(f"the tensor '{name[:64]}' occurs a second time at byte {at}")
-        said = f"tensor '{name[:64]}' at byte {at}"
+        label = f"tensor '{name[:64]}' at byte {at}"
         (dimensions,) = self._numbers("<I")
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
-            raise _Malformed(f"{said} has {dimensions} dimensions")
+            raise _Malformed(f"{label} has {dimensions} dimensions")
         *shape, kind, offset = self._numbers(f"<{dimensions}QIQ")
         count = math.prod(shape)
         if not 0 < count < 1 << 48:
-            raise _Malformed(f"{said} has the shape {shape}")
+            raise _Malformed(f"{label} has the shape {shape}")
         word, block, size = _types().get(kind, ("", 0, 0))
         if not block:
-            raise _Malformed(f"{said} has the unknown type {kind}")
+            raise _Malformed(f"{label} has the unknown type {kind}")
         if shape[0] % block:
-            raise _Malformed(f"{said} has rows of {shape[0]}, no multiple of its block of {block}")
+            raise _Malformed(f"{label} has rows of {shape[0]}, no multiple of its block of {block}")
         if offset % self.alignment:
-            raise _Malformed(f"{said} has the offset {offset}, no multiple of {self.alignment}")
+            raise _Malformed(f"{label} has the offset {offset}, no multiple of {self.alignment}")
         found[name] = GgufTensor(tuple(reversed(shape)), word, offset, count // block * size)
 
     def _value(self, kind: int) -> Any:

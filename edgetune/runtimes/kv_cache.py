@@ -19,8 +19,8 @@ def find_kv_fault(path: Path, kv_cache: str) -> str:
     if kv_cache == "f16":
         return ""
     odd = sorted({size for size in _head_sizes(path) if size % BLOCK})
-    said = " and ".join(map(str, odd))
-    return f"a head of {said} values is no multiple of its blocks of {BLOCK}" if odd else ""
+    sizes = " and ".join(map(str, odd))
+    return f"a head of {sizes} values is no multiple of its blocks of {BLOCK}" if odd else ""
 
 
 def _head_sizes(path: Path) -> Iterator[int]:

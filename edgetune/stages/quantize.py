@@ -284,12 +284,12 @@ def _requantize(
 
 
 def _write_importance(
-    model: Path, energy: ActivationStats, tensors: Collection[str] | None, path: Path, log: Log
+    model: Path, stats: ActivationStats, tensors: Collection[str] | None, path: Path, log: Log
 ) -> None:
     """Write the model's inputs under llama.cpp's names, if it knows the model."""
     found = find_architecture(model)
     if found is None:
         log.warn("no importance matrix: llama.cpp has no names for this architecture's weights")
         return
-    named = name_for_gguf(energy, *found, tensors)
+    named = name_for_gguf(stats, *found, tensors)
     write_imatrix(named, path, "train rows, chosen by the seed")

@@ -116,9 +116,9 @@ def _converting(folder: Path) -> Iterator[None]:
             raise
         except Exception as error:  # the converter raises every kind, bare ones among them
             raise_machine_fault(error, str(folder))
-            said = " ".join([f"{type(error).__name__}: {error}", *complaints])
+            reason = " ".join([f"{type(error).__name__}: {error}", *complaints])
             raise Unsupported(
-                f"llama.cpp's converter fails: {said}",
+                f"llama.cpp's converter fails: {reason}",
                 where=str(folder),
                 hint="set LLAMA_CPP_ROOT to a newer llama.cpp checkout",
             ) from error

@@ -84,10 +84,10 @@ def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None 
     Raises:
         Unsupported: the builder refuses the model.
     """
-    said = io.StringIO()
+    output = io.StringIO()
     wanted = ["hf_token=false", *([f"adapter_path={adapter}"] if adapter else [])]
     try:
-        with _quiet(said), plain_folder(folder) as plain:
+        with _quiet(output), plain_folder(folder) as plain:
             from onnxruntime_genai.models import builder
 
             options = builder.parse_extra_options(
@@ -98,11 +98,11 @@ def build_graph(folder: Path, target: Path, scratch: Path, adapter: Path | None 
             )
     except Exception as error:  # the builder raises every kind, bare Exceptions among them
         raise_machine_fault(error, str(target))
-        last = said.getvalue().strip().splitlines()[-1:]
+        last = output.getvalue().strip().splitlines()[-1:]
         raise Unsupported(
             f"the onnxruntime-genai builder fails: {type(error).__name__}: {error}",
             where=str(folder),
-            hint=" ".join(["the last it said:", *last]) if last else "",
+            hint=" ".join(["its last output:", *last]) if last else "",
         ) from error
     model = onnx.load(target / _BUILT, load_external_data=False)
     _fix_cache_width(model, folder)
@@ -212,12 +212,12 @@ def _head_size(config: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _quiet(said: io.StringIO) -> Iterator[None]:
+def _quiet(output: io.StringIO) -> Iterator[None]:
     """Keep the builder's prints, bars and log lines from the terminal."""
     root = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             yield
     finally:
         logging.disable(root)

@@ -88,8 +88,8 @@ def finish_folder(folder: Path, target: Path, dtype: str) -> None:
             shutil.copyfile(folder / name, target / name)
     shutil.copyfile(folder / "tokenizer.json", target / "tokenizer.json")
     template = target / "chat_template.jinja"
-    said = template.read_text(encoding="utf-8") if template.is_file() else None
-    suit_transformers_4(target, said)
+    text = template.read_text(encoding="utf-8") if template.is_file() else None
+    suit_transformers_4(target, text)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     config["transformers.js_config"] = {"dtype": dtype, "use_external_data_format": True}
     write_atomic(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")

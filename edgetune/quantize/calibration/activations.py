@@ -87,8 +87,8 @@ def collect_activation_stats(
 
     from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 
-    energy = ActivationStats(sequences=len(sequences), longest=max(map(len, sequences), default=0))
-    watch, device = _Watch(model, energy, hessians), device_of(model)
+    stats = ActivationStats(sequences=len(sequences), longest=max(map(len, sequences), default=0))
+    watch, device = _Watch(model, stats, hessians), device_of(model)
     head = model.get_output_embeddings()  # its inputs are wanted, its scores are not
     with (
         torch.inference_mode(),
@@ -100,15 +100,15 @@ def collect_activation_stats(
             watch.real_BT = real_BT
             model(ids_BT.to(device), use_cache=False)
             bar.update(len(numbers))
-    if not energy.sums:
+    if not stats.sums:
         raise InputError("there is nothing to calibrate on", hint="quantize.imatrix: false")
-    for name, sums in energy.sums.items():
+    for name, sums in stats.sums.items():
         if not np.isfinite(sums).all():
             raise InputError("the inputs of this layer are NaN or infinite", where=name)
     tokens = sum(map(len, sequences))
     for name, sums_CC in watch.outer_products.items():
-        energy.hessians[name] = (sums_CC / tokens).cpu().numpy()
-    return energy
+        stats.hessians[name] = (sums_CC / tokens).cpu().numpy()
+    return stats
 
 
 class _Watch:
@@ -121,11 +121,11 @@ class _Watch:
         outer_products: name of a linear layer to the sum of its inputs' outer products ``[C, C]``.
     """
 
-    def __init__(self, model: Any, energy: ActivationStats, hessians: bool) -> None:
+    def __init__(self, model: Any, stats: ActivationStats, hessians: bool) -> None:
         import torch
         from transformers.pytorch_utils import Conv1D
 
-        self._model, self._energy = model, energy
+        self._model, self._stats = model, stats
         modules = dict(model.named_modules())
         kinds = torch.nn.Linear | Conv1D
         self._linear = {name: one for name, one in modules.items() if isinstance(one, kinds)}
@@ -160,7 +160,7 @@ class _Watch:
             flat = inputs[0].reshape(-1, inputs[0].shape[-1])
             real = self.real_BT.reshape(-1).to(flat.device)
             flat = flat[real] if self.padded and not real.all() else flat
-            self._energy.add(name, flat)
+            self._stats.add(name, flat)
             if self._hessians:
                 product_CC = self._outer_product(inputs[0], flat)
                 self.outer_products[name] = self.outer_products.get(name, 0) + product_CC
@@ -180,7 +180,7 @@ class _Watch:
             if stacked.untyped_storage().data_ptr() == place and weight.ndim == 2:
                 expert = (weight.storage_offset() - stacked.storage_offset()) // stacked.stride(0)
                 flat = inputs.reshape(-1, inputs.shape[-1])
-                self._energy.add(name, flat, (len(stacked),), expert)
+                self._stats.add(name, flat, (len(stacked),), expert)
 
     @contextmanager
     def _experts_apart(self) -> Iterator[None]:

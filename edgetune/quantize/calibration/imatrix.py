@@ -29,7 +29,7 @@ _STACKED = {"gate_up_proj": ("gate_proj", "up_proj")}  # two tensors of a file, 
 
 
 def name_for_gguf(
-    energy: ActivationStats,
+    stats: ActivationStats,
     architecture: str,
     blocks: int,
     tied: bool,
@@ -45,28 +45,28 @@ def name_for_gguf(
         tensors: those of the file, where they are known: others are left out too.
     """
     names = name_map(architecture, blocks)
-    renamed = ActivationStats(sequences=energy.sequences, longest=energy.longest)
-    for module, sums in energy.sums.items():
+    renamed = ActivationStats(sequences=stats.sequences, longest=stats.longest)
+    for module, sums in stats.sums.items():
         parent, _, last = module.rpartition(".")
         for part in _STACKED.get(last, (last,)):
             name = names.get_name(f"{parent}.{part}" if parent else part)
             tensor = "token_embd.weight" if tied and name == "output" else f"{name}.weight"
             if name is not None and (tensors is None or tensor in tensors):
-                renamed.sums[tensor], renamed.counts[tensor] = sums, energy.counts[module]
+                renamed.sums[tensor], renamed.counts[tensor] = sums, stats.counts[module]
     return renamed
 
 
-def write_imatrix(energy: ActivationStats, path: Path, dataset: str) -> None:
+def write_imatrix(stats: ActivationStats, path: Path, dataset: str) -> None:
     """Write the sums in llama.cpp's format; ``dataset`` names what they were measured on."""
     writer = GGUFWriter(path, "imatrix")
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", [dataset])
-    writer.add_uint32("imatrix.chunk_count", energy.sequences)
-    writer.add_uint32("imatrix.chunk_size", energy.longest)
-    for name in sorted(energy.sums):
-        sums = energy.sums[name].reshape(len(energy.counts[name]), -1)
+    writer.add_uint32("imatrix.chunk_count", stats.sequences)
+    writer.add_uint32("imatrix.chunk_size", stats.longest)
+    for name in sorted(stats.sums):
+        sums = stats.sums[name].reshape(len(stats.counts[name]), -1)
         writer.add_tensor(name + SUMS, sums.astype(np.float32))
-        writer.add_tensor(name + COUNTS, energy.counts[name].astype(np.float32)[:, None])
+        writer.add_tensor(name + COUNTS, stats.counts[name].astype(np.float32)[:, None])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

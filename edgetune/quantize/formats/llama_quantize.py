@@ -107,8 +107,8 @@ def run_quantizer(
     finally:
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     if code:
-        said = " ".join(text.strip() for level, text in lines if level >= _ERROR)
-        raise Unsupported(f"llama.cpp cannot quantize to {scheme}: {said}", where=str(source))
+        reason = " ".join(text.strip() for level, text in lines if level >= _ERROR)
+        raise Unsupported(f"llama.cpp cannot quantize to {scheme}: {reason}", where=str(source))
     return "".join(text for _, text in lines)
 
 

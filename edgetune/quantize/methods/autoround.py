@@ -135,7 +135,7 @@ def _run(
     batches = list(_pad(rows))
     linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     others = dict.fromkeys(linear - set(config), _KEPT)
-    with _quiet() as said:
+    with _quiet() as output:
         try:
             from auto_round import AutoRound
 
@@ -158,7 +158,7 @@ def _run(
             rounded, _ = worker.quantize()
         except (Exception, SystemExit) as error:  # it exits where rows do not suit it
             raise_machine_fault(error, "quantize.method")
-            last = said.getvalue().strip().splitlines()[-1:]
+            last = output.getvalue().strip().splitlines()[-1:]
             raise EdgetuneError(
                 f"AutoRound fails: {type(error).__name__}: {error}",
                 where="quantize.method",
@@ -202,16 +202,16 @@ def _pack(module: Any, weight: Weight, kind: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
-    """Keep AutoRound's bars and hundreds of lines from the terminal; yield what was said."""
-    said = io.StringIO()
+    """Keep AutoRound's bars and hundreds of lines from the terminal; yield what was printed."""
+    output = io.StringIO()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with (
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
             warnings.catch_warnings(action="ignore"),
         ):
-            yield said
+            yield output
     finally:
         logging.disable(before)
