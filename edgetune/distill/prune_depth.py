@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
-from edgetune.models.checkpoint import Checkpoint, copy_description
+from edgetune.models.checkpoint import SINGLE, Checkpoint, copy_description
 from edgetune.models.head import head_only_at
 from edgetune.models.layers import find_layers
 from edgetune.models.resolve import read_json
@@ -129,7 +129,7 @@ def cut_depth(base: Path, layers: Sequence[int], out: Path) -> None:
             tensors[f"{match['head']}{number}{match['tail']}"] = checkpoint.read(name)
     temporary = out / "model.tmp"
     save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(out / "model.safetensors")
+    temporary.replace(out / SINGLE)
     copy_description(base, out)
     config = cut_config(read_json(base / "config.json", ""), layers)
     write_atomic(out / "config.json", json.dumps(config, indent=2))

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from edgetune.data.encode import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError, Unsupported
-from edgetune.models.checkpoint import Checkpoint, copy_description
+from edgetune.models.checkpoint import SINGLE, Checkpoint, copy_description
 from edgetune.models.resolve import read_json
 
 BLOCK = 32  # ggml's and MatMulNBits' smallest; K-quants want rows of 256
@@ -197,7 +197,7 @@ def cut_width(
         tensors[name] = narrow(name, checkpoint.read(name)).contiguous()
     temporary = out / "model.tmp"
     save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(out / "model.safetensors")
+    temporary.replace(out / SINGLE)
     copy_description(folder, out)
     changed = {
         "hidden_size": widths.hidden, "intermediate_size": widths.mlp,

@@ -15,7 +15,7 @@ from edgetune.distill.teacher import OpenTeacher, TeacherRef
 from edgetune.errors import InputError
 from edgetune.facts import RemovedLayer, StudentFacts
 from edgetune.log import Log, bytes_text
-from edgetune.models.checkpoint import Checkpoint, copy_description
+from edgetune.models.checkpoint import SINGLE, Checkpoint, copy_description
 from edgetune.models.hardware import require_room
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -47,7 +47,7 @@ def _initialize(
     assert isinstance(known.target, ModelRef), "a GGUF teacher comes with student.path"
     base = known.target.base
     if student.config is not None:
-        if not (folder / "model.safetensors").exists():
+        if not (folder / SINGLE).exists():
             make_random_student(Path(student.config), base, folder, sections.seed)
         return folder, StudentFacts(student_from=f"random weights of {student.config}")
     depth = teacher.model.config.get_text_config().num_hidden_layers

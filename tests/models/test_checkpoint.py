@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from edgetune.diagnose.tensors import FolderTensors
 from edgetune.errors import InputError
 from edgetune.log import Log
+from edgetune.models import checkpoint
 from edgetune.models.checkpoint import Checkpoint, check_model_folder, copy_description
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.lineage import lineage_of
@@ -172,3 +174,16 @@ def test_gguf_files_hold_the_weights_that_are_read(
     ours, right = open_gguf(tmp_path / "a.gguf"), open_gguf(tmp_path / "b.gguf")
     assert ours.tensors.keys() == right.tensors.keys()
     assert all((ours.read(name) == right.read(name)).all() for name in right.tensors)
+
+
+def test_no_other_module_names_the_weight_files() -> None:
+    package = Path(checkpoint.__file__).parents[1]
+    names = {checkpoint.SINGLE, checkpoint.INDEX, "*.safetensors"}
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    # resolve.py names patterns of files that a hub is asked for.
+    assert found == {"models/checkpoint.py", "models/resolve.py"}
