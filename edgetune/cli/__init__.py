@@ -21,6 +21,7 @@ from edgetune.errors import EdgetuneError, Interrupted, nearest
 # In the order of the work. The summaries stand here so that help imports no command.
 COMMANDS = {
     "init": "Write a starter recipe.",
+    "plan": "Say what memory, disk and time a recipe will take.",
     "doctor": "Say what this machine can do.",
     "data": "Look at the data that a recipe names.",
     "tune": "Fine-tune a model on rows with QLoRA.",

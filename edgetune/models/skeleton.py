@@ -56,21 +56,26 @@ def read_skeleton(folder: Path) -> Skeleton:
         raise InputError(f"cannot build the model: {error}", where=str(folder)) from error
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in modules.items()}
-    kept = {
-        name
-        for name in modules
-        if any(name == one or name.startswith(f"{one}.") for one in get_keys_to_not_convert(model))
-    }
-    linear = {name for name, one in modules.items() if isinstance(one, torch.nn.Linear | Conv1D)}
     return Skeleton(
-        frozenset(name for name in linear if isinstance(modules[name], Conv1D)),
-        frozenset(linear - kept),
+        frozenset(name for name, one in modules.items() if isinstance(one, Conv1D)),
+        frozenset(find_nf4_layers(model)),
         names[id(model.get_input_embeddings())],
         names.get(id(model.get_output_embeddings()), ""),
         bool(model.config.get_text_config().tie_word_embeddings),
         frozenset(name for name, one in modules.items() if getattr(one, "bias", None) is not None),
         frozenset(modules),
     )
+
+
+def find_nf4_layers(model: Any) -> set[str]:
+    """Return the names of the linear layers that QLoRA puts into 4 bits: all but the head."""
+    kept = get_keys_to_not_convert(model)
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and not any(name == one or name.startswith(f"{one}.") for one in kept)
+    }
 
 
 def name_in_model(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, str]:

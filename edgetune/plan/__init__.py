@@ -1,0 +1,46 @@
+"""What a recipe will take, before it is run: memory, disk and time of each stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetune.errors import InputError
+from edgetune.recipe import Recipe
+
+
+def make_job(recipe: Recipe, folder: Path) -> Any:
+    """Return what estimates are made of: configuration, tokenizer and rows are read, no weights.
+
+    Args:
+        recipe: what is planned.
+        folder: where the run will lie.
+
+    Raises:
+        InputError: no model or data in the recipe, or of a kind that cannot be read.
+    """
+    from edgetune.models.hardware import choose_device, choose_dtype
+    from edgetune.models.load import load_tokenizer
+    from edgetune.models.resolve import resolve_model
+    from edgetune.plan.estimate import Job
+    from edgetune.plan.machine import measure_machine
+    from edgetune.plan.shape import measure_tokens, read_shape
+    from edgetune.plan.trace import read_config, student_config
+
+    if recipe.data is None:
+        raise InputError("no data to plan with", where="recipe", hint="add a 'data' section")
+    base = resolve_model(recipe.model.path, recipe.model.revision)
+    device = choose_device(recipe.model.device)
+    dtype = choose_dtype(recipe.model.compute_dtype, device)
+    config = read_config(base)
+    student = student_config(recipe, config)
+    return Job(
+        recipe=recipe,
+        config=config,
+        shape=read_shape(config),
+        student=student,
+        student_shape=read_shape(student),
+        tokens=measure_tokens(recipe.data, load_tokenizer(base), recipe.seed),
+        machine=measure_machine(device, dtype, folder),
+        dtype=dtype,
+    )

@@ -1,0 +1,278 @@
+"""ESTIMATES: what each stage takes, one function a stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgetune.models.offload import IN_MEMORY_BYTES
+from edgetune.ops.linear_loss import CHUNK_BYTES
+from edgetune.plan.machine import Machine
+from edgetune.plan.shape import Shape, Tokens
+from edgetune.plan.trace import Step, StepSettings, trace_step
+from edgetune.recipe import Recipe, Training
+
+#: Resident memory of a process that has imported every stage and holds no model.
+PROCESS_BYTES = 600_000_000
+#: Of a worker of bench, which imports one runtime.
+WORKER_BYTES = 450_000_000
+#: The CUDA context and the libraries' workspaces.
+CUDA_BYTES = 600_000_000
+NF4_BYTES = 0.5 + (1 + 4 / 256) / 64  # codes, and doubly quantized scales of 64 weights
+_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: Passes over a chunk's logits: product, softmax, loss, gradient and its product.
+_LOSS_PASSES = 8
+_DISK_RATE = 300e6  # bytes per second
+#: Bits per weight of the files, as they come out for a model of some hundred million weights.
+_BITS = {
+    "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.56, "Q5_K_M": 5.7,
+    "Q4_K_M": 4.9, "Q4_0": 4.6, "Q3_K_M": 4.0, "fp32": 32.0, "fp16": 16.0, "int8": 8.6, "int4": 5.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage takes at its peak.
+
+    Attributes:
+        stage: its name.
+        ram_bytes: resident memory of all its processes.
+        gpu_bytes: of a GPU; 0 where none is used.
+        disk_bytes: written, scratch included.
+        seconds: from start to end.
+        why: the largest parts of the memory, for the person who reads.
+    """
+
+    stage: str
+    ram_bytes: int
+    gpu_bytes: int
+    disk_bytes: int
+    seconds: float
+    why: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the estimates are made of.
+
+    Attributes:
+        recipe: what is planned.
+        config: of the base model, as transformers reads it.
+        shape: its numbers of weights.
+        student: the configuration of what is merged and shipped: the student, or the base again.
+        student_shape: its numbers of weights.
+        tokens: of the rows.
+        machine: that it runs on.
+        dtype: of activations.
+    """
+
+    recipe: Recipe
+    config: Any
+    shape: Shape
+    student: Any
+    student_shape: Shape
+    tokens: Tokens
+    machine: Machine
+    dtype: str
+
+
+def estimate_stages(job: Job) -> list[Estimate]:
+    """Return an estimate of each stage of the recipe, in their order."""
+    return [make(job) for name, make in ESTIMATES.items() if getattr(job.recipe, name) is not None]
+
+
+def _estimate_tune(job: Job) -> Estimate:
+    section = job.recipe.tune
+    assert section is not None and job.recipe.data is not None
+    packed = section.packing
+    length = (section.pack_length or job.recipe.data.max_length) if packed else job.tokens.longest
+    sequences = math.ceil(job.tokens.rows * job.tokens.mean / length) if packed else job.tokens.rows
+    trained = length * job.tokens.trained if packed else job.tokens.mean * job.tokens.trained
+    settings = StepSettings(
+        section, section.method != "full", job.dtype, section.batch_size, length
+    )
+    nf4 = section.method == "qlora"
+    return _training("tune", job, settings, _Load(nf4, sequences, trained))
+
+
+def _estimate_distill(job: Job) -> Estimate:
+    section = job.recipe.distill
+    assert section is not None and job.recipe.data is not None
+    full = section.train == "full"
+    dtype = "float32" if full else job.dtype
+    settings = StepSettings(section, not full, dtype, section.batch_size, job.tokens.longest)
+    load = _Load(section.train == "qlora", job.tokens.rows, job.tokens.mean * job.tokens.trained)
+    return _training(
+        "distill", replace(job, config=job.student, shape=job.student_shape), settings, load
+    )
+
+
+@dataclass(frozen=True)
+class _Load:
+    """NF4 or not, sequences of an epoch, and the trained tokens of each."""
+
+    nf4: bool
+    sequences: int
+    trained: float
+
+
+def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Estimate:
+    section, shape, machine = settings.section, job.shape, job.machine
+    step = trace_step(job.config, settings)
+    size = _SIZES[settings.dtype]
+    trainable = section.rank * shape.lora if settings.adapter else shape.total
+    parts = {
+        "weights": _weight_bytes(shape, load.nf4, settings, machine),
+        "optimizer and gradients": (16 if settings.adapter else 12) * trainable,
+        "activations": int(step.saved_bytes),
+        "loss": 3 * CHUNK_BYTES,
+        "largest tensor": int(2 * step.largest_bytes)
+        + size * shape.largest * (not settings.adapter),
+    }
+    peak = sum(parts.values())
+    # The checkpoint's pages are mapped while the weights are read.
+    loading = parts["weights"] + 2 * shape.total
+    on_gpu = machine.device == "cuda"
+    saved = 3 * 4 * trainable
+    return Estimate(
+        stage,
+        ram_bytes=PROCESS_BYTES + (2 * shape.total if on_gpu else max(peak, loading)),
+        gpu_bytes=CUDA_BYTES + peak if on_gpu else 0,
+        disk_bytes=3 * saved + 4 * trainable,
+        seconds=_training_seconds(job, settings, step, load),
+        why={"process": PROCESS_BYTES, **parts},
+    )
+
+
+def _weight_bytes(shape: Shape, nf4: bool, settings: StepSettings, machine: Machine) -> int:
+    if not settings.adapter:
+        return 4 * shape.total
+    size = _SIZES[settings.dtype]
+    if not nf4:
+        return size * shape.total
+    unpacked = machine.device == "cpu" and 16 * shape.linear <= machine.ram_bytes
+    return int((size if unpacked else NF4_BYTES) * shape.linear + size * shape.rest)
+
+
+def step_seconds(job: Job, settings: StepSettings, step: Step, trained: float) -> float:
+    """Return the seconds of a forward and backward pass over ``trained`` positions with a loss."""
+    machine, shape = job.machine, job.shape
+    body = step.flops / machine.flops + step.moved_bytes / machine.bandwidth
+    products = 3 if not settings.adapter else 2
+    head = products * 2 * trained * shape.head / machine.flops
+    logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / machine.bandwidth
+    return body + step.operations * machine.overhead + head + logits
+
+
+def _training_seconds(job: Job, settings: StepSettings, step: Step, load: _Load) -> float:
+    section: Training = settings.section
+    rows = settings.batch
+    passes = math.ceil(load.sequences / rows)
+    steps = section.max_steps or max(
+        1, math.ceil(section.epochs * math.ceil(passes / section.gradient_accumulation))
+    )
+    one = step_seconds(job, settings, step, load.trained * rows)
+    checks = steps // section.eval_every
+    share = step.forward_flops / max(step.flops, 1)
+    validation = checks * math.ceil(job.tokens.validation_rows / rows) * one * share
+    return steps * section.gradient_accumulation * one + validation
+
+
+def _estimate_merge(job: Job) -> Estimate:
+    shape, recipe = job.student_shape, job.recipe
+    assert recipe.merge is not None
+    tuned = recipe.tune
+    nf4 = tuned is not None and tuned.method == "qlora" and recipe.distill is None
+    trained = 4 * shape.total
+    if nf4 and 16 * shape.linear > job.machine.ram_bytes:
+        trained = int(NF4_BYTES * shape.linear + 2 * shape.rest)
+    candidate = _reference_bytes(shape)
+    written = _SIZES[recipe.merge.dtype] * shape.total
+    copies = 2 if nf4 and recipe.merge.base == "auto" else 1
+    scored = recipe.merge.measure_rows * job.tokens.mean * (1 + copies)
+    return Estimate(
+        "merge",
+        ram_bytes=PROCESS_BYTES + trained + candidate,
+        gpu_bytes=0,
+        disk_bytes=copies * written,
+        seconds=copies * written / _DISK_RATE + 2 * scored * shape.total / job.machine.flops,
+        why={"process": PROCESS_BYTES, "trained model": trained, "merged model": candidate},
+    )
+
+
+def _estimate_quantize(job: Job) -> Estimate:
+    shape, section = job.student_shape, job.recipe.quantize
+    assert section is not None
+    parts = {"process": PROCESS_BYTES, "model": _reference_bytes(shape)}
+    disk = seconds = 0.0
+    if section.budget:
+        parts["Hessians"] = 4 * shape.hessians
+        parts["model"] = 4 * shape.total
+        types = len(section.types) or 8
+        disk = types * shape.total  # candidates of each type, about a byte per weight
+        seconds = types * shape.total / 4e6
+    seconds += 2 * 4096 * 3 * shape.total / job.machine.flops
+    return Estimate("quantize", sum(parts.values()), 0, int(disk), seconds, parts)
+
+
+def _estimate_export(job: Job) -> Estimate:
+    shape, section = job.student_shape, job.recipe.quantize
+    assert section is not None and job.recipe.export is not None
+    files = {name: _BITS[name] / 8 * shape.total for name in (*section.gguf, *section.onnx)}
+    scratch = 4 * shape.total if section.onnx else 0  # the float32 graph
+    largest = max(files.values(), default=0.0)
+    parts = {
+        "process": PROCESS_BYTES,
+        "reference": _reference_bytes(shape),
+        "file checked": int(largest),
+        "tensor": 12 * shape.largest,
+    }
+    scored = job.recipe.export.check_rows * job.tokens.mean * (1 + len(files))
+    seconds = (sum(files.values()) + scratch) / _DISK_RATE + sum(
+        shape.total / 20e6 for name in files if _BITS[name] < 16
+    )
+    seconds += 2 * scored * shape.total / job.machine.flops
+    disk = int(sum(files.values()) + scratch)
+    return Estimate("export", sum(parts.values()), 0, disk, seconds, parts)
+
+
+def _estimate_bench(job: Job) -> Estimate:
+    shape, section = job.shape, job.recipe.bench
+    assert section is not None
+    quantized = job.recipe.quantize
+    files = [*quantized.gguf, *quantized.onnx] if quantized else []
+    models = len(files) + 2 + (job.recipe.tune is not None)
+    parts = {
+        "process": PROCESS_BYTES,
+        "worker": WORKER_BYTES,
+        "model": 4 * shape.total,
+        "logits": 4 * shape.vocabulary * job.tokens.longest,
+    }
+    tokens = section.task_rows * job.tokens.mean + section.kl_rows * job.tokens.mean
+    tokens += section.repeats * section.prompt_tokens
+    decoded = section.task_rows * job.tokens.mean * job.tokens.trained / 8
+    decoded += section.repeats * section.new_tokens
+    seconds = models * (
+        5.0 + 2 * tokens * shape.total / job.machine.flops
+        + decoded * 4 * shape.total / job.machine.bandwidth
+    )  # fmt: skip
+    disk = 4 * int(section.kl_rows * job.tokens.mean * job.tokens.trained) * 128
+    return Estimate("bench", sum(parts.values()), 0, disk, seconds, parts)
+
+
+def _reference_bytes(shape: Shape) -> int:
+    """Of a model in float32, or of a layer at a time and the head where that is too large."""
+    whole = 4 * shape.total
+    return whole if whole <= IN_MEMORY_BYTES else 8 * shape.layer + 2 * shape.head
+
+
+ESTIMATES: dict[str, Callable[[Job], Estimate]] = {
+    "tune": _estimate_tune,
+    "distill": _estimate_distill,
+    "merge": _estimate_merge,
+    "quantize": _estimate_quantize,
+    "export": _estimate_export,
+    "bench": _estimate_bench,
+}

@@ -1,0 +1,120 @@
+"""How many weights a configuration has, of which kind; the rows' lengths in tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from edgetune.data.build_encoder import make_encoder
+from edgetune.data.load import load_splits
+from edgetune.data.prepare import encode_rows
+from edgetune.errors import InputError
+from edgetune.log import Log
+from edgetune.models.skeleton import find_nf4_layers
+from edgetune.recipe import DataSection
+
+SAMPLE_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of weights.
+
+    Attributes:
+        linear: of the layers that QLoRA puts into NF4.
+        rest: of embedding, head and normalisations; a tied head counts once.
+        lora: of a LoRA adapter of rank 1 on all these layers: Σ (in + out).
+        head: of the head's product, vocabulary × width.
+        layer: of the largest decoder layer.
+        vocabulary: rows of the embedding.
+        width: of hidden states.
+        largest: of the largest tensor.
+        hessians: Σ in² over the linear layers, once for those that share an input.
+    """
+
+    linear: int
+    rest: int
+    lora: int
+    head: int
+    layer: int
+    vocabulary: int
+    width: int
+    largest: int
+    hessians: int
+
+    @property
+    def total(self) -> int:
+        """All weights."""
+        return self.linear + self.rest
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The rows of a recipe, measured on a sample.
+
+    Attributes:
+        rows: to train on.
+        validation_rows: to validate on.
+        mean: tokens of a row.
+        longest: of the sample.
+        trained: fraction of the tokens that have a loss.
+    """
+
+    rows: int
+    validation_rows: int
+    mean: float
+    longest: int
+    trained: float
+
+
+def read_shape(config: Any) -> Shape:
+    """Count the weights of a configuration: the model is built without memory.
+
+    Raises:
+        InputError: transformers cannot build it.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+        raise InputError(f"cannot build the model: {error}", where=config.model_type) from error
+    weights = [model.get_submodule(name).weight for name in sorted(find_nf4_layers(model))]
+    total = sum(parameter.numel() for parameter in model.parameters())
+    linear = sum(weight.numel() for weight in weights)
+    embedding = model.get_input_embeddings().weight
+    depth = int(config.get_text_config().num_hidden_layers)
+    return Shape(
+        linear=linear,
+        rest=total - linear,
+        lora=sum(sum(weight.shape) for weight in weights),
+        head=embedding.numel(),
+        layer=linear // depth,
+        vocabulary=embedding.shape[0],
+        width=embedding.shape[1],
+        largest=max(parameter.numel() for parameter in model.parameters()),
+        hessians=sum(weight.shape[1] ** 2 for weight in weights),
+    )
+
+
+def measure_tokens(data: DataSection, tokenizer: Any, seed: int) -> Tokens:
+    """Count a recipe's rows, and the tokens of a sample of them.
+
+    Raises:
+        InputError: rows that cannot be read.
+    """
+    log = Log(None, quiet=True)
+    rows = load_splits(data, seed, log)
+    sample = rows.train[:: max(1, len(rows.train) // SAMPLE_ROWS)][:SAMPLE_ROWS]
+    encoder = make_encoder(tokenizer, data, None)
+    encoded = encode_rows(encoder, sample, log, "train", "skip").encoded
+    lengths = [len(row.ids) for row in encoded]
+    return Tokens(
+        rows=len(rows.train),
+        validation_rows=len(rows.validation),
+        mean=sum(lengths) / len(lengths),
+        longest=max(lengths),
+        trained=sum(sum(row.trained) for row in encoded) / sum(lengths),
+    )

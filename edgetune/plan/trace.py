@@ -1,0 +1,240 @@
+"""What a training step computes and keeps, read off the model's own code without its weights.
+
+The model of a configuration is built of fake tensors (shapes and dtypes, no memory), with its
+adapter, and one step is run: every family, every attention, dropout and gradient checkpointing are
+counted as they are. Layers are alike, so a model of one layer and one of two say what all take.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from edgetune.errors import InputError
+from edgetune.models.adapters import add_adapter
+from edgetune.models.resolve import resolve_model
+from edgetune.recipe import Recipe, Training
+
+
+@dataclass(frozen=True)
+class Step:
+    """Work and memory of one forward and backward pass, without the head.
+
+    Attributes:
+        saved_bytes: activations kept for the backward pass.
+        flops: of matrix products, forward and backward.
+        forward_flops: of those, in the forward pass.
+        moved_bytes: read and written by all other operations.
+        operations: how many are dispatched.
+        largest_bytes: the largest tensor that is made.
+    """
+
+    saved_bytes: float
+    flops: float
+    forward_flops: float
+    moved_bytes: float
+    operations: float
+    largest_bytes: float
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step's memory depends on.
+
+    Attributes:
+        section: rank, dropout and gradient checkpointing.
+        adapter: whether a LoRA adapter is trained, or all weights.
+        dtype: of weights and activations.
+        batch: sequences.
+        length: tokens of each.
+    """
+
+    section: Training
+    adapter: bool
+    dtype: str
+    batch: int
+    length: int
+
+
+def read_config(folder: Path) -> Any:
+    """Return a model folder's configuration.
+
+    Raises:
+        InputError: transformers knows none of this kind.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"cannot read the configuration: {error}", where=str(folder)) from error
+
+
+def student_config(recipe: Recipe, base: Any) -> Any:
+    """Return the configuration of what the recipe ships: its student's, or the base's again.
+
+    Width pruning is not counted: such a student is planned at the base's width.
+    """
+    if recipe.distill is None:
+        return base
+    student = recipe.distill.student
+    if student.path is not None:
+        return read_config(resolve_model(student.path))
+    if student.config is not None:
+        return read_config(Path(student.config))
+    depth = int(base.get_text_config().num_hidden_layers)
+    pruned = student.mlp or student.heads or student.hidden
+    return cut_layers(base, student.layers or (depth if pruned else max(1, depth // 2)))
+
+
+def trace_step(config: Any, settings: StepSettings) -> Step:
+    """Return what one forward and backward pass of the whole model takes.
+
+    Args:
+        config: of transformers.
+        settings: of the training.
+
+    Raises:
+        InputError: transformers cannot build the model.
+    """
+    layers = int(config.get_text_config().num_hidden_layers)
+    one = _trace(cut_layers(config, 1), settings)
+    if layers == 1:
+        return one
+    two = _trace(cut_layers(config, 2), settings)
+
+    def extrapolate(name: str) -> float:
+        first, second = getattr(one, name), getattr(two, name)
+        return float(first + (layers - 1) * max(second - first, 0.0))
+
+    names = ("saved_bytes", "flops", "forward_flops", "moved_bytes", "operations")
+    return replace(two, **{name: extrapolate(name) for name in names})
+
+
+def cut_layers(config: Any, layers: int) -> Any:
+    """Return a copy of a configuration with only the first layers."""
+    cut = copy.deepcopy(config)
+    text = cut.get_text_config()
+    depth = text.num_hidden_layers
+    text.num_hidden_layers = layers
+    for name, value in vars(text).items():
+        if isinstance(value, list) and len(value) == depth and name.endswith("layer_types"):
+            setattr(text, name, value[:layers])
+    return cut
+
+
+def _trace(config: Any, settings: StepSettings) -> Step:
+    model = _build(config, settings)
+    saved: dict[int, tuple[int, Any]] = {}  # the tensors too: an address freed is used again
+    with FakeTensorMode():
+        own = _make_fake(model)
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                saved[storage._cdata] = (storage.nbytes(), tensor)
+            return tensor
+
+        hidden: list[torch.Tensor] = []
+
+        def skip_head(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            hidden.append(inputs[0])
+            return inputs[0][:, :0]
+
+        model.get_output_embeddings().register_forward_pre_hook(skip_head)
+        ids_BT = torch.zeros((settings.batch, settings.length), dtype=torch.long)
+        traffic = _Traffic()
+        watch = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with FlopCounterMode(display=False) as forward, traffic, watch:
+            model(input_ids=ids_BT, use_cache=False)
+        kept = sum(size for size, _ in saved.values())
+        with FlopCounterMode(display=False) as backward, traffic:
+            hidden[0].float().sum().backward()
+    return Step(
+        saved_bytes=kept,
+        flops=forward.get_total_flops() + backward.get_total_flops(),
+        forward_flops=forward.get_total_flops(),
+        moved_bytes=traffic.bytes,
+        operations=traffic.operations,
+        largest_bytes=traffic.largest,
+    )
+
+
+def _build(config: Any, settings: StepSettings) -> Any:
+    """Return the model on the meta device, as the trainer would have it."""
+    section = settings.section
+    try:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(
+                config, dtype=getattr(torch, settings.dtype), trust_remote_code=False
+            )
+            if settings.adapter:
+                model = add_adapter(model, section, 0)
+    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+        raise InputError(f"cannot build the model: {error}", where=config.model_type) from error
+    model.train()
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _make_fake(model: Any) -> set[int]:
+    """Give the model fake weights on the CPU; return the addresses of their storages."""
+    made: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:  # tied weights stay one
+            kept = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            if tensor.requires_grad:  # adapters are trained in float32
+                kept = torch.nn.Parameter(kept.float())
+            elif isinstance(tensor, torch.nn.Parameter):
+                kept = torch.nn.Parameter(kept, requires_grad=False)
+            made[id(tensor)] = kept
+        return made[id(tensor)]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = fake(tensor)
+    return {tensor.untyped_storage()._cdata for tensor in made.values()}
+
+
+class _Traffic(TorchDispatchMode):
+    """Counts the operations that are no matrix products and no views, and the bytes they move."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes, self.operations, self.largest = 0.0, 0, 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result
+        self.operations += 1
+        written = sum(map(_bytes_of, _tensors(result)))
+        self.largest = max(self.largest, written)
+        if func.overloadpacket not in _PRODUCTS:
+            self.bytes += written + sum(map(_bytes_of, _tensors(args)))
+        return result
+
+
+_PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return []
+
+
+def _bytes_of(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
