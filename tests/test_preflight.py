@@ -126,7 +126,7 @@ def test_a_smaller_student_fits(tiny_model: Path, device_rows: Path) -> None:
     check(make_recipe(tiny_model, device_rows, distill={"student": {"layers": 1}}, **recipe))
 
 
-def test_what_may_be_meant_is_said(tiny_model: Path, device_rows: Path) -> None:
+def test_doubtful_settings_are_warned_of(tiny_model: Path, device_rows: Path) -> None:
     old = gate(measurement="kl_divergence_to_merged", models="*Q8_0*", max=0.1)
     recipe = make_recipe(tiny_model, device_rows, tune={"rank": 40}, report=old)
     recipe = recipe.model_copy(

@@ -73,7 +73,7 @@ def test_an_adapter_over_the_original_is_not_held_against_nf4(chain: Chain, over
     assert not verify(chain.trained, str(over_nf4)).ok
 
 
-def test_what_nothing_says_is_measured_both_ways_and_told(chain: Chain, over_nf4: Path) -> None:
+def test_an_adapter_of_unknown_base_is_measured_over_both(chain: Chain, over_nf4: Path) -> None:
     trained = f"{chain.base}+{chain.adapter}"
     for right, assumed in ((chain.merged, "original"), (over_nf4, "nf4:bfloat16")):
         found = verify(trained, str(right))
@@ -133,7 +133,7 @@ _HF, _BF16, _GGUF = ("hf", "float32"), ("hf", "bfloat16"), ("gguf", "Q4_K_M")
         (_GGUF, 0.9, False, False, None, False),
     ],
 )
-def test_neither_files_nor_kl_alone_decide(
+def test_a_verdict_needs_files_and_kl(
     second: tuple[str, str], kl: float, within: bool, named: bool, own: float | None, passes: bool
 ) -> None:
     a, b = (

@@ -88,7 +88,7 @@ def test_keys_of_a_file_are_splits(tmp_path: Path, capsys: pytest.CaptureFixture
     assert answers(str(path), "test", test=str(write(tmp_path / "t.jsonl", 9))) == ["9"]
 
 
-def test_what_matches_nothing(tmp_path: Path) -> None:
+def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file matches"):
         open_source(f"{tmp_path}/*.jsonl", "train")
     with pytest.raises(InputError, match="no such data file"):

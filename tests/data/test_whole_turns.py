@@ -190,7 +190,7 @@ def test_reasoning_is_part_of_the_answer_where_it_is_shown(encoder: Encoder, key
     assert trained == ["one" + END, "late\n</think>\n\ntwo" + END]
 
 
-def test_keys_that_the_template_does_not_read_are_said(
+def test_keys_that_the_template_does_not_read_are_reported(
     encoder: Encoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     turns = [

@@ -148,7 +148,7 @@ def test_batching_does_not_change_the_draws(
     assert all(np.array_equal(a[i].ids, b[i].ids) for i in range(len(rows)))
 
 
-def test_a_gguf_teacher_says_the_same(
+def test_a_gguf_teacher_has_the_same_distributions(
     tiny_model: Path, teacher: TorchTeacher, rows: list[Encoded], tmp_path: Path
 ) -> None:
     from edgetune.runtimes import open_runtime

@@ -19,7 +19,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_what_is_written_is_read(layout: Layout, tmp_path: Path) -> None:
+def test_shards_round_trip(layout: Layout, tmp_path: Path) -> None:
     torch.manual_seed(0)
     rows = []
     for number, positions in enumerate((0, 3, 17, 1, 40, 9, 0, 5, 0)):

@@ -40,7 +40,7 @@ def test_a_layer_that_does_nothing_goes_first(tmp_path: Path) -> None:
     assert kept == sorted({0, 1, 2, 3} - {layer for layer, _ in removed})
 
 
-def test_what_is_measured_is_what_the_cut_does(tmp_path: Path) -> None:
+def test_measured_kl_equals_kl_of_the_cut_model(tmp_path: Path) -> None:
     """The KL after the last removal is that of the student that is written."""
     base = make_model(tmp_path / "m", layers=4)
     model, rows = load_model(ModelRef(base)), some_rows()[:1]

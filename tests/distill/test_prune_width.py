@@ -54,7 +54,7 @@ def test_the_channels_that_did_most_stay(tmp_path: Path) -> None:
     assert after.equal(before[:, kept])
 
 
-def test_what_cannot_be_cut_is_named(tmp_path: Path) -> None:
+def test_widths_that_cannot_be_cut_are_refused_by_name(tmp_path: Path) -> None:
     base = make_tiny_model("llama", tmp_path / "base")
     config = load_model(ModelRef(base)).config.to_dict()
     for widths, said in (

@@ -90,7 +90,9 @@ def test_the_headline_says_what_ships() -> None:
 
 
 @pytest.mark.parametrize("nf4", [False, True])
-def test_a_student_is_cut_from_what_teaches(nf4: bool, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_student_is_cut_from_the_tuned_teacher(
+    nf4: bool, tiny_model: Path, tmp_path: Path
+) -> None:
     model = add_adapter(load_base(tiny_model, nf4, "float32", "cpu"), TuneSection(rank=4), 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -77,7 +77,7 @@ def test_a_file_is_measured_without_torch(
     assert [len(answer) <= 5 for answer in result["answers"]] == [True, True]
 
 
-def test_what_the_user_can_mend_is_said_with_its_code(tmp_path: Path) -> None:
+def test_errors_of_the_user_keep_their_message_and_exit_code(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"no")
     job = write_job(tmp_path, tmp_path / "broken.gguf")
     done = subprocess.run(
@@ -91,7 +91,7 @@ def test_what_the_user_can_mend_is_said_with_its_code(tmp_path: Path) -> None:
     assert not (tmp_path / "result.json").exists()
 
 
-def test_latency_counts_what_was_asked(tiny_model: Path) -> None:
+def test_latency_reports_its_prompt_and_answer_lengths(tiny_model: Path) -> None:
     runtime = open_runtime(make_gguf(tiny_model), threads=1)
     latency = measure_latency(runtime, [5] * 20, new_tokens=6, repeats=3)
     runtime.close()

@@ -16,7 +16,7 @@ from edgetune.recipe import TuneSection
 
 
 @pytest.mark.parametrize(("nf4", "dtype"), [(False, "float32"), (True, "float32")])
-def test_a_folded_model_computes_the_same(tiny_model: Path, nf4: bool, dtype: str) -> None:
+def test_merged_model_has_equal_logits(tiny_model: Path, nf4: bool, dtype: str) -> None:
     model = add_adapter(load_base(tiny_model, nf4, dtype, "cpu"), TuneSection(rank=4), seed=0)
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
@@ -31,7 +31,7 @@ def test_a_folded_model_computes_the_same(tiny_model: Path, nf4: bool, dtype: st
     torch.testing.assert_close(after_BTV, before_BTV, rtol=1e-4, atol=1e-4)
 
 
-def test_rounded_weights_are_not_folded_into(tiny_model: Path) -> None:
+def test_rounded_weights_are_not_merged_into(tiny_model: Path) -> None:
     model = add_adapter(load_base(tiny_model, False, "bfloat16", "cpu"), TuneSection(rank=4), 0)
     assert fold_float32(model) is model
     plain = load_base(tiny_model, False, "bfloat16", "cpu")

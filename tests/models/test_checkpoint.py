@@ -152,7 +152,7 @@ def test_an_adapter_beside_the_base_is_not_applied(
     assert not list((tmp_path / "copy").glob("adapter*"))
 
 
-def test_what_lies_beside_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unread_weight_files_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Checkpoint(folder).say_beside(Log(None))
     assert not capsys.readouterr().err
     shutil.copy(folder / "model.safetensors", folder / "best.safetensors")

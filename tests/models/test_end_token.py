@@ -44,7 +44,7 @@ def test_an_untrained_row_is_out_of_reach(tiny_model: Path) -> None:
         choose_end_token(model, tokenizer, "<none>", None, QUIET)
 
 
-def test_nothing_in_reach_asks_the_user(tiny_model: Path) -> None:
+def test_no_end_token_with_a_margin_is_an_error(tiny_model: Path) -> None:
     model, tokenizer = load_model(ModelRef(tiny_model)), load_tokenizer(tiny_model)
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(0.1)

@@ -35,7 +35,7 @@ def with_defaults(tiny_model: Path, out: Path, values: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("values", CONTRADICTIONS, ids=str)
-def test_contradictions_are_mended_in_memory_and_kept_on_disk(
+def test_contradictions_are_fixed_in_memory_and_kept_on_disk(
     tiny_model: Path, tmp_path: Path, values: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = with_defaults(tiny_model, tmp_path / "model", values)

@@ -66,7 +66,7 @@ def make(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_folds_as_peft_computes_it(
+def test_merged_weight_equals_peft_s(
     name: str, bases: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     family, tied, config = CONFIGS[name]
@@ -97,7 +97,7 @@ def test_folds_as_peft_computes_it(
     ],
     ids=str,
 )
-def test_what_cannot_be_folded_is_named(
+def test_variants_that_cannot_be_merged_are_refused_by_name(
     changes: dict[str, Any], fault: str, bases: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     made = make(bases, tmp_path / "a", "llama", False)

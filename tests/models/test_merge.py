@@ -122,7 +122,7 @@ def peft_adapter(base: Path, folder: Path, **config: object) -> Path:
     ],
     ids=lambda config: next(iter(config)),
 )
-def test_variants_fold_as_peft_computes_them(
+def test_merged_variants_equal_peft_s(
     config: dict[str, object], tiny_model: Path, tmp_path: Path
 ) -> None:
     adapter = peft_adapter(tiny_model, tmp_path / "adapter", **config)
@@ -156,7 +156,7 @@ def test_embeddings_and_head(config: dict[str, object], tmp_path: Path) -> None:
     assert "lm_head.weight" in load_file(tmp_path / "apart/model.safetensors")
 
 
-def test_adapters_fold_in_the_order_they_were_trained(tiny_model: Path, tmp_path: Path) -> None:
+def test_adapters_are_merged_in_the_order_of_training(tiny_model: Path, tmp_path: Path) -> None:
     first = peft_adapter(tiny_model, tmp_path / "first")
     stamp_adapter(first, tiny_model)
     write_merged(tiny_model, [first], tmp_path / "once", "float32")

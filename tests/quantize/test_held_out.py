@@ -30,7 +30,7 @@ def test_rows_are_compared_in_pairs() -> None:
     assert not compare_rows(before, before, COUNTS).kept
 
 
-def test_what_is_no_number_or_a_single_row_is_not_kept() -> None:
+def test_nan_or_a_single_row_is_not_kept() -> None:
     before, after = np.array([1.0, 1.0, 1.0]), np.array([0.5, np.nan, 0.5])
     assert not compare_rows(before, after, [9, 9, 9]).kept
     assert not compare_rows(before[:1], after[:1], [9]).kept

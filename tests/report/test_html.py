@@ -174,7 +174,7 @@ SEARCH: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_search_is_shown_beside_stock_mixes_with_the_pick_marked(
+def test_a_search_is_shown_with_stock_mixes_and_its_choice_marked(
     sample: SampleRun,
 ) -> None:
     from edgetune.report.markdown import render_markdown

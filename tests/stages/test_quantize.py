@@ -105,7 +105,7 @@ def test_an_importance_matrix_needs_data(
         quantized(recipe.model_copy(update={"data": None}), merged, tmp_path / "plan")
 
 
-def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path: Path) -> None:
+def test_quants_of_qat_are_those_that_ship(device_rows: Path, tmp_path: Path) -> None:
     """Search, training and export: the file has the trained bytes, and they are closer."""
     from gguf import GGUFReader
 
@@ -135,7 +135,7 @@ def test_what_was_trained_on_the_grid_is_what_ships(device_rows: Path, tmp_path:
     assert file["checks"]["kl_all_tokens"] < stock["checks"]["kl_all_tokens"]
 
 
-def test_what_autoround_decided_is_what_ships(device_rows: Path, tmp_path: Path) -> None:
+def test_quants_of_autoround_are_those_that_ship(device_rows: Path, tmp_path: Path) -> None:
     """Search among its types, AutoRound, export: the file has its bytes, and they are closer."""
     from gguf import GGUFReader
 
@@ -269,7 +269,7 @@ def test_an_onnx_budget_nothing_meets(tiny_model: Path, device_rows: Path, tmp_p
 
 
 @pytest.mark.parametrize("scales", ["kept", "learned"])
-def test_an_onnx_folder_holds_what_was_trained(
+def test_an_onnx_folder_holds_the_quants_of_qat(
     scales: str, device_rows: Path, tmp_path: Path
 ) -> None:
     """Fused q, k, v and types with zeros of their own: the trained bytes, and they are closer."""
@@ -311,7 +311,7 @@ def test_an_onnx_folder_holds_what_was_trained(
     assert np.abs(wanted - given).max() < 1e-4 * np.abs(wanted).max()
 
 
-def test_an_onnx_folder_holds_what_autoround_decided(device_rows: Path, tmp_path: Path) -> None:
+def test_an_onnx_folder_holds_the_quants_of_autoround(device_rows: Path, tmp_path: Path) -> None:
     from edgetune.diagnose.tensors import OnnxTensors
 
     settings = {

@@ -85,7 +85,7 @@ def test_rows_in_another_order_would_show(
     assert near > 1e-3
 
 
-def test_says_what_it_is(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_file_states_its_type_and_base(tiny_model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tiny_model, tmp_path / "adapter")
     stamp_adapter(adapter, tiny_model)
     assert write_gguf_adapter(tiny_model, adapter, tmp_path / "a.gguf", "my lights") == 14
@@ -102,7 +102,9 @@ def test_says_what_it_is(tiny_model: Path, tmp_path: Path) -> None:
     assert len(shapes) == 28
 
 
-def test_refuses_what_a_lora_file_cannot_say(tiny_model: Path, tmp_path: Path) -> None:
+def test_adapters_that_a_lora_file_cannot_hold_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
 
     adapter = make_adapter(tiny_model, tmp_path / "dora", use_dora=True)

@@ -38,7 +38,7 @@ def test_tokenizes_as_the_model_does(file: Path, tiny_model: Path) -> None:
     runtime.close()
 
 
-def test_computes_what_the_model_computes(file: Path, tiny_model: Path) -> None:
+def test_logits_equal_those_of_the_model(file: Path, tiny_model: Path) -> None:
     ids = list(range(3, 90))
     logits = []
     for path in (file, tiny_model):
@@ -48,7 +48,7 @@ def test_computes_what_the_model_computes(file: Path, tiny_model: Path) -> None:
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
-def test_says_what_the_header_says(file: Path, tiny_model: Path) -> None:
+def test_metadata_equals_the_header(file: Path, tiny_model: Path) -> None:
     fields = {key: entry.contents() for key, entry in GGUFReader(file).fields.items()}
     assert fields["general.name"] == "tiny"
     assert fields["general.file_type"] == 0

@@ -66,9 +66,7 @@ def test_llama_cpp_chooses_alike_from_the_frame(twin: Path, tmp_path: Path) -> N
     assert frame.stat().st_size == (tmp_path / "F32.gguf").stat().st_size
 
 
-def test_the_frame_takes_no_disk_and_nothing_stays_in_memory(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_skeleton_takes_no_disk_and_no_memory(tiny_model: Path, tmp_path: Path) -> None:
     model = open_model(tiny_model, tmp_path / "frame.gguf", HEADER)
     stat = model.path.stat()
     first = min(one.offset for one in model.tensors.values())

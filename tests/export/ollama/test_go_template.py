@@ -104,7 +104,7 @@ def run_go(source: str, messages: list[dict[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("source", [CHATML, PLAIN, DEFAULT_SYSTEM, HOSTILE])
-def test_go_writes_what_jinja_writes(source: str) -> None:
+def test_go_template_renders_the_text_of_jinja(source: str) -> None:
     template = derive(source)
     assert template is not None
     for chat in CHATS:
@@ -157,7 +157,7 @@ def test_the_begin_token_can_be_left_to_the_client() -> None:
         assert "<s>" + shorter.render(chat) == default.render(chat)
 
 
-def test_what_is_no_row_of_pieces_is_not_derived() -> None:
+def test_templates_that_are_no_concatenation_are_not_derived() -> None:
     assert derive("{{ messages | length }}") is None
     assert derive("{{ raise_exception('never') }}") is None
     folded = derive(FOLDED)  # the system message stands inside the user's

@@ -116,7 +116,7 @@ def test_a_begin_token_is_written_once(tiny_model: Path) -> None:
     assert prompt_format.template is not None and prompt_format.template.begin == ""
 
 
-def test_what_a_modelfile_cannot_hold_is_said(tmp_path: Path) -> None:
+def test_values_that_a_modelfile_cannot_hold_are_left_out_with_a_note(tmp_path: Path) -> None:
     prompt_format = PromptFormat(None, 0, 'no """\nway', ("ok", "bell\x07"))
     text = write_modelfile(tmp_path / "a.gguf", prompt_format).read_text()
     assert "# No TEMPLATE" in text and "\nTEMPLATE" not in text

@@ -166,7 +166,7 @@ def test_every_type_runs_as_weights_head_and_embedding(
     assert divergence(tmp_path / "made", wide / "model") < limit
 
 
-def test_overhead_is_what_lies_around_the_blocks(wide: Path, tmp_path: Path) -> None:
+def test_overhead_is_the_size_without_blocks(wide: Path, tmp_path: Path) -> None:
     matrices = load_matrices(wide / "fp32")
     sizes = {}
     for kind in ("uint4_g32", "Q4_0", "int8_g128"):

@@ -63,7 +63,7 @@ def test_batches_hold_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["qwen2moe", "mixtral"])
-def test_each_expert_is_weighed_by_its_own_tokens(name: str, tmp_path: Path) -> None:
+def test_each_expert_has_the_statistics_of_its_tokens(name: str, tmp_path: Path) -> None:
     folder = make_tiny_model(name, tmp_path / name, real_tokenizer=False)
     model = load_model(ModelRef(folder))
     before = model.config._experts_implementation

@@ -94,7 +94,7 @@ def test_refuses_the_matrix_of_another_model() -> None:
         assert error.value.where == str(path) and error.value.exit_code == 2
 
 
-def test_what_a_file_says_of_it(written: Path) -> None:
+def test_metadata_describes_the_calibration(written: Path) -> None:
     said = describe_imatrix(written)
     assert said["quantize.imatrix.dataset"] == "three sequences"
     assert (said["quantize.imatrix.entries_count"], said["quantize.imatrix.chunks_count"]) == (

@@ -35,7 +35,7 @@ def test_values_are_those_of_ggml(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CODECS)
-def test_any_codes_can_be_written_beside_the_scales(kind: str) -> None:
+def test_any_quants_can_be_packed_with_given_scales(kind: str) -> None:
     raw, grid = quantize_tensor(rows(), kind), find_codec(kind)
     before = grid.unpack(raw)
     assert np.array_equal(grid.pack(raw, before.quants_RC), raw)
@@ -45,6 +45,6 @@ def test_any_codes_can_be_written_beside_the_scales(kind: str) -> None:
     assert np.array_equal(after.scale_RB, before.scale_RB)
 
 
-def test_a_type_without_a_grid_is_refused() -> None:
+def test_a_type_without_a_codec_is_refused() -> None:
     with pytest.raises(Unsupported, match="IQ4_NL"):
         find_codec("IQ4_NL")

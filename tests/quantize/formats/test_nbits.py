@@ -120,7 +120,7 @@ def test_bits_are_packed_and_read_back(bits: int) -> None:
     assert np.array_equal(unpack_bits(pack_bits(codes, bits), bits)[:, :7], codes)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_types_and_shapes_are_refused() -> None:
     with pytest.raises(Unsupported, match="no blocks of S3_32"):
         layout_of("S3_32")
     with pytest.raises(Unsupported, match="rows of 96"):

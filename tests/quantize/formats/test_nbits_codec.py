@@ -33,7 +33,7 @@ def test_codes_and_scales_are_the_values(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NBITS_TYPES)
-def test_other_codes_beside_the_same_scales(kind: str) -> None:
+def test_other_quants_with_the_same_scales(kind: str) -> None:
     raw = quantize_nbits(rows(), kind)
     grid = find_nbits_codec(kind)
     before = grid.unpack(raw)

@@ -96,7 +96,7 @@ def test_it_is_closer_where_few_bits_are(
     assert not any((tmp_path / "here").iterdir())  # it leaves nothing in the working directory
 
 
-def test_what_does_not_help_is_not_kept(folder: Path, tmp_path: Path) -> None:
+def test_a_result_of_higher_kl_is_not_kept(folder: Path, tmp_path: Path) -> None:
     candidates = candidates_of(folder, tmp_path)
     types = dict.fromkeys(candidates.weights, "Q8_0")
     section = AutoRoundSection(iterations=1)

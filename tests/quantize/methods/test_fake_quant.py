@@ -50,7 +50,7 @@ def test_untrained_weights_are_ggmls_bit_for_bit(kind: str, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q4_K", "Q4_0", "Q3_K"])
-def test_what_is_written_is_what_the_forward_pass_had(kind: str, folder: Path) -> None:
+def test_written_values_equal_those_of_the_forward_pass(kind: str, folder: Path) -> None:
     model, weights, raw = parts(folder, kind)
     lattice = FakeQuantized(model, weights, raw, dict.fromkeys(weights, kind), find_codec)
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def test_weights_start_at_the_codes_given_and_lean_to_where_they_were(
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_K"])
-def test_gradients_are_those_by_steps_of_the_grid(kind: str, folder: Path) -> None:
+def test_gradients_are_in_units_of_quantization_steps(kind: str, folder: Path) -> None:
     """They pass the rounding; Q4_0 has negative scales, along which they turn around."""
     model, weights, raw = parts(folder, kind)
     ids = torch.arange(5, 37)[None]

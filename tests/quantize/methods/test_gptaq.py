@@ -72,7 +72,7 @@ def last_hidden(model: Any, rows: list[list[int]]) -> torch.Tensor:
         )
 
 
-def test_what_enters_a_module_is_what_a_whole_pass_gives_it(tmp_path: Path) -> None:
+def test_captured_inputs_equal_those_of_a_full_pass(tmp_path: Path) -> None:
     model, _, _, rows = make(tmp_path, "Q4_0")
     batches = [(ids, real) for _, ids, real in batch_sequences(rows)]
     passes = _Passes(model, batches)
@@ -100,7 +100,7 @@ def test_matrices_of_one_input_are_computed_together(tmp_path: Path) -> None:
     assert kinds == 2 * inputs
 
 
-def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
+def test_layer_outputs_are_closer_to_the_model(tmp_path: Path) -> None:
     model, candidates, types, rows = make(tmp_path, "Q4_0")
     calibration, held_out = rows[:150], rows[150:]
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -116,7 +116,7 @@ def test_what_layers_give_stays_nearer_to_the_model(tmp_path: Path) -> None:
     assert off[1] < 0.92 * off[0], off
 
 
-def test_what_does_not_help_is_not_kept(tmp_path: Path) -> None:
+def test_a_result_of_higher_kl_is_not_kept(tmp_path: Path) -> None:
     """Calibrated on a token that no row has, it does harm."""
     model, candidates, types, rows = make(tmp_path, "Q8_0")
     texts = Texts([[3] * 30], [], rows[:20])

@@ -35,7 +35,7 @@ EVERY_GRID = pytest.mark.parametrize(
 
 
 @EVERY_GRID
-def test_less_error_at_the_output_on_the_same_grid(types: TypeSet, kind: str) -> None:
+def test_output_error_is_lower_with_the_same_scales(types: TypeSet, kind: str) -> None:
     given, held_out = inputs(), inputs(500)
     values = RANDOM.standard_normal((48, 256)).astype(np.float32)
     values[5] = 0
@@ -75,7 +75,7 @@ def test_factors_are_fitted_to_the_codes(types: TypeSet, kind: str) -> None:
     assert np.array_equal(fitted[3], raw[3])  # nothing to fit
 
 
-def test_a_row_that_a_fit_would_harm_stays() -> None:
+def test_a_row_of_higher_error_after_the_fit_is_kept() -> None:
     values = RANDOM.standard_normal((8, 256)).astype(np.float32)
     grid = GGUF.codec("Q8_0")
     raw = GGUF.quantize(values, "Q8_0", None, "one")
@@ -96,7 +96,7 @@ def test_independent_columns_are_rounded_each_by_itself() -> None:
     assert np.array_equal(fed.quants_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
 
 
-def test_moments_are_those_of_what_enters(tiny_model: Path) -> None:
+def test_hessian_is_that_of_the_inputs(tiny_model: Path) -> None:
     """Padded and computed together they are the same; a tied table has those of the head."""
     import torch
 

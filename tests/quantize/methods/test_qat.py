@@ -25,7 +25,7 @@ from tests.quantize.methods.jobs import make_job
 LOG = Log(quiet=True)
 
 
-def test_rows_that_no_grid_holds_stay_as_they_ship(tmp_path: Path) -> None:
+def test_types_without_a_codec_are_not_trained(tmp_path: Path) -> None:
     """Rows of 80 are no blocks of 32: they are F16, and the others are trained around that."""
     model = make_model(tmp_path / "model", layers=1, hidden=80)
     loaded = load_model(ModelRef(model))

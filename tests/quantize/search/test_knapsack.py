@@ -48,7 +48,7 @@ def test_a_budget_below_the_smallest_says_by_how_much() -> None:
         assign_types(options, least - 1000)
 
 
-def test_many_tensors_leave_nothing_unspent() -> None:
+def test_many_tensors_use_the_whole_budget() -> None:
     options = some_options(1, tensors=120)
     most = sum(max(o.bytes for o in several) for several in options.values())
     found = assign_types(options, most)

@@ -69,7 +69,7 @@ def run(model: Any, folder: Path, *budgets: str) -> SearchResult:
     return search_types(build_gguf_problem(source, settings), settings, QUIET)
 
 
-def test_what_stands_before_a_change_is_not_computed_and_nothing_differs(model: Any) -> None:
+def test_layers_before_a_change_are_not_recomputed_with_equal_results(model: Any) -> None:
     meter = KLMeter(model, SEQUENCES, 200)
     assert meter.positions == 200
     assert meter.keep() == pytest.approx(0, abs=1e-9)
