@@ -186,7 +186,11 @@ def verify(
 
 
 def load(path: PathLike, threads: int | None = None, device: str = "cpu") -> Runtime:
-    """Load a GGUF file, an ONNX folder or a Hugging Face folder in the runtime of its kind."""
+    """Load a GGUF file, an ONNX folder or a Hugging Face folder in the runtime of its kind.
+
+    ``generate_text`` answers a conversation or a prompt; ``tokenize``, ``generate`` and ``logits``
+    work with token ids.
+    """
     from edgetune.runtimes import open_runtime
 
     given = Path(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from edgetune.artifact import Artifact
 from edgetune.cli import COMMANDS
 from edgetune.errors import InputError
 from edgetune.rundir import RunDir
+from tests.model_files import make_gguf, make_onnx
 
 
 def test_importing_edgetune_imports_no_heavy_library() -> None:
@@ -72,3 +74,16 @@ def test_files_are_copied_where_there_are_no_links(
     monkeypatch.setattr("os.link", refuse)
     RunDir(tmp_path).link_files(_artifact(tmp_path / "export-1", "one"))
     assert (tmp_path / "files" / "gguf" / "m-Q8_0.gguf").read_text() == "one"
+
+
+@pytest.mark.parametrize("make", [Path, make_gguf, make_onnx], ids=["folder", "gguf", "onnx"])
+def test_a_loaded_model_answers_in_text(make: Callable[[Path], Path], tiny_model: Path) -> None:
+    """The README's example, for every kind of file."""
+    model = edgetune.load(make(tiny_model), threads=1)
+    try:
+        answer = model.generate_text([{"role": "user", "content": "turn on the lamp"}], 12)
+        prompt = model.tokenize(model.render([{"role": "user", "content": "turn on the lamp"}]))
+        (ids,) = model.generate([prompt], 12, model.stop_ids())
+        assert answer and answer == model.detokenize(ids).strip()
+    finally:
+        model.close()

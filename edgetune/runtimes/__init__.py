@@ -37,6 +37,9 @@ class Runtime(Protocol):
     def tokenize(self, text: str) -> list[int]:
         """Return the ids of ``text``, special tokens in it recognised, none added around it."""
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, without special tokens."""
+
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         """Return the prompt text of a chat by the template the file carries, ready to answer.
 
@@ -58,6 +61,10 @@ class Runtime(Protocol):
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
         """Return each prompt's greedy continuation, without the prompt and without the stop id."""
+
+    def generate_text(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 256) -> str:
+        """Return the greedy answer to a conversation or a finished prompt; see
+        :meth:`edgetune.runtimes.text.TextGeneration.generate_text`."""
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         """Yield exactly ``max_new_tokens`` greedy tokens as they come; stop ids do not stop it."""

@@ -21,6 +21,7 @@ from edgetune import errors
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.runtimes.child import Child
 from edgetune.runtimes.gguf_header import open_gguf
+from edgetune.runtimes.text import TextGeneration
 
 #: What a load may take: a hostile file of a megabyte must not hold a machine for minutes.
 LOAD_SECONDS, BYTES_PER_SECOND = 8.0, 20e6
@@ -56,7 +57,7 @@ def _count_vocabulary(path: Path) -> int:
         return 0
 
 
-class Isolated:
+class Isolated(TextGeneration):
     """Any model file as an :class:`edgetune.runtimes.Runtime`, loaded by a child process."""
 
     def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
@@ -82,6 +83,9 @@ class Isolated:
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._ask("tokenize", text))
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return str(self._ask("detokenize", list(ids)))
 
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         return str(self._ask("render", messages, clock))

@@ -22,6 +22,7 @@ from edgetune.runtimes.amx import has_broken_amx
 from edgetune.runtimes.gguf_header import check_gguf
 from edgetune.runtimes.llama_batch import Batch
 from edgetune.runtimes.template import render_template
+from edgetune.runtimes.text import TextGeneration
 
 SEQUENCES = 32  # decoded together; a step of a small model costs about the same for 1 and 8
 CACHE_TOKENS = 32_768  # bounds the memory of all sequences' caches; 4 GB for an 8 B Llama
@@ -40,7 +41,7 @@ def _collect_errors(level: int, text: bytes, _: Any) -> None:
         _complaints.append(text.decode("utf-8", "replace").strip())
 
 
-class LlamaCpp:
+class LlamaCpp(TextGeneration):
     """A GGUF file loaded by llama.cpp; see :class:`edgetune.runtimes.Runtime`.
 
     With ``adapter``, a LoRA file made for it, the update is added as llama.cpp's users get it. With
@@ -120,6 +121,15 @@ class LlamaCpp:
             count = c.llama_tokenize(self._vocab, raw, len(raw), ids, room, begins, True)
             if count >= 0:
                 return ids[:count]
+            room = -count
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        given, room = (ctypes.c_int32 * len(ids))(*ids), 16 * len(ids) + 16
+        while True:
+            raw = ctypes.create_string_buffer(room)
+            count = c.llama_detokenize(self._vocab, given, len(ids), raw, room, False, False)
+            if count >= 0:
+                return raw.raw[:count].decode("utf-8", "replace")
             room = -count
 
     def _refuse_unknown(self, text: str) -> None:

@@ -20,12 +20,13 @@ from edgetune.models.chat_template import fold_templates
 from edgetune.runtimes import GENAI_CONFIG, greedy
 from edgetune.runtimes.genai_folder import find_graph, read_decoder
 from edgetune.runtimes.template import render_template
+from edgetune.runtimes.text import TextGeneration
 
 SEQUENCES = 64  # decoded together, at most; all of one prompt length
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class OnnxRuntime:
+class OnnxRuntime(TextGeneration):
     """A folder with ``genai_config.json``; see :class:`edgetune.runtimes.Runtime`.
 
     With ``adapter``, an ``.onnx_adapter`` file made for its graph, the update is added.
@@ -50,6 +51,9 @@ class OnnxRuntime:
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         config = _read_json(self.folder / "tokenizer_config.json")

@@ -21,11 +21,12 @@ from edgetune.models.offload import keep_head_in_memory
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import greedy
 from edgetune.runtimes.template import render_template
+from edgetune.runtimes.text import TextGeneration
 
 SEQUENCES = 64  # decoded together, at most
 
 
-class Torch:
+class Torch(TextGeneration):
     """A model folder, perhaps with an adapter; see :class:`edgetune.runtimes.Runtime`.
 
     Weights are float32 on CPU, so that nothing is lost but what the file lost, and bfloat16 on
@@ -44,6 +45,9 @@ class Torch:
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         source = self._tokenizer.chat_template

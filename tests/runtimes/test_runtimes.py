@@ -61,6 +61,27 @@ def test_same_prompt_text_and_ids(runtimes: dict[str, Runtime], other: str) -> N
 
 
 @pytest.mark.parametrize("other", ["llama.cpp", "onnxruntime"])
+def test_same_text_from_a_conversation_and_from_its_prompt(
+    runtimes: dict[str, Runtime], other: str
+) -> None:
+    """Greedy answers of a random model are nonsense, and the same nonsense everywhere."""
+    trained = runtimes["torch"]
+    said = trained.generate_text(CHAT, 24)
+    assert said and "<|" not in said
+    assert said == said.strip() == trained.generate_text(trained.render(CHAT), 24)
+    assert runtimes[other].generate_text(CHAT, 24) == said
+
+
+def test_text_survives_tokens(runtimes: dict[str, Runtime]) -> None:
+    text = "turn on the lamp, caf\u00e9 \u2192 \U0001f4a1"
+    ended = f"{text}<|im_end|>"
+    for runtime in runtimes.values():
+        assert runtime.detokenize(runtime.tokenize(text)) == text
+        assert runtime.detokenize(runtime.tokenize(ended)) == text
+        assert runtime.detokenize([]) == ""
+
+
+@pytest.mark.parametrize("other", ["llama.cpp", "onnxruntime"])
 def test_same_logits(runtimes: dict[str, Runtime], prompts: list[list[int]], other: str) -> None:
     long = list(itertools.islice(itertools.cycle(prompts[0]), 511))  # runs past a batch with BOS
     for ids in (*prompts, long):
