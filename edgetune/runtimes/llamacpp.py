@@ -115,22 +115,18 @@ class LlamaCpp(TextGeneration):
     def _tokenize(self, text: str, begins: bool) -> list[int]:
         self._refuse_unknown(text)
         raw = text.encode()
-        room = len(raw) + 8
-        while True:
-            ids = (ctypes.c_int32 * room)()
-            count = c.llama_tokenize(self._vocab, raw, len(raw), ids, room, begins, True)
-            if count >= 0:
-                return ids[:count]
-            room = -count
+        count = -len(raw) - 8
+        while count < 0:  # the room that is needed
+            ids = (ctypes.c_int32 * -count)()
+            count = c.llama_tokenize(self._vocab, raw, len(raw), ids, -count, begins, True)
+        return ids[:count]
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        given, room = (ctypes.c_int32 * len(ids))(*ids), 16 * len(ids) + 16
-        while True:
-            raw = ctypes.create_string_buffer(room)
-            count = c.llama_detokenize(self._vocab, given, len(ids), raw, room, False, False)
-            if count >= 0:
-                return raw.raw[:count].decode("utf-8", "replace")
-            room = -count
+        given, count = (ctypes.c_int32 * len(ids))(*ids), -16 * len(ids) - 16
+        while count < 0:  # the room that is needed
+            raw = ctypes.create_string_buffer(-count)
+            count = c.llama_detokenize(self._vocab, given, len(ids), raw, -count, False, False)
+        return raw.raw[:count].decode("utf-8", "replace")
 
     def _refuse_unknown(self, text: str) -> None:
         """Refuse what would abort the process: llama.cpp cannot handle a character outside a
