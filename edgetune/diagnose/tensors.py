@@ -162,10 +162,14 @@ class OnnxTensors:
 
     def _origin(self, name: str) -> str:
         """Return the initializer that ``name`` is a cast or another shape of, or ``name``."""
-        made = self._made.get(name)
-        while made is not None and made.op_type in ("Cast", "Reshape") and name not in self._found:
-            name = made.input[0]
-            made = self._made.get(name)
+        producer = self._made.get(name)
+        while (
+            producer is not None
+            and producer.op_type in ("Cast", "Reshape")
+            and name not in self._found
+        ):
+            name = producer.input[0]
+            producer = self._made.get(name)
         return name
 
     def _stored(self, name: str) -> tuple[tuple[int, ...], str, bool] | None:

@@ -65,10 +65,10 @@ def find_snippets(files: Sequence[dict[str, Any]], question: Question) -> dict[s
     """Return the snippets for the smallest file of each format, by its path."""
     found = {}
     for kind in ("gguf", "onnx"):
-        several = [file for file in files if file["format"] == kind]
-        if not several:
+        same_format = [file for file in files if file["format"] == kind]
+        if not same_format:
             continue
-        file = min(several, key=lambda one: int(one["bytes"]))
+        file = min(same_format, key=lambda one: int(one["bytes"]))
         path = file["path"]
         found[path] = (
             gguf_snippets(path, file.get("modelfile"), question)

@@ -63,20 +63,20 @@ class Trials:
         return lambda candidates: partial(self.measure, make_writer(candidates), suffix)
 
     def measure(
-        self, write: Write, suffix: str, several: Sequence[Mapping[str, str]], runs: int
+        self, write: Write, suffix: str, mixes: Sequence[Mapping[str, str]], runs: int
     ) -> list[list[Footprint]]:
         """Return what the file of each mix of types took, ``runs`` times, by turns there and back.
 
         Args:
             write: writes a file of some types.
             suffix: of its name.
-            several: the type of every tensor of each file.
+            mixes: the type of every tensor of each file.
             runs: of each file, a process each.
         """
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        paths = [self._folder / f"{number}{suffix}" for number in range(len(several))]
-        for path, types in zip(paths, several, strict=True):
+        paths = [self._folder / f"{number}{suffix}" for number in range(len(mixes))]
+        for path, types in zip(paths, mixes, strict=True):
             write(path, types)
         found: list[list[Footprint]] = [[] for _ in paths]
         for turn in range(runs):

@@ -56,12 +56,12 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
     if not factors:
         raise Unsupported("the builder left the adapter out", where=str(folder))
     write_graph(model, graph)
-    made = onnxruntime.AdapterFormat()
-    made.set_adapter_version(_VERSION)
-    made.set_model_version(_VERSION)
+    adapter_file = onnxruntime.AdapterFormat()
+    adapter_file.set_adapter_version(_VERSION)
+    adapter_file.set_model_version(_VERSION)
     wrap = onnxruntime.OrtValue.ortvalue_from_numpy
-    made.set_parameters({name: wrap(value) for name, value in factors.items()})
-    made.export_adapter(str(target / FILE))
+    adapter_file.set_parameters({name: wrap(value) for name, value in factors.items()})
+    adapter_file.export_adapter(str(target / FILE))
     return len(adapter.modules)
 
 

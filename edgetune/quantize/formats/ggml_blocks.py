@@ -47,10 +47,10 @@ class GgmlCodec:
 
     def pack(self, raw: np.ndarray, quants_RC: np.ndarray) -> np.ndarray:
         """Return the rows ``raw`` with their quants replaced and their scales kept."""
-        made = raw.copy()
-        blocks = self._superblocks(made)
+        packed = raw.copy()
+        blocks = self._superblocks(packed)
         self.write(blocks, quants_RC.astype(np.uint8).reshape(*blocks.shape[:2], self.block[0]))
-        return made
+        return packed
 
     def read_super_scales(self, raw: np.ndarray) -> np.ndarray:
         """Return what multiplies each super-block's scales, then its mins, [R, S, 1 or 2]."""
@@ -58,12 +58,12 @@ class GgmlCodec:
 
     def write_super_scales(self, raw: np.ndarray, scales_RSF: np.ndarray) -> np.ndarray:
         """Return the rows ``raw`` with these super-block scales, as float16; quants stay."""
-        made = raw.copy()
-        blocks = self._superblocks(made)
+        packed = raw.copy()
+        blocks = self._superblocks(packed)
         for number, at in enumerate(self.super_scales):
             halves = np.ascontiguousarray(scales_RSF[..., number : number + 1], np.float16)
             blocks[..., at : at + 2] = halves.view(np.uint8)
-        return made
+        return packed
 
     def _superblocks(self, raw: np.ndarray) -> np.ndarray:
         return raw.reshape(len(raw), -1, self.block[1])

@@ -117,7 +117,7 @@ def test_layer_outputs_are_closer_to_the_model(tmp_path: Path) -> None:
 
 
 def test_a_result_of_higher_kl_is_not_kept(tmp_path: Path) -> None:
-    """Calibrated on a token that no row has, it does harm."""
+    """Calibrated on a token that no row has, it raises the KL."""
     model, candidates, types, rows = make(tmp_path, "Q8_0")
     texts = Texts([[3] * 30], [], rows[:20])
     raw, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
