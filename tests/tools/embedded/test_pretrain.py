@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from edgetune.embedded import locate
-from tools.embedded import copying, pretrain
+from tools.embedded import architecture, copying, pretrain
 
 
 def test_answers_run_from_the_newline_to_their_end():
@@ -17,12 +17,12 @@ def test_answers_run_from_the_newline_to_their_end():
 
 
 def test_a_grown_model_computes_what_the_shallow_one_did():
-    shallow = pretrain.build_model(4)
-    grown = pretrain.grow_model(shallow)
+    shallow = architecture.build_model(4)
+    grown = architecture.grow_model(shallow)
     ids = torch.randint(0, 4096, (2, 24), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(grown(input_ids=ids).logits, shallow(input_ids=ids).logits)
-    assert len(grown.model.layers) == pretrain.LAYERS
+    assert len(grown.model.layers) == architecture.LAYERS
     assert grown.lm_head.weight is grown.model.embed_tokens.weight
 
 
@@ -34,7 +34,7 @@ def test_the_rate_warms_up_and_falls():
 
 def test_the_seeded_start_looks_one_token_back_and_copies():
     tokenizer = AutoTokenizer.from_pretrained(locate("base"))
-    model = pretrain.build_model(2)
+    model = architecture.build_model(2)
     model.config._attn_implementation = "eager"
     copying.seed_copying(model, tokenizer, seed=1)
     words = " kitchen lamp window marta garden soft radio paris carpet bread copper ladder"
