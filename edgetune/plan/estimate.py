@@ -176,7 +176,10 @@ def _training_seconds(job: Job, settings: StepSettings, step: Step, load: _Load)
     one = step_seconds(job, settings, step, load.trained * rows)
     checks = steps // section.eval_every
     share = step.forward_flops / max(step.flops, 1)
-    validation = checks * math.ceil(job.tokens.validation_rows / rows) * one * share
+    validated = job.tokens.validation_rows
+    if section.eval_rows != "all":
+        validated = min(validated, section.eval_rows)
+    validation = checks * math.ceil(validated / rows) * one * share
     return steps * section.gradient_accumulation * one + validation
 
 

@@ -27,6 +27,9 @@ class Optimization(Section):
     batch_size: Count = Field(8, description="sequences per forward pass")
     gradient_accumulation: Count = Field(1, description="forward passes per optimizer step")
     eval_every: Count = Field(100, description="optimizer steps between validations")
+    eval_rows: Count | Literal["all"] = Field(
+        512, description="validation rows of each validation, taken evenly and always the same"
+    )
     save_every: Count = Field(100, description="optimizer steps between checkpoints")
     patience: Count | None = Field(
         None, description="stop after so many validations without a better loss"

@@ -27,6 +27,7 @@ class ShowProgress(TrainerCallback):
         self._log, self._bar, self._role = log, bar, role
         self._tokens = tokens_per_step
         self._mark = (0, time.monotonic())
+        self._validated = 0  # batches of the validation that is running
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -38,6 +39,17 @@ class ShowProgress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._bar.update(1)
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
+        self._validated += 1
+        self._bar.update(0, validation=f"{self._validated}/{len(eval_dataloader)}")
 
     def on_log(
         self,
@@ -60,6 +72,7 @@ class ShowProgress(TrainerCallback):
             figures["tokens_per_s"] = round(speed, 1)
             self._bar.update(0, loss=f"{logs['loss']:.4f}", speed=f"{speed:,.0f} tok/s")
         if "eval_loss" in logs:
+            self._validated = 0
             self._mark = (step, now)  # validation time is not training time
             self._bar.update(0, validation=f"{logs['eval_loss']:.4f}")
         if figures:

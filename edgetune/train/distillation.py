@@ -142,14 +142,15 @@ def train_student(
     keep_trainable_float32(student)
     device = next(student.parameters()).device.type
     steps = count_steps(section, len(data.train))
-    arguments = trainer_arguments(section, steps, run, device, bool(data.validation))
+    validation = data.take_validation(section.eval_rows)
+    arguments = trainer_arguments(section, steps, run, device, bool(validation))
     trainer = DistillationTrainer(
         loss=loss,
         around=around,
         model=student,
         args=TrainingArguments(**arguments),
         train_dataset=Rows(data.train, data.cache),
-        eval_dataset=Rows(data.validation, None) if data.validation else None,
+        eval_dataset=Rows(validation, None) if validation else None,
         data_collator=lambda examples: collate(examples, data.pad_id),
         callbacks=[TellProgress(loss)],
     )

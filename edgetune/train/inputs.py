@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgetune.data.encode import Encoded
 from edgetune.distill.cache import Cache
@@ -17,6 +18,13 @@ class TrainingData:
 
     train: Sequence[Encoded]
     validation: Sequence[Encoded] = ()
+
+    def take_validation(self, eval_rows: int | Literal["all"]) -> Sequence[Encoded]:
+        """Return the rows of each validation: at most so many, evenly from all, always the same."""
+        total = len(self.validation)
+        if eval_rows == "all" or total <= eval_rows:
+            return self.validation
+        return [self.validation[number * total // eval_rows] for number in range(eval_rows)]
 
 
 @dataclass(frozen=True)

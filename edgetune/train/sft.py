@@ -109,9 +109,10 @@ def tune(
     # 1. TRL's trainer over rows that are tokens already.
     disable_progress_bar()
     keep_trainable_float32(model)
-    train_set, eval_set = as_dataset(data.train), as_dataset(data.validation)
+    validation = data.take_validation(section.eval_rows)
+    train_set, eval_set = as_dataset(data.train), as_dataset(validation)
     device = next(model.parameters()).device.type
-    arguments = trainer_arguments(section, 1, run, device, bool(data.validation))
+    arguments = trainer_arguments(section, 1, run, device, bool(validation))
     config = SFTConfig(
         **arguments,
         max_length=section.pack_length or max_length,
@@ -123,7 +124,7 @@ def tune(
         model=model,
         args=config,
         train_dataset=train_set,
-        eval_dataset=eval_set if data.validation else None,
+        eval_dataset=eval_set if validation else None,
         processing_class=tokenizer,
     )
     if not section.packing:

@@ -83,3 +83,21 @@ def test_disk_adds_up_over_stages(job: Job) -> None:
         replace(job, machine=replace(job.machine, disk_bytes=before_last)), estimates
     )
     assert [(one.stage, one.resource) for one in short] == [("bench", "disk")]
+
+
+def test_validation_time_is_of_eval_rows(job: Job) -> None:
+    assert job.recipe.tune is not None
+    tokens = replace(job.tokens, validation_rows=100_000)
+    (first, *_), (whole, *_) = (
+        estimate_stages(
+            replace(
+                job,
+                tokens=tokens,
+                recipe=job.recipe.model_copy(
+                    update={"tune": job.recipe.tune.model_copy(update=settings)}
+                ),
+            )
+        )
+        for settings in ({"eval_every": 1}, {"eval_every": 1, "eval_rows": "all"})
+    )
+    assert first.seconds < whole.seconds / 10

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.encode import Encoded
 from edgetune.data.rows import Message, Row
 from edgetune.distill.losses import CrossEntropy
-from edgetune.log import Log
+from edgetune.log import Log, Progress
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.ops import choose
 from edgetune.recipe import DataSection, DistillSection, TuneSection
@@ -202,6 +202,47 @@ def test_validation_loss_is_by_token(
         data = TrainingData(rows, rows)
         found = tune(model, load_tokenizer(tiny_model), data, section, 64, run)
     assert found.validation_loss == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "eval_rows, chosen", [(2, (0, 5)), (3, (0, 3, 6)), (10, range(10)), ("all", range(10))]
+)
+def test_validation_rows_are_taken_evenly(
+    eval_rows: int | Literal["all"], chosen: Sequence[int]
+) -> None:
+    rows = [row(3 + number, lambda i: True) for number in range(10)]
+    taken = TrainingData([], rows).take_validation(eval_rows)
+    assert taken == [rows[number] for number in chosen]
+
+
+@pytest.mark.parametrize("kind", ["tune", "distill"])
+def test_validation_is_of_eval_rows_and_moves_the_bar(
+    tiny_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row(4 + number, lambda i: i > 1, number) for number in range(10)]
+    shown: list[str] = []
+    original = Progress.update
+
+    def update(bar: Progress, steps: int = 1, **fields: str) -> None:
+        shown.append(fields.get("validation", ""))
+        original(bar, steps, **fields)
+
+    monkeypatch.setattr(Progress, "update", update)
+    model = load_base(tiny_model, False, "float32", "cpu")
+    with torch.no_grad():
+        wanted = float(mean_loss(model.eval(), rows[::3][:3]))
+    settings = {**SETTINGS, "learning_rate": 1e-12, "eval_every": 1, "eval_rows": 3}
+    run = TrainingRun("student", 0, tmp_path, QUIET)
+    if kind == "distill":
+        loss = CrossEntropy(choose("sparse_loss", "torch"))
+        distilling = DistillSection(train="full", batch_size=2, **settings)
+        found = train_student(model, loss, DistillationData(rows, rows), distilling, run)
+    else:
+        section = TuneSection(method="full", packing=False, batch_size=2, **settings)
+        tokenizer = load_tokenizer(tiny_model)
+        found = tune(model, tokenizer, TrainingData(rows, rows), section, 64, run)
+    assert found.validation_loss == pytest.approx(wanted, rel=1e-5)
+    assert [text for text in shown if "/" in text] == ["1/2", "2/2"]
 
 
 def test_tables_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
