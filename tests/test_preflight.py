@@ -17,11 +17,12 @@ from edgetune.recipe import Recipe
 STAGES = ("tune", "distill", "merge", "quantize", "export", "bench", REPORT)
 
 
-def make_recipe(model: Path, rows: Path, **sections: Any) -> Recipe:
+def make_recipe(path: Path, rows: Path, **sections: Any) -> Recipe:
     """A recipe of every stage but distill, with small rows."""
     data = {"train": str(rows), "max_length": 64, **sections.pop("data", {})}
     every = {name: {} for name in ("tune", "merge", "quantize", "export", "bench")}
-    return Recipe.model_validate({"model": {"path": str(model)}, "data": data, **every, **sections})
+    base = {"path": str(path), **sections.pop("model", {})}
+    return Recipe.model_validate({"model": base, "data": data, **every, **sections})
 
 
 def check(recipe: Recipe) -> list[str]:
@@ -53,6 +54,8 @@ def budget(text: str, **more: Any) -> dict[str, Any]:
         ({"report": gate(measurement="perplexity", min=3, max=2)}, ["min 3 is above max 2"]),
         ({"report": gate(measurement="perplexity", max=2), "bench": None}, ["add a section"]),
         ({"data": {"max_length": 513}}, ["data.max_length", "context of 512", "512 or less"]),
+        ({"tune": {"optimizer": "paged_adamw_8bit"}, "model": {"device": "cpu"}},
+         ["tune.optimizer", "on the CPU"]),
         ({"tune": {"rank": 65}}, ["tune.rank", "64 at most", "32 or less"]),
         ({"distill": {"student": {"layers": 2}}}, ["distill.student.layers", "has 2 layers"]),
         ({"distill": {"student": {"layers": 40}}}, ["student of 40 is no smaller"]),

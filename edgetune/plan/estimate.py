@@ -13,6 +13,7 @@ from edgetune.plan.machine import Machine
 from edgetune.plan.shape import Shape, Tokens
 from edgetune.plan.trace import Step, StepSettings, trace_step
 from edgetune.recipe import Recipe, Training
+from edgetune.train.optimizers import OPTIMIZERS
 
 #: Resident memory of a process that has imported every stage and holds no model.
 PROCESS_BYTES = 600_000_000
@@ -123,9 +124,11 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     step = trace_step(job.config, settings)
     size = _SIZES[settings.dtype]
     trainable = section.rank * shape.lora if settings.adapter else shape.total
+    optimizer = OPTIMIZERS[section.optimizer]
+    state = int(optimizer.state_bytes * trainable)
     parts = {
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
-        "optimizer and gradients": (16 if settings.adapter else 12) * trainable,
+        "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
         "activations": int(step.saved_bytes),
         "loss": 3 * CHUNK_BYTES,
         "largest tensor": int(2 * step.largest_bytes)
@@ -135,11 +138,12 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     # The checkpoint's pages are mapped while the weights are read.
     loading = parts["weights"] + 2 * shape.total
     on_gpu = machine.device == "cuda"
-    saved = 3 * 4 * trainable
+    paged = state if on_gpu and optimizer.paged else 0  # to RAM, where the GPU's runs short
+    saved = 4 * trainable + state
     return Estimate(
         stage,
-        ram_bytes=PROCESS_BYTES + (2 * shape.total if on_gpu else max(peak, loading)),
-        gpu_bytes=CUDA_BYTES + peak if on_gpu else 0,
+        ram_bytes=PROCESS_BYTES + (2 * shape.total + paged if on_gpu else max(peak, loading)),
+        gpu_bytes=CUDA_BYTES + peak - paged if on_gpu else 0,
         disk_bytes=3 * saved + 4 * trainable,
         seconds=_training_seconds(job, settings, step, load),
         why={"process": PROCESS_BYTES, **parts},

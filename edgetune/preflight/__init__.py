@@ -21,6 +21,7 @@ from edgetune.preflight.budgets import check_budgets
 from edgetune.preflight.gates import check_gates
 from edgetune.preflight.models import (
     advise_method,
+    check_device,
     check_length,
     check_rank,
     check_student,
@@ -58,6 +59,9 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     shape = read_local_shape(recipe.model.path) if opens else None
     if "tune" in stages or "distill" in stages:
         check_length(recipe, shape, said)
+    for name, section in (("tune", recipe.tune), ("distill", recipe.distill)):
+        if name in stages and section is not None:
+            check_device(section, recipe.model.device, name)
     if "tune" in stages and recipe.tune is not None and recipe.tune.method != "full":
         check_rank(recipe.tune, shape, "tune.rank", said)
         advise_method(recipe.tune, shape, said)

@@ -8,11 +8,13 @@ from pathlib import Path
 from edgetune.errors import InputError, Unsupported
 from edgetune.log import bytes_text
 from edgetune.models.checkpoint import check_model_folder
+from edgetune.models.hardware import choose_device
 from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import Shape, read_shape
 from edgetune.models.tuning_method import propose_method, saved_by_nf4
 from edgetune.naming import is_hub_id
 from edgetune.recipe import DistillSection, Recipe, Training, TuneSection
+from edgetune.train.optimizers import OPTIMIZERS, check_optimizer
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
 
@@ -61,6 +63,18 @@ def check_rank(section: Training, shape: Shape | None, where: str, said: list[st
             f"({' x '.join(map(str, shape.tensors[narrow]))}): beyond {sides[narrow]} it adds "
             "weights there and nothing else"
         )
+
+
+def check_device(section: Training, device: str, stage: str) -> None:
+    """Refuse an optimizer that the recipe's device cannot run.
+
+    Args:
+        section: of the recipe.
+        device: the recipe's ``model.device``.
+        stage: the section's name.
+    """
+    if OPTIMIZERS[section.optimizer].paged:  # else torch need not be asked for a device
+        check_optimizer(section.optimizer, choose_device(device), f"{stage}.optimizer")
 
 
 def advise_method(section: TuneSection, shape: Shape | None, said: list[str]) -> None:

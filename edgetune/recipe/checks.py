@@ -60,6 +60,7 @@ def _objective_reads(key: str) -> Use:
 
 _ADAPTER = _one_of("tune", "method", "qlora", "lora")
 _STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
+_WARMED = ("cosine", "cosine_with_min_lr", "linear", "constant_with_warmup", "inverse_sqrt")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
 _BUDGET = Use(lambda recipe: bool(recipe.quantize.budget), "a quantize.budget")
 
@@ -76,6 +77,14 @@ USES: dict[str, Use] = {
     "tune.rank": _ADAPTER,
     "tune.alpha": _ADAPTER,
     "tune.dropout": _ADAPTER,
+    **{
+        f"{section}.{key}": _one_of(section, "scheduler", *schedulers)
+        for section in ("tune", "distill")
+        for key, schedulers in {
+            "warmup_ratio": _WARMED,
+            "min_lr_ratio": ("cosine_with_min_lr",),
+        }.items()
+    },
     "tune.pack_length": _one_of("tune", "packing", True),
     "distill.rank": _STUDENT_ADAPTER,
     "distill.alpha": _STUDENT_ADAPTER,
@@ -133,7 +142,7 @@ def _keys(section: str, names: str) -> frozenset[str]:
 
 
 _TRAINING = (
-    "learning_rate warmup_ratio weight_decay max_grad_norm epochs max_steps batch_size "
+    "learning_rate optimizer scheduler weight_decay max_grad_norm epochs max_steps batch_size "
     "gradient_accumulation eval_every eval_rows save_every patience gradient_checkpointing"
 )
 #: Those that are read whatever else is set, so that no key is forgotten: a test walks all.

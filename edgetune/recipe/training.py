@@ -8,19 +8,22 @@ from pydantic import Field, model_validator
 
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
 from edgetune.train.objectives import OBJECTIVES
+from edgetune.train.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     ObjectiveName = str
-else:  # the rows of the table are the choices: in validation, help and schema
+    OptimizerName = str
+else:  # the rows of the tables are the choices: in validation, help and schema
     ObjectiveName = Literal[tuple(OBJECTIVES)]
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 
 class Optimization(Section):
     """Settings of every kind of training."""
 
-    learning_rate: Positive = Field(2e-4, description="peak of the cosine schedule")
+    learning_rate: Positive = Field(2e-4, description="peak of the schedule")
     warmup_ratio: Fraction = Field(0.05, description="fraction of the steps with a linear warmup")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="weight decay")
     max_grad_norm: Positive = Field(1.0, description="gradient clipping")
     epochs: Positive = Field(1.0, description="passes over the train rows")
     max_steps: Count | None = Field(None, description="optimizer steps; overrides epochs")
@@ -40,6 +43,17 @@ class Optimization(Section):
 class Training(Optimization):
     """Settings of a training that may add a LoRA adapter."""
 
+    optimizer: OptimizerName = Field(
+        "adamw_torch_fused",
+        description="what updates the weights; 8bit: its state in 8 bits; paged: moved to RAM "
+        "where GPU memory runs short",
+    )
+    scheduler: Literal[
+        "cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup", "inverse_sqrt"
+    ] = Field("cosine", description="how the learning rate goes on from its peak")
+    min_lr_ratio: Fraction = Field(
+        0.1, description="last learning rate of cosine_with_min_lr, as a fraction of the peak"
+    )
     rank: Count = Field(16, description="LoRA rank")
     alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
     dropout: Fraction = Field(0.0, description="LoRA dropout")
@@ -93,7 +107,7 @@ class DistillSection(Training):
         None,
         description="file of rows whose answers the teacher writes; the student learns them too",
     )
-    learning_rate: Positive = Field(1e-3, description="peak of the cosine schedule")
+    learning_rate: Positive = Field(1e-3, description="peak of the schedule")
     student: Student = Field(default_factory=Student)
     kl_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.8, description="weight of the KL to the teacher; cross-entropy to the answer has the rest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgetune.recipe import Optimization
+from edgetune.recipe import Optimization, Training
 from edgetune.train.inputs import TrainingRun
 
 
@@ -32,11 +32,9 @@ def trainer_arguments(
         "per_device_eval_batch_size": section.batch_size,
         "gradient_accumulation_steps": section.gradient_accumulation,
         "learning_rate": section.learning_rate,
-        "lr_scheduler_type": "cosine",
         "warmup_steps": section.warmup_ratio,  # below 1 it is a share of all steps
         "weight_decay": section.weight_decay,
         "max_grad_norm": section.max_grad_norm,
-        "optim": "adamw_torch_fused",
         "gradient_checkpointing": section.gradient_checkpointing,
         "eval_strategy": "steps" if has_validation else "no",
         "eval_steps": section.eval_every,
@@ -54,4 +52,18 @@ def trainer_arguments(
         "remove_unused_columns": False,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": device != "cpu",
+        **_optimizer_arguments(section),
+    }
+
+
+def _optimizer_arguments(section: Optimization) -> dict[str, Any]:
+    """Return optimizer and schedule: a recipe's, or fused AdamW and cosine for QAT."""
+    if not isinstance(section, Training):
+        return {"optim": "adamw_torch_fused", "lr_scheduler_type": "cosine"}
+    kind = section.scheduler
+    ends = {"min_lr_rate": section.min_lr_ratio} if kind == "cosine_with_min_lr" else {}
+    return {
+        "optim": section.optimizer,
+        "lr_scheduler_type": kind,
+        "lr_scheduler_kwargs": ends,
     }

@@ -25,6 +25,10 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("tune.rank", 8, {"tune.method": "full"}),
     ("tune.alpha", 8.0, {"tune.method": "full"}),
     ("tune.dropout", 0.1, {"tune.method": "full"}),
+    ("tune.warmup_ratio", 0.1, {"tune.scheduler": "constant"}),
+    ("tune.min_lr_ratio", 0.2, {}),
+    ("distill.warmup_ratio", 0.1, {"distill.scheduler": "constant"}),
+    ("distill.min_lr_ratio", 0.2, {"distill.scheduler": "linear"}),
     ("tune.pack_length", 512, {"tune.packing": False}),
     ("distill.rank", 8, {}),
     ("distill.alpha", 8.0, {}),
@@ -91,6 +95,8 @@ def test_a_key_that_nothing_reads_is_refused(
     [
         {"tune.method": "lora", "tune.rank": 8},
         {"tune.method": "full", "tune.rank": 16},  # as it is by default
+        {"tune.scheduler": "cosine_with_min_lr", "tune.min_lr_ratio": 0.2},
+        {"distill.scheduler": "linear", "distill.warmup_ratio": 0.2},
         {"distill.train": "qlora", "distill.rank": 4},
         {"distill.method": "online", "distill.divergence": "jsd", "distill.divergence_mix": 0.3},
         {"distill.targets": "top_k", "distill.top_k": 9},
