@@ -27,7 +27,8 @@ _NEEDED = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead.")
 def command(as_json: bool) -> None:
     """Say what this machine can do: cores, memory, GPU, every runtime, what is missing."""
-    from edgetune.models.hardware import choose_dtype, describe_machine
+    from edgetune.models.compute_dtype import choose_dtype
+    from edgetune.models.hardware import describe_machine
 
     machine = describe_machine()
     checks = [
@@ -36,7 +37,9 @@ def command(as_json: bool) -> None:
         for module, purpose, mend in _NEEDED
     ]  # fmt: skip
     device = "cuda" if machine["gpu"] else "cpu"
-    machine["compute_dtype"] = choose_dtype("auto", device)
+    chosen = choose_dtype("auto", device)
+    machine["compute_dtype"], machine["compute_dtype_reason"] = chosen.name, chosen.reason
+    machine["flops"] = dict(chosen.flops)
     healthy = all(check["ok"] for check in checks)
     machine["warnings"] = _warnings(checks)
     if as_json:
@@ -80,7 +83,7 @@ def _print(machine: dict[str, object], checks: list[dict[str, object]]) -> None:
     click.echo(f"processor   {machine['processor']}, {machine['cores']} cores ({features})")
     click.echo(f"memory      {memory:.1f} GiB")
     click.echo(f"GPU         {machine['gpu'] or 'none: everything runs on the CPU'}")
-    click.echo(f"computes in {machine['compute_dtype']}")
+    click.echo(f"computes in {machine['compute_dtype']} ({machine['compute_dtype_reason']})")
     for warning in machine["warnings"]:  # type: ignore[attr-defined]
         click.echo(f"{click.style('warning', fg='yellow')}     {warning}")
     for check in checks:

@@ -1,4 +1,4 @@
-"""What this machine can do: device, dtype, threads, memory."""
+"""What this machine can do: device, threads, memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import os
 import platform
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,6 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def choose_dtype(wanted: str, device: str) -> str:
-    """Return the activation dtype for a recipe's ``model.compute_dtype``.
-
-    ``auto`` is bfloat16 on CUDA and on a CPU with AVX512-BF16 or AMX; elsewhere a CPU emulates
-    bfloat16 and float32 is faster.
-    """
-    if wanted != "auto":
-        return wanted
-    if device == "cuda":
-        return "bfloat16"
-    return "bfloat16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
-
-
 def cpu_flags() -> set[str]:
     """Return the CPU's feature flags (Linux on x86; empty elsewhere)."""
     for line in _cpuinfo():
@@ -94,10 +82,24 @@ def cpu_flags() -> set[str]:
     return set()
 
 
+def cpu_features() -> list[str]:
+    """Return the flags of :func:`cpu_flags` that kernels for matrix products ask for."""
+    return sorted(
+        cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+    )
+
+
+def name_machine() -> str:
+    """Return what the speed of its dtypes depends on: processor, features, cores and torch.
+
+    Processors of one name differ in features: virtual machines call many of them alike.
+    """
+    parts = [processor_name(), *cpu_features(), f"{count_threads()} cores"]
+    return ", ".join([*parts, f"torch {metadata.version('torch')}"])
+
+
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, memory, GPU and versions, for the report."""
-    import importlib.metadata as metadata
-
     import psutil
 
     names = ("torch", "transformers", "peft", "bitsandbytes", "trl", "onnxruntime",
@@ -109,12 +111,10 @@ def describe_machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": count_threads(),
         "memory_bytes": psutil.virtual_memory().total,
-        "features": sorted(
-            cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
-        ),
+        "features": cpu_features(),
         "gpu": _gpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -156,7 +156,8 @@ def _cpuinfo() -> list[str]:
         return []
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the processor's name as the system tells it."""
     for line in _cpuinfo():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -19,7 +19,8 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
     Raises:
         InputError: no model or data in the recipe, or of a kind that cannot be read.
     """
-    from edgetune.models.hardware import choose_device, choose_dtype
+    from edgetune.models.compute_dtype import choose_dtype
+    from edgetune.models.hardware import choose_device
     from edgetune.models.load import load_tokenizer
     from edgetune.models.resolve import resolve_model
     from edgetune.plan.estimate import Job
@@ -31,7 +32,7 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
         raise InputError("no data to plan with", where="recipe", hint="add a 'data' section")
     base = resolve_model(recipe.model.path, recipe.model.revision)
     device = choose_device(recipe.model.device)
-    dtype = choose_dtype(recipe.model.compute_dtype, device)
+    dtype = choose_dtype(recipe.model.compute_dtype, device).name
     config = read_config(base)
     student = student_config(recipe, config)
     return Job(

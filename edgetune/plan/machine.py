@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-#: Tokens × rows × columns of the products that are timed: a linear layer of a 0.5 B model.
-_SHAPE = (512, 1024, 2816)
-_REPEATS = 5
+from edgetune.models.compute_dtype import measure_flops, median_seconds
+
 _STREAM_BYTES = 8 << 20  # as the activations of a few hundred tokens
 
 
@@ -71,33 +68,11 @@ def read_ram() -> int:
     return min(memory, int(limit)) if limit.isdigit() else memory
 
 
-def measure_flops(device: str, dtype: torch.dtype) -> float:
-    """Return floating-point operations per second of a linear layer's product."""
-    tokens, rows, columns = _SHAPE
-    left = torch.randn(tokens, rows, device=device).to(dtype)
-    right = torch.randn(rows, columns, device=device).to(dtype)
-    seconds = _time(lambda: left @ right, device)
-    return 2.0 * tokens * rows * columns / seconds
-
-
 def _measure_bandwidth(device: str) -> float:
     values = torch.ones(_STREAM_BYTES // 4, device=device)
-    return 2.0 * _STREAM_BYTES / _time(lambda: values * 2.0, device)
+    return 2.0 * _STREAM_BYTES / median_seconds(lambda: values * 2.0, device)
 
 
 def _measure_overhead(device: str) -> float:
     value = torch.ones(1, device=device, requires_grad=True)
-    return _time(lambda: [value * 1.0 for _ in range(100)], device) / 100
-
-
-def _time(work: object, device: str) -> float:
-    """Return the median seconds of a call, after one that warms up."""
-    assert callable(work)
-    seconds = []
-    for _ in range(_REPEATS + 1):
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    return median_seconds(lambda: [value * 1.0 for _ in range(100)], device) / 100

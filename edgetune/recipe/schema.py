@@ -30,7 +30,8 @@ class ModelSection(Section):
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="dtype of activations; auto: bfloat16 where the machine has it, else float32",
+        description="dtype of activations; auto: on a CPU float32 or bfloat16, whichever is faster "
+        "there; on a GPU bfloat16, or float16 where it has none",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
 

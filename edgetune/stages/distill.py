@@ -21,8 +21,9 @@ from edgetune.distill.teacher import check_ids, find_teacher, open_teacher
 from edgetune.facts import DistillFacts, TargetFacts, TrainedFacts
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.compute_dtype import keep_dtype
 from edgetune.models.generation import restore_generation_config
-from edgetune.models.hardware import choose_device, choose_dtype
+from edgetune.models.hardware import choose_device
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
@@ -52,7 +53,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 1. The teacher, and the rows as it saw them.
     known = find_teacher(section, inputs.get("tune"))
     device = choose_device(sections.model.device)
-    dtype = choose_dtype(sections.model.compute_dtype, device)
+    computed = keep_dtype(sections.model.compute_dtype, device, out)
+    dtype = computed.name
+    log.say(f"the teacher computes in {dtype} on {device} ({computed.reason})")
     encoder = encoder_of(known.contract, data, freeze_clock(out))
     rows = load_splits(data, sections.seed, log.muted())
     labelled, asked, steps = _seen_rows(section, rows.train, load_prompts(sections, log))

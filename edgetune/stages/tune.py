@@ -19,9 +19,10 @@ from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
 from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.compute_dtype import ComputeDtype, keep_dtype
 from edgetune.models.end_token import choose_end_token
 from edgetune.models.generation import restore_generation_config
-from edgetune.models.hardware import choose_device, choose_dtype, require_room
+from edgetune.models.hardware import choose_device, require_room
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base, load_tokenizer
 from edgetune.models.ref import ModelRef
@@ -103,14 +104,18 @@ class _Base:
     folder: Path
     tokenizer: Any
     device: str
-    dtype: str
+    computed: ComputeDtype
+
+    @property
+    def dtype(self) -> str:
+        return self.computed.name
 
 
 def _find_base(sections: Sections, out: Path, log: Log) -> _Base:
     """Resolve the recipe's model; refuse a disk without room for its checkpoints."""
     base = resolve_model(sections.model.path, sections.model.revision)
     device = choose_device(sections.model.device)
-    dtype = choose_dtype(sections.model.compute_dtype, device)
+    dtype = keep_dtype(sections.model.compute_dtype, device, out)
     checkpoint = Checkpoint(base)
     checkpoint.say_beside(log)
     size = checkpoint.bytes
@@ -128,7 +133,8 @@ def _make_trainable(model: Any, base: _Base, sections: Sections, log: Log) -> tu
     base_dtype = {"qlora": "NF4", "lora": base.dtype, "full": "float32"}[section.method]
     log.say(
         f"{section.method} on {base.device}: base {bytes_text(Checkpoint(base.folder).bytes)} "
-        f"as {base_dtype}, compute in {base.dtype}, {trainable:,} trainable parameters"
+        f"as {base_dtype}, compute in {base.dtype} "
+        f"({base.computed.reason}), {trainable:,} trainable parameters"
     )
     return model, trainable
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from edgetune.recipe import Optimization, Training
 from edgetune.train.inputs import TrainingRun
 
@@ -18,13 +20,24 @@ def count_steps(section: Optimization, rows: int) -> int:
 
 
 def trainer_arguments(
-    section: Optimization, steps: int, run: TrainingRun, device: str, has_validation: bool
+    section: Optimization, steps: int, run: TrainingRun, model: Any, has_validation: bool
 ) -> dict[str, Any]:
     """Return the keyword arguments that ``TrainingArguments`` and ``SFTConfig`` share.
 
     Mixed precision stays off: weights are loaded in the compute dtype and trainable ones are kept
-    in float32, which is what makes a resumed run equal to an unbroken one.
+    in float32, which is what makes a resumed run equal to an unbroken one. Only over a base in
+    float16 it is on, for its loss scaling: gradients below 6e-8 would be zero there (Micikevicius
+    et al. 2018, arXiv 1710.03740, section 3.2).
+
+    Args:
+        section: settings of the optimization.
+        steps: optimizer steps.
+        run: its seed, and where it writes.
+        model: says by its weights where and in what it is computed.
+        has_validation: whether there are rows to validate on.
     """
+    device = next(model.parameters()).device.type
+    scaled = device == "cuda" and any(p.dtype == torch.float16 for p in model.parameters())
     return {
         "output_dir": str(run.checkpoints),
         "max_steps": steps,
@@ -47,6 +60,7 @@ def trainer_arguments(
         "data_seed": run.seed,
         "use_cpu": device == "cpu",
         "bf16": False,
+        "fp16": scaled,
         "disable_tqdm": True,
         "report_to": [],
         "remove_unused_columns": False,

@@ -140,10 +140,9 @@ def train_student(
             and checkpoints see the weights without it.
     """
     keep_trainable_float32(student)
-    device = next(student.parameters()).device.type
     steps = count_steps(section, len(data.train))
     validation = data.take_validation(section.eval_rows)
-    arguments = trainer_arguments(section, steps, run, device, bool(validation))
+    arguments = trainer_arguments(section, steps, run, student, bool(validation))
     trainer = DistillationTrainer(
         loss=loss,
         around=around,

@@ -111,8 +111,7 @@ def tune(
     keep_trainable_float32(model)
     validation = data.take_validation(section.eval_rows)
     train_set, eval_set = as_dataset(data.train), as_dataset(validation)
-    device = next(model.parameters()).device.type
-    arguments = trainer_arguments(section, 1, run, device, bool(validation))
+    arguments = trainer_arguments(section, 1, run, model, bool(validation))
     config = SFTConfig(
         **arguments,
         max_length=section.pack_length or max_length,

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from edgetune.cli.doctor import command as doctor
 from edgetune.models import hardware
 from edgetune.models.adapters import add_adapter, save_adapter
+from edgetune.models.compute_dtype import choose_dtype
 from edgetune.models.load import load_base, load_model
 from edgetune.models.nf4 import through_nf4
 from edgetune.models.ref import ModelRef
@@ -35,7 +36,7 @@ def test_what_this_machine_can_do(device: str) -> None:
     found = json.loads(CliRunner().invoke(doctor, ["--json"]).stdout)["machine"]
     assert bool(found["gpu"]) == (device == "cuda")
     if device == "cuda":
-        assert hardware.choose_dtype("auto", device) == found["compute_dtype"] == "bfloat16"
+        assert choose_dtype("auto", device).name == found["compute_dtype"] == "bfloat16"
         assert hardware.count_gpus() >= 1
 
 

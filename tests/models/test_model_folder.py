@@ -10,7 +10,7 @@ import torch
 
 from edgetune.errors import InputError
 from edgetune.models.checkpoint import check_model_folder
-from edgetune.models.hardware import choose_device, choose_dtype, cpu_flags, require_room
+from edgetune.models.hardware import choose_device, require_room
 from edgetune.models.resolve import resolve_data, resolve_model
 from edgetune.naming import is_hub_id
 
@@ -84,13 +84,6 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         assert choose_device("auto") == "cpu"
         with pytest.raises(InputError, match="no CUDA"):
             choose_device("cuda")
-
-
-def test_bfloat16_only_where_the_processor_has_it() -> None:
-    has = bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
-    assert choose_dtype("auto", "cpu") == ("bfloat16" if has else "float32")
-    assert choose_dtype("float16", "cpu") == "float16"
-    assert choose_dtype("auto", "cuda") == "bfloat16"
 
 
 def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:

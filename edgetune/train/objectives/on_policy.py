@@ -79,9 +79,8 @@ def train_on_policy(
     encoder = targets.encoder
     keep_trainable_float32(student)
     student.generation_config.eos_token_id = list(encoder.stop_ids)
-    device = next(student.parameters()).device.type
     steps = count_steps(section, len(targets.prompts))
-    arguments = trainer_arguments(section, steps, run, device, False)
+    arguments = trainer_arguments(section, steps, run, student, False)
     beta = {"forward_kl": 0.0, "reverse_kl": 1.0, "jsd": section.divergence_mix}
     prompts = [encoder.prompt_text(row) for row in targets.prompts]
     trainer = _Trainer(
