@@ -19,6 +19,7 @@ from edgetune.train.callbacks import (
     newest_checkpoint,
 )
 from edgetune.train.inputs import TrainingRun
+from edgetune.train.micro_batches import HalvingMixin
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def run_trainer(
     tokens_per_step = tokens_per_row * section.batch_size * section.gradient_accumulation
     stop, best = StopWhenAsked(), run.checkpoints / "best"
     checkpoint = newest_checkpoint(run.checkpoints)
+    if isinstance(trainer, HalvingMixin):
+        trainer.run_log = log
     with log.progress(role, steps) as bar, stop.listening(log):
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
         trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from edgetune.train.length_batches import LengthBatches
+from edgetune.train.micro_batches import HalvingMixin
 
 
-class TokensMixin:
+class TokensMixin(HalvingMixin):
     """For a ``transformers.Trainer`` whose losses are sums over tokens, divided once.
 
     Transformers counts the labels of a step itself, by what it knows of the model's own loss; here
