@@ -31,7 +31,7 @@ from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.resolve import resolve_model
 from edgetune.naming import is_hub_id
-from edgetune.preflight import REPORT, check_run
+from edgetune.preflight import REPORT, check_devices, check_run
 from edgetune.preflight.sections import check_recipe
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe.load import dump_recipe
@@ -67,7 +67,7 @@ STAGES = (
         ("tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 3, ("model", "data", "bench"),
+        "bench", "measurements", 4, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip
@@ -140,6 +140,7 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
     """
     planned = plan_run(recipe, run)
     refuse_several_devices(_trains(planned), recipe.model.device)
+    check_devices(recipe, [step.stage.name for step in planned if step.artifact is None])
     warnings = check_planned(recipe, planned)
     log.event("start", keys=[step.key for step in planned])
     for warning in warnings:
@@ -220,6 +221,7 @@ def _run_alone(
         log.say(f"done already ({out})")
         return found
     refuse_several_devices(name in ("tune", "distill"), recipe.model.device)
+    check_devices(recipe, [name])
     for warning in check_run(recipe, (name,)):
         log.warn(warning)
     part = open_part(out, key)

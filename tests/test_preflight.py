@@ -11,7 +11,7 @@ import pytest
 
 from edgetune.errors import GateFailed, InputError, Unsupported
 from edgetune.models.shape import context_of
-from edgetune.preflight import REPORT, check_run
+from edgetune.preflight import REPORT, check_devices, check_run
 from edgetune.recipe import Recipe
 
 STAGES = ("tune", "distill", "merge", "quantize", "export", "bench", REPORT)
@@ -158,6 +158,23 @@ def test_data_that_may_not_be_read(
     monkeypatch.setattr("os.access", lambda *_: False)  # for root all is allowed
     with pytest.raises(InputError, match="may not read this file"):
         check(make_recipe(tiny_model, device_rows))
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [({"model": {"device": "cuda"}}, "model.device"),
+     ({"bench": {"devices": ["cpu", "cuda"]}}, "bench.devices")],
+)  # fmt: skip
+def test_a_device_that_is_absent_is_refused_before_any_work(
+    tiny_model: Path, device_rows: Path, sections: dict[str, Any], key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = make_recipe(tiny_model, device_rows, **sections)
+    with pytest.raises(InputError, match="no CUDA device") as error:
+        check_devices(recipe, STAGES[:-1])
+    assert error.value.where == key
+    check_devices(recipe, ())  # what is made already is reported anywhere
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def command(as_json: bool) -> None:
     machine["flops"] = dict(chosen.flops)
     healthy = all(check["ok"] for check in checks)
     machine["warnings"] = _warnings(checks)
+    machine["gpu_formats"] = _gpu_formats(checks) if machine["gpu"] else {}
     if as_json:
         click.echo(json.dumps({"ok": healthy, "machine": machine, "checks": checks}))
     else:
@@ -59,6 +60,22 @@ def _fault(module: str) -> str:
     except Exception as error:  # a broken build can raise anything
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _gpu_formats(checks: list[dict[str, object]]) -> dict[str, str]:
+    """Return for each format why it does not run on the GPU, and what would; empty where it does.
+
+    Where its package is not installed or broken, the checks say so.
+    """
+    from edgetune.runtimes.gpu import REMEDIES, find_gpu_fault
+
+    working = {check["module"] for check in checks if check["ok"]}
+    found = {}
+    for kind, module in (("hf", "torch"), ("gguf", "llama_cpp"), ("onnx", "onnxruntime")):
+        if module in working:
+            fault = find_gpu_fault(kind)
+            found[kind] = f"{fault}: {REMEDIES[kind]}" if fault else ""
+    return found
 
 
 def _warnings(checks: list[dict[str, object]]) -> list[str]:
@@ -84,6 +101,13 @@ def _print(machine: dict[str, object], checks: list[dict[str, object]]) -> None:
     click.echo(f"memory      {memory:.1f} GiB")
     click.echo(f"GPU         {machine['gpu'] or 'none: everything runs on the CPU'}")
     click.echo(f"computes in {machine['compute_dtype']} ({machine['compute_dtype_reason']})")
+    for kind, fault in machine["gpu_formats"].items():  # type: ignore[attr-defined]
+        name = "Hugging Face models" if kind == "hf" else f"{kind.upper()} files"
+        click.echo(f"on the GPU  {name}: {fault or 'yes'}")
+    if machine["gpu"] and importlib.util.find_spec("pynvml") is None:
+        click.echo(
+            "GPU memory  by torch's own count: pip install nvidia-ml-py counts the process's"
+        )
     for warning in machine["warnings"]:  # type: ignore[attr-defined]
         click.echo(f"{click.style('warning', fg='yellow')}     {warning}")
     for check in checks:

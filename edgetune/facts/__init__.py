@@ -4,7 +4,7 @@ A field whose default is ``None`` is left out where it has no value, so that a k
 earlier version, which lacks it, reads the same.
 """
 
-from edgetune.facts.bench import BenchFacts, MeasuredModel, Measurement
+from edgetune.facts.bench import BenchFacts, MeasuredModel, Measurement, NotMeasured
 from edgetune.facts.convert import from_json, to_json
 from edgetune.facts.export import (
     ExportedAdapter,
@@ -43,6 +43,7 @@ __all__ = [
     "Measurement",
     "MergeCandidate",
     "MergeFacts",
+    "NotMeasured",
     "QuantizeFacts",
     "Refusal",
     "RemovedLayer",

@@ -28,6 +28,14 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class NotMeasured:
+    """A device that a model was not measured on, and why."""
+
+    device: str
+    why: str
+
+
+@dataclass(frozen=True)
 class MeasuredModel:
     """A model or file and its measurements; ``role`` is its place in the run."""
 
@@ -39,6 +47,7 @@ class MeasuredModel:
     sha256: str
     bytes: int
     measurements: list[Measurement]
+    not_measured: list[NotMeasured] | None = None
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,11 @@ MEASUREMENTS = {
         "most memory its process held while it loaded and answered, Python and runtime included",
     ),
     "peak_vram_bytes": Definition(
-        "Peak GPU memory", "bytes", "most memory that torch held on the GPU"
+        "Peak GPU memory", "bytes",
+        "most GPU memory its process held while it loaded and answered; where.vram says how it was "
+        "found: nvml_process is the whole process, CUDA context included; nvml_device the growth "
+        "of the device's used memory, where the driver does not tell processes apart; "
+        "torch_reserved torch's own pool alone, where nvidia-ml-py is not installed",
     ),
 }  # fmt: skip
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.disk import write_atomic
-from edgetune.errors import InputError
-from edgetune.facts import MeasuredModel, Measurement
+from edgetune.errors import EdgetuneError, InputError
+from edgetune.facts import MeasuredModel, Measurement, NotMeasured
 from edgetune.log import Log
+from edgetune.measure.devices import Devices
 from edgetune.measure.quality import exact_match
 from edgetune.measure.subject import Subject, Workload
 from edgetune.measure.workers import Workers, describe_end
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
+from edgetune.runtimes.gpu import PROVIDER, REMEDIES, find_gpu_fault
 from edgetune.runtimes.kv_cache import find_kv_fault
 
 WORKLOAD = "workload.json"
@@ -35,7 +37,7 @@ def measure_subjects(
     section: BenchSection,
     scratch: Path,
     log: Log,
-    devices: Sequence[str] = ("cpu",),
+    devices: Devices | None = None,
 ) -> list[MeasuredModel]:
     """Measure every subject and return the report's entries, in the order given.
 
@@ -50,7 +52,8 @@ def measure_subjects(
         section: how long and how often.
         scratch: folder for jobs, results and reference log probabilities.
         log: gets a bar, and an event per subject.
-        devices: where Hugging Face models run; files run on the CPU.
+        devices: where models and files run; absent: on the CPU. What a GPU cannot run is listed as
+            not measured there, with the reason.
 
     Raises:
         InputError: two subjects of one name, or a model that cannot be loaded.
@@ -66,15 +69,26 @@ def measure_subjects(
     work_hash = hashlib.sha256(work.encode()).hexdigest()
     keepers = _find_references(subjects)
     order = sorted(subjects, key=lambda s: s.name not in keepers.values())
-    pairs = [(s, device) for s in order for device in (devices if s.format == "hf" else ("cpu",))]
+    devices = devices or Devices()
+    pairs = [(s, device) for s in order for device in devices.of(s.format)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    missing: dict[str, list[NotMeasured]] = {name: [] for name in names}
     threads = section.threads or count_threads()
     with log.progress("models", len(pairs)) as bar, Workers(threads) as workers:
         for subject, device in pairs:
-            job = _make_job(subject, device, keepers, section, scratch)
+            is_first = device == devices.of(subject.format)[0]
+            keep = _log_probs(subject.name, scratch) if is_first else None
+            job = _make_job(subject, device, section, scratch)
+            job["keep"] = str(keep) if keep and subject.name in keepers.values() else None
+            job["references"] = _find_log_probs(subject, keepers, scratch)
             job["workload_sha256"] = work_hash
-            measurements = _measure(subject, job, workload, scratch, workers)
-            for kv_cache in _find_caches(subject, section, log):
+            measurements, why = _try_measure(subject, job, workload, scratch, workers)
+            if why:
+                missing[subject.name].append(NotMeasured(device, why))
+                log.warn(f"{subject.name} is not measured on {device}: {why}")
+                bar.update(1, now=subject.name)
+                continue
+            for kv_cache in _find_caches(subject, section, log) if is_first else ():
                 again = {**job, "kv_cache": kv_cache, "keep": None}
                 again["result"] = str(Path(job["result"]).with_suffix(f".{kv_cache}.json"))
                 through = _measure(subject, again, workload, scratch, workers)
@@ -82,7 +96,7 @@ def measure_subjects(
             found[subject.name] += measurements
             log.event("measured", model=subject.name, measurements=measurements)
             bar.update(1, now=subject.name)
-    return [_entry(subject, found[subject.name]) for subject in subjects]
+    return [_entry(s, found[s.name], missing[s.name]) for s in subjects]
 
 
 def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]:
@@ -108,15 +122,9 @@ def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
 
 
 def _make_job(
-    subject: Subject, device: str, keepers: dict[str, str], section: BenchSection, scratch: Path
+    subject: Subject, device: str, section: BenchSection, scratch: Path
 ) -> dict[str, Any]:
     """Return the worker's job, as :func:`edgetune.measure.worker.run_job` reads it."""
-    compared = {
-        reference: str(_log_probs(name, scratch))
-        for reference, name in keepers.items()
-        if name != subject.name and (reference == "teacher" or subject.role == "file")
-    }
-    keeps = subject.name in keepers.values() and device == "cpu"
     model = subject.model
     where = {"ref": model.to_json(Path())} if isinstance(model, ModelRef) else {"model": str(model)}
     return {
@@ -127,11 +135,39 @@ def _make_job(
         "new_tokens": section.new_tokens,
         "repeats": section.repeats,
         "max_new_tokens": section.max_new_tokens,
-        "references": compared,
-        "keep": str(_log_probs(subject.name, scratch)) if keeps else None,
         "workload": str(scratch / WORKLOAD),
         "result": str(scratch / f"{_slug(subject.name)}.{device}.json"),
     }
+
+
+def _find_log_probs(subject: Subject, keepers: dict[str, str], scratch: Path) -> dict[str, str]:
+    """Return the references that a subject is compared with: name and file of log probabilities.
+
+    One that was not measured, as it did not fit a GPU, has none.
+    """
+    return {
+        reference: str(path)
+        for reference, name in keepers.items()
+        if name != subject.name and (reference == "teacher" or subject.role == "file")
+        if (path := _log_probs(name, scratch)).is_file()
+    }
+
+
+def _try_measure(
+    subject: Subject, job: dict[str, Any], workload: Workload, scratch: Path, workers: Workers
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the measurements, or why there are none: the GPU or its software cannot run it."""
+    on_gpu = job["device"] == "cuda"
+    if on_gpu and (fault := find_gpu_fault(subject.format)):
+        return [], f"{fault}; {REMEDIES[subject.format]}"
+    try:
+        return _measure(subject, job, workload, scratch, workers), ""
+    except EdgetuneError as error:
+        if on_gpu and "out of memory" in str(error).lower():
+            return [], "the GPU's memory is too small for it"
+        if on_gpu and PROVIDER in str(error):
+            return [], f"ONNX Runtime does not start its {PROVIDER}; {REMEDIES['onnx']}"
+        raise
 
 
 def _measure(
@@ -170,7 +206,9 @@ def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: W
         raise describe_end(subject.name, subject.path, code, stderr.read_text(errors="replace"))
 
 
-def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> MeasuredModel:
+def _entry(
+    subject: Subject, measurements: list[dict[str, Any]], missing: list[NotMeasured]
+) -> MeasuredModel:
     return MeasuredModel(
         subject.name,
         subject.role,
@@ -180,6 +218,7 @@ def _entry(subject: Subject, measurements: list[dict[str, Any]]) -> MeasuredMode
         subject.sha256,
         subject.bytes,
         [Measurement(**one) for one in measurements],
+        missing or None,
     )
 
 

@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgetune.errors import EdgetuneError
 from edgetune.measure.latency import measure_decode_from_start, measure_running
 from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
 from edgetune.measure.statistics import Estimate
+from edgetune.measure.vram import VramMeter
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime, find_opener
 
@@ -46,11 +48,13 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     kv_cache = job.get("kv_cache")
     if kv_cache is not None:
         opener = partial(opener, kv_cache=kv_cache)
-    runtime, figures = measure_running(
-        partial(opener, job["threads"], job["device"]),
-        given["latency_prompt"], job["new_tokens"], job["repeats"],
-    )  # fmt: skip
-    figures |= _peak_vram(job["device"])
+    with VramMeter() if job["device"] == "cuda" else nullcontext() as vram:
+        runtime, figures = measure_running(
+            partial(opener, job["threads"], job["device"]),
+            given["latency_prompt"], job["new_tokens"], job["repeats"],
+        )  # fmt: skip
+    if vram is not None and vram.source:
+        figures["peak_vram_bytes"] = (Estimate(vram.peak, 1), "bytes")
     from_start = measure_decode_from_start(
         runtime, given["latency_prompt"], job["new_tokens"], job["repeats"]
     )
@@ -69,6 +73,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             measurement["where"] |= {"prompt_tokens": asked, "new_tokens": job["new_tokens"]}
         if kv_cache is not None:
             measurement["where"]["kv_cache"] = kv_cache
+        if vram is not None and measurement["name"] == "peak_vram_bytes":
+            measurement["where"]["vram"] = vram.source
     runtime.close()
     return {"measurements": measurements, "answers": answers}
 
@@ -93,13 +99,6 @@ def _measurement(name: str, estimate: Estimate, unit: str, runtime: Runtime) -> 
         "ci95": None if estimate.ci95 is None else list(estimate.ci95),
         "where": {"runtime": runtime.name, "device": runtime.device, "threads": runtime.threads},
     }
-
-
-def _peak_vram(device: str) -> dict[str, tuple[Estimate, str]]:
-    if device != "cuda" or "torch" not in sys.modules:
-        return {}
-    peak = sys.modules["torch"].cuda.max_memory_allocated()
-    return {"peak_vram_bytes": (Estimate(peak, 1), "bytes")}
 
 
 def die_with_parent() -> None:

@@ -22,6 +22,7 @@ from edgetune.errors import EdgetuneError, InputError
 from edgetune.measure.worker import die_with_parent
 from edgetune.measure.worker import main as run_worker
 from edgetune.runtimes.child import Child, read_frame, write_frame
+from edgetune.runtimes.gpu import release_gpu_pool
 
 STDERR_LINES = 12  # of a worker that died, quoted in the error
 
@@ -34,6 +35,7 @@ class Workers:
         self._torch: Child | None = None
 
     def __enter__(self) -> Workers:
+        release_gpu_pool()  # this process may have trained there, and a worker is to load there
         return self
 
     def __exit__(

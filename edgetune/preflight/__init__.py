@@ -14,6 +14,8 @@ from edgetune.data.files import read_records
 from edgetune.data.load import choose_shape
 from edgetune.data.sources import open_source
 from edgetune.errors import InputError, Unsupported, nearest
+from edgetune.measure.devices import choose_devices
+from edgetune.models.hardware import choose_device
 from edgetune.models.resolve import resolve_model
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
@@ -77,6 +79,26 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
 def _sections_of(stages: Sequence[str]) -> set[str]:
     """What stages that run alone read."""
     return {"model", "data", *stages}
+
+
+def check_devices(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Refuse a device that is asked for and absent, before the stages that come before its use.
+
+    A dry run is not refused: it may be of a recipe for another machine.
+
+    Args:
+        recipe: resolved.
+        stages: names of those that are going to run.
+
+    Raises:
+        InputError: names the key.
+    """
+    if recipe.model.device == "cuda" and stages:
+        choose_device("cuda")
+    if recipe.bench is not None and "bench" in stages:
+        wanted = recipe.bench.devices
+        if wanted != "auto" and "cuda" in wanted:
+            choose_devices(recipe.bench, recipe.model.device)
 
 
 def _check_rows(data: DataSection | None, part: str) -> None:

@@ -156,7 +156,9 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys("merge", "base dtype measure_rows trained_on max_kl"),
     _keys("quantize", "gguf onnx budget method imatrix"),
     _keys("export", "check_rows adapter"),
-    _keys("bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens"),
+    _keys(
+        "bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens devices"
+    ),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),
 )
 

@@ -143,6 +143,13 @@ class BenchSection(Requests):
         ("f16",),
         description="llama.cpp's KV cache types; GGUF files are measured again with each but f16",
     )
+    devices: (
+        Literal["auto"] | Annotated[tuple[Literal["cpu", "cuda"], ...], Field(min_length=1)]
+    ) = Field(
+        "auto",
+        description="where models and files are measured; auto: the CPU, and the GPU where there "
+        "is one (Hugging Face models on the GPU alone with model.device: cuda)",
+    )
 
 
 class Gate(Section):

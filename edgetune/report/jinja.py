@@ -66,6 +66,7 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "NONE": numbers.NONE,
         "CACHE_TITLES": tables.CACHE_TITLES,
         "cache_rows": tables.cache_rows,
+        "not_measured_lines": tables.not_measured_lines,
         "describe": tables.describe,
         "machine_rows": tables.machine_rows,
         "model_rows": tables.model_rows,

@@ -77,6 +77,7 @@ COLUMNS = (
     Column(DECODE, _number("decode_tokens_per_s", rate)),
     Column("Decode tok/s, depth\u00a00", _number("decode_tokens_per_s_depth_0", rate)),
     Column("Peak memory", _number("peak_rss_bytes", size)),
+    Column("Peak GPU memory", _number("peak_vram_bytes", size)),
 )
 
 
@@ -145,6 +146,15 @@ def cache_rows(models: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[Ce
             one = model if name == "f16" else through_cache(model, name)
             rows.append((str(model["name"]), name, [column.cell(one, None) for column in shown]))
     return rows
+
+
+def not_measured_lines(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each model and device that it was not measured on: the reason."""
+    return [
+        f"{model['name']} was not measured on {one['device']}: {one['why']}."
+        for model in models
+        for one in model.get("not_measured") or ()
+    ]
 
 
 def describe(model: dict[str, Any], device: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from edgetune.report.format import (
     NONE,
     depth_of,
+    devices_of,
     measured,
     percent,
     rate,
@@ -16,8 +17,9 @@ from edgetune.report.format import (
     small,
     value_of,
 )
+from edgetune.report.tables import not_measured_lines
 
-_TITLES = ("model", "exact match", "ppl", "KL", "top-1", "size", "tok/s", "memory")
+_TITLES = ("model", "exact match", "ppl", "KL", "top-1", "size", "tok/s", "memory", "GPU mem")
 
 
 def print_summary(report: dict[str, Any], file: Any = None) -> None:
@@ -31,9 +33,14 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     console.print()
     console.print(f"[bold]{escape(report['headline']['text'])}[/bold]")
     if report["models"]:
-        rows = [_cells(model) for model in report["models"]]
+        places: list[tuple[dict[str, Any], str | None]] = []
+        for model in report["models"]:
+            places += [(model, device) for device in devices_of(model)] or [(model, None)]
+        rows = [_cells(model, device) for model, device in places]
         depth = depth_of(report["models"])
         titles = [f"tok/s @{depth}" if t == "tok/s" and depth is not None else t for t in _TITLES]
+        if all(row[-1] == NONE for row in rows):
+            titles, rows = titles[:-1], [row[:-1] for row in rows]
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
         table = Table(box=None, header_style="dim", padding=(0, gap, 0, 0), pad_edge=False)
@@ -43,10 +50,12 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
                 title, justify="left" if is_name else "right", no_wrap=True,
                 min_width=None if is_name else width,
             )  # fmt: skip
-        for model, cells in zip(report["models"], rows, strict=True):
+        for (model, _), cells in zip(places, rows, strict=True):
             chosen = model["name"] == report["headline"].get("model")
             table.add_row(*map(escape, cells), style="green" if chosen else None)
         console.print(table)
+    for line in not_measured_lines(report["models"]):
+        console.print(f"[yellow]{escape(line)}[/yellow]")
     if (found := report.get("distillation")) and found["verdict"] != "won":
         points = f"{100 * found['difference']:+.1f} points"
         console.print(f"[red]distillation: {found['verdict']} ({points} over no teacher)[/red]")
@@ -58,20 +67,21 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     console.print(f"verdict: [bold {color}]{report['verdict']}[/bold {color}]")
 
 
-def _cells(model: dict[str, Any]) -> list[str]:
-    found = measured(model, "exact_match")
+def _cells(model: dict[str, Any], device: str | None) -> list[str]:
+    found = measured(model, "exact_match", device)
     bounds = found.get("ci95") if found else None
     around = f" ±{50 * (bounds[1] - bounds[0]):.1f}" if bounds else ""
-    score = percent(value_of(model, "exact_match"))
+    score = percent(value_of(model, "exact_match", device))
     return [
-        _name(model),
+        _name(model) + (f" ({device})" if device == "cuda" else ""),
         score if score == NONE else score + around,
-        small(value_of(model, "perplexity")),
-        small(value_of(model, "kl_answer_tokens")),
-        percent(value_of(model, "top1_answer_tokens")),
+        small(value_of(model, "perplexity", device)),
+        small(value_of(model, "kl_answer_tokens", device)),
+        percent(value_of(model, "top1_answer_tokens", device)),
         size(model["bytes"]),
-        rate(value_of(model, "decode_tokens_per_s")),
-        size(value_of(model, "peak_rss_bytes")),
+        rate(value_of(model, "decode_tokens_per_s", device)),
+        size(value_of(model, "peak_rss_bytes", device)),
+        size(value_of(model, "peak_vram_bytes", device)),
     ]
 
 

@@ -20,6 +20,7 @@ from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.runtimes import greedy
 from edgetune.runtimes.amx import has_broken_amx
 from edgetune.runtimes.gguf_header import check_gguf
+from edgetune.runtimes.gpu import REMEDIES, find_gpu_fault
 from edgetune.runtimes.llama_batch import Batch
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
@@ -62,12 +63,8 @@ class LlamaCpp(TextGeneration):
     ) -> None:
         check_gguf(path)
         c.llama_log_set(_collect_errors, None)
-        if device == "cuda" and not c.llama_supports_gpu_offload():
-            raise Unsupported(
-                "this build of llama.cpp has no GPU support",
-                where=str(path),
-                hint="reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on",
-            )
+        if device == "cuda" and (fault := find_gpu_fault("gguf")):
+            raise Unsupported(fault, where=str(path), hint=REMEDIES["gguf"])
         self.path, self.threads, self.device = path, threads, device
         self._kv_type = {"q8_0": c.GGML_TYPE_Q8_0, "q4_0": c.GGML_TYPE_Q4_0}.get(kv_cache)
         self._context: Any = None

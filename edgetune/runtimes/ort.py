@@ -19,6 +19,7 @@ from edgetune.errors import EdgetuneError, InputError, Unsupported, reading
 from edgetune.models.chat_template import fold_templates
 from edgetune.runtimes import GENAI_CONFIG, greedy
 from edgetune.runtimes.genai_folder import find_graph, read_decoder
+from edgetune.runtimes.gpu import PROVIDER, REMEDIES, find_gpu_fault
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
 
@@ -144,24 +145,27 @@ class _Sequences:
 
 
 def _open_session(model: Path, threads: int, device: str) -> Any:
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
-    if provider not in onnxruntime.get_available_providers():
-        raise Unsupported(
-            f"this build of onnxruntime has no {provider}",
-            where=str(model),
-            hint="install onnxruntime-gpu, or use --device cpu",
-        )
+    provider = {"cpu": "CPUExecutionProvider", "cuda": PROVIDER}[device]
+    if device == "cuda" and (fault := find_gpu_fault("onnx")):
+        raise Unsupported(fault, where=str(model), hint=f"{REMEDIES['onnx']}, or use the CPU")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # only what is fatal; errors arrive as exceptions
     if not model.is_file():
         raise InputError("no such ONNX model", where=str(model))
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=[provider])
+        session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base but this
         raise InputError(
             f"ONNX Runtime cannot load this model: {error}", where=str(model)
         ) from error
+    if provider not in session.get_providers():  # it runs on the CPU then, and does not say so
+        raise Unsupported(
+            f"ONNX Runtime does not start its {provider}",
+            where=str(model),
+            hint="the CUDA and cuDNN libraries that it was built for have to be installed",
+        )
+    return session
 
 
 def _load_adapter(path: Path) -> Any:

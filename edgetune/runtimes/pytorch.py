@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from edgetune.errors import Unsupported
 from edgetune.models.adapters import fold_float32
 from edgetune.models.batching import batch_sequences, replaced_forward
+from edgetune.models.compute_dtype import choose_dtype
 from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.offload import keep_head_in_memory
@@ -30,18 +31,21 @@ class Torch(TextGeneration):
     """A model folder, perhaps with an adapter; see :class:`edgetune.runtimes.Runtime`.
 
     Weights are float32 on CPU, so that nothing is lost but what the file lost, and bfloat16 on
-    CUDA, as models are served there.
+    CUDA, as models are served there, unless ``dtype`` names another.
     """
 
     name = "torch"
 
-    def __init__(self, ref: ModelRef, threads: int, device: str = "cpu") -> None:
+    def __init__(
+        self, ref: ModelRef, threads: int, device: str = "cpu", dtype: str | None = None
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise Unsupported("no CUDA device here", where=str(ref.base), hint="use --device cpu")
         torch.set_num_threads(threads)
         self.ref, self.threads, self.device = ref, threads, device
         self._tokenizer: Any = load_tokenizer(ref.base)
-        self._model: Any = load_model(ref, "bfloat16" if device == "cuda" else "float32", device)
+        served = choose_dtype("auto", device).name if device == "cuda" else "float32"
+        self._model: Any = load_model(ref, dtype or served, device)
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

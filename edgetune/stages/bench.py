@@ -14,6 +14,7 @@ from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
 from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
 from edgetune.log import Log, counted
+from edgetune.measure.devices import choose_devices
 from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
 from edgetune.models.load import load_tokenizer
@@ -46,10 +47,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     )
 
     # 3. Each in turn; what an interrupted run measured is kept.
-    devices = ("cpu", "cuda") if _has_cuda() else ("cpu",)
-    models = measure_subjects(
-        subjects, workload, sections.bench, out / "scratch", log, devices=devices
-    )
+    devices = choose_devices(sections.bench, sections.model.device)
+    models = measure_subjects(subjects, workload, sections.bench, out / "scratch", log, devices)
 
     # 4. The entries, and a line each for the person who waits.
     for model in models:
@@ -95,12 +94,6 @@ def _find_encoder(inputs: dict[str, Artifact], base: Path, sections: Sections) -
         if stage in inputs:
             return encoder_of(inputs[stage].contract_folder, sections.data)
     return make_encoder(load_tokenizer(base), sections.data, None)
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _summary(model: MeasuredModel) -> str:

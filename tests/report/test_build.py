@@ -73,6 +73,37 @@ def test_a_narrow_terminal_cuts_no_number(
     assert all(line.find("…") < 30 for line in table) and max(map(len, table)) <= 70
 
 
+def test_a_model_of_two_devices_has_two_rows_and_one_of_none_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = SampleRun(tmp_path / "run")
+    teacher, file = sample.models[1], sample.models[9]
+    for one in list(teacher["measurements"]):
+        where = {**one["where"], "device": "cuda"}
+        value = 3 * one["value"] if one["name"] == "decode_tokens_per_s" else one["value"]
+        teacher["measurements"].append({**one, "value": value, "where": where})
+    teacher["measurements"].append(
+        {"name": "peak_vram_bytes", "value": 7.25e9, "unit": "bytes", "n": 1, "ci95": None,
+         "where": {"runtime": "torch", "device": "cuda", "threads": 2, "vram": "nvml_process"}}
+    )  # fmt: skip
+    file["not_measured"] = [{"device": "cuda", "why": "no GPU <build>; build it"}]
+    report = sample.finish().report()
+    stream = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "120")
+    print_summary(report, stream)
+    lines = stream.getvalue().splitlines()
+    (on_gpu,) = [line for line in lines if "teacher (cuda)" in line]
+    assert "288" in on_gpu and "7.25" in on_gpu and "GPU mem" in stream.getvalue()
+    (on_cpu,) = [line for line in lines if line.startswith("teacher ") and "cuda" not in line]
+    assert " 96" in on_cpu
+    reason = "was not measured on cuda: no GPU <build>; build it."
+    assert reason in " ".join(stream.getvalue().split())
+    write_report(report, tmp_path / "pages")
+    pages = {path.name: path.read_text() for path in (tmp_path / "pages").iterdir()}
+    assert "torch, cuda" in pages["report.md"] and "Peak GPU memory" in pages["report.md"]
+    assert "no GPU &lt;build&gt;" in pages["report.html"]
+
+
 def test_failed_gates_come_before_the_models(sample: SampleRun, tmp_path: Path) -> None:
     write_report(sample.report(), tmp_path / "whole")
     sample.artifacts["export"].facts["gates"][0]["ok"] = False
