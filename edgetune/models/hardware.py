@@ -130,11 +130,16 @@ def trim_malloc() -> None:
     memory. Passing 500 M offloaded weights through a process grew it by 2.8 GB, and does not with
     the size held. A newly mapped block costs its page faults, so this is not for training.
     """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+    return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Give the memory that was freed back to the system, once."""
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-        library.malloc_trim(0)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -21,6 +21,7 @@ from edgetune.errors import InputError, Unsupported, reading
 from edgetune.models.chat_template import fold_templates
 from edgetune.models.checkpoint import Checkpoint, check_model_folder
 from edgetune.models.generation import mend_generation_config
+from edgetune.models.hardware import return_freed_memory
 from edgetune.models.lora import Adapter
 from edgetune.models.lora_config import refuse_start_over_nf4
 from edgetune.models.nf4 import (
@@ -123,13 +124,26 @@ def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedMod
     mend_generation_config(model)
     if nf4 and device == "cpu" and fits_unpacked(model):
         unpack_nf4(model)
+        _release_checkpoint(model)
     elif nf4:
         disable_avx512_repacking(model)
         if device == "cpu":
             unpack_uneven_layers(model)
+            _release_checkpoint(model)
     else:
         model = model.to(device)
     return model  # type: ignore[no-any-return]
+
+
+def _release_checkpoint(model: Any) -> None:
+    """Copy the weights that are still views of the mapped checkpoint, so that it is unmapped.
+
+    Embedding and norms keep their dtype and with it the file: all of it was read to be put into
+    4 bits and stays resident. For 494 M parameters this is 1.60 GB in place of 2.23.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return_freed_memory()
 
 
 def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
