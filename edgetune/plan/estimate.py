@@ -17,6 +17,8 @@ from edgetune.train.optimizers import OPTIMIZERS
 
 #: Resident memory of a process that has imported every stage and holds no model.
 PROCESS_BYTES = 600_000_000
+#: Of a tokenizer, per entry of its vocabulary: 151,646 take 205 MB.
+TOKEN_BYTES = 1350
 #: Of a worker of bench, which imports one runtime.
 WORKER_BYTES = 450_000_000
 #: The CUDA context and the libraries' workspaces.
@@ -127,6 +129,7 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     optimizer = OPTIMIZERS[section.optimizer]
     state = int(optimizer.state_bytes * trainable)
     parts = {
+        "tokenizer": TOKEN_BYTES * shape.vocabulary,
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
         "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
         "activations": int(step.saved_bytes),

@@ -391,7 +391,7 @@ def test_evaluation_rows_are_excluded_from_calibration(
 def test_a_method_that_needs_a_budget_is_refused_without_one(
     tiny_model: Path, device_rows: Path, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": [], "train": True})
+    recipe = make_recipe(device_rows, quantize={"gguf": ["Q8_0"], "onnx": [], "method": "qat"})
     merged = merge(tiny_model, recipe, tmp_path / "merge")
     with pytest.raises(InputError, match="no file is trained"):
         quantized(recipe, merged, tmp_path / "plan")
