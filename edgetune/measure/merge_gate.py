@@ -15,7 +15,7 @@ from edgetune.measure.quality import compare_runtimes
 from edgetune.models.hardware import count_threads
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
-from edgetune.runtimes import open_runtime
+from edgetune.runtimes import open_exact_merge, open_merged, open_runtime
 
 #: Mean KL in nats that float32 arithmetic in another order explains. Right merges of five families
 #: are at 1e-12 to 1e-7, folded over another base than was trained on at 4e-3 to 0.4.
@@ -89,10 +89,14 @@ def _measure_rounding(
 ) -> float:
     """Return the KL between the merge in float32 and the same in its dtype; 0 for NaN."""
     exact = scratch / "float32"
-    shutil.rmtree(exact, ignore_errors=True)
     adapters = [trained.adapter] if trained.adapter else []
-    write_merged(trained.base, adapters, exact, "float32", merged.nf4_dtype)
-    whole, rounded = (open_runtime(one, threads=count_threads()) for one in (exact, merged.folder))
+    threads = count_threads()
+    whole = open_exact_merge(trained.base, adapters, merged.nf4_dtype, threads)
+    if whole is None:
+        shutil.rmtree(exact, ignore_errors=True)
+        write_merged(trained.base, adapters, exact, "float32", merged.nf4_dtype)
+        whole = open_runtime(exact, threads=threads)
+    rounded = open_merged(merged.folder, threads)
     try:
         found = float(compare_runtimes(whole, rounded, rows)["kl_answer_tokens"])
     finally:

@@ -17,9 +17,7 @@ import numpy as np
 from edgetune.disk import rename_whole
 from edgetune.errors import EdgetuneError
 from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
-from edgetune.runtimes import Runtime, logits_of
-
-CHUNK_SCORES = 2**21  # logits turned to float64 at a time: 16 MB
+from edgetune.runtimes import CHUNK_SCORES, Runtime, logits_at, logits_of
 
 
 class Encoded(Protocol):
@@ -199,26 +197,25 @@ def compare_runtimes(reference: Runtime, model: Runtime, rows: Sequence[Encoded]
         EdgetuneError: their vocabularies differ, or no token is trained.
     """
     divergence, agreements, positions = 0.0, 0, 0
-    for row in rows:
-        targets = _targets(row)
-        if not targets:
-            continue
-        at, ids = np.array(targets) - 1, row.ids[: targets[-1]]
-        wanted_PV, model_PV = reference.logits(ids)[at], model.logits(ids)[at]
+    asked = [(row.ids, targets) for row in rows if (targets := _targets(row))]
+    prefixes = [ids[: targets[-1]] for ids, targets in asked]
+    places = [[target - 1 for target in targets] for _, targets in asked]
+    blocks = (logits_at(one, prefixes, places) for one in (reference, model))
+    for wanted_PV, model_PV in zip(*blocks, strict=True):
         if wanted_PV.shape != model_PV.shape:
             raise EdgetuneError(
                 f"vocabularies differ: {wanted_PV.shape[1]} and {model_PV.shape[1]} tokens",
                 where=f"{reference.name} against {model.name}",
             )
         step = max(1, CHUNK_SCORES // model_PV.shape[1])
-        for first in range(0, len(at), step):
+        for first in range(0, len(model_PV), step):
             chunk = slice(first, first + step)
             divergence_P, agree_P = compare_positions(
                 log_softmax(wanted_PV[chunk]), log_softmax(model_PV[chunk])
             )
             divergence += float(divergence_P.sum())
             agreements += int(agree_P.sum())
-        positions += len(at)
+        positions += len(model_PV)
     if positions == 0:
         raise EdgetuneError("no trained token in the rows to compare on")
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,7 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
     if model is None:
         model = load_base(ref.base, ref.nf4, dtype, device)
     if ref.adapter is not None:
-        model = _put_adapter_on(model, ref)
-        # Adapters are trained in float32 and must not be rounded on the way back in.
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.float()
+        model = put_adapter_on(model, ref)
     model.eval()
     return model  # type: ignore[no-any-return]
 
@@ -168,8 +165,13 @@ def _fits_unpacked(folder: Path) -> bool:
         return fits_unpacked(AutoModelForCausalLM.from_config(config))
 
 
-def _put_adapter_on(model: Any, ref: ModelRef) -> Any:
+def put_adapter_on(model: Any, ref: ModelRef, offloaded: bool = False) -> Any:
     """Return the PEFT model, its vocabulary as large as in the adapter's training.
+
+    Args:
+        model: the base.
+        ref: names the adapter.
+        offloaded: the base's weights are on disk, and the adapter's come into memory all the same.
 
     Raises:
         InputError: an adapter of another base, or one whose weights are not safetensors.
@@ -186,7 +188,14 @@ def _put_adapter_on(model: Any, ref: ModelRef) -> Any:
     if rows is not None and rows != model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
     try:
-        loaded = PeftModel.from_pretrained(model, str(ref.adapter))
+        loaded = PeftModel.from_pretrained(
+            model,
+            str(ref.adapter),
+            low_cpu_mem_usage=offloaded,
+            torch_device="cpu" if offloaded else None,
+        )
+        if offloaded:
+            _fill_factors(loaded, ref.adapter)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(
             f"PEFT cannot load the adapter: {error}", where=str(ref.adapter)
@@ -200,7 +209,24 @@ def _put_adapter_on(model: Any, ref: ModelRef) -> Any:
             where=str(ref.adapter),
             hint="name the layer in target_modules of adapter_config.json",
         )
+    # Adapters are trained in float32 and must not be rounded on the way back in.
+    for name, parameter in loaded.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
     return loaded
+
+
+def _fill_factors(loaded: Any, folder: Path) -> None:
+    """Load a plain adapter's factors once more: PEFT moves them to where the base's weights are."""
+    from peft.utils import load_peft_weights
+
+    factors = {
+        re.sub(r"(\.lora_[AB])\.weight$", r"\1.default.weight", name): value
+        for name, value in load_peft_weights(str(folder), device="cpu").items()
+    }
+    unexpected = loaded.load_state_dict(factors, strict=False, assign=True).unexpected_keys
+    if unexpected:
+        raise KeyError(unexpected[0])
 
 
 def _is_lora(module: Any) -> bool:

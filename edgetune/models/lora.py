@@ -101,6 +101,23 @@ class Adapter:
         """Whether single rows of an embedding are trained."""
         return bool(self._tokens)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is low-rank factors beside linear layers and nothing else.
+
+        Such an adapter is loaded without the base's weights: it replaces none, learns no length of
+        theirs (DoRA), and its start was not taken off them.
+        """
+        ends = {self.skeleton.embedding, self.skeleton.head}
+        return not (
+            self._saved
+            or self._base
+            or self._tokens
+            or ends & set(self._parts)
+            or any(set(parts) != {"A.weight", "B.weight"} for parts in self._parts.values())
+            or str(self.config.get("init_lora_weights")).lower() in ("pissa", "olora")
+        )
+
     def holds(self, name: str) -> bool:
         """Whether it has a tensor of the base whole, its low-rank update aside."""
         return name in self._saved or name in self._base

@@ -8,7 +8,7 @@ trained.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from edgetune.errors import Unsupported
 from edgetune.models.checkpoint import INDEX, Checkpoint, copy_description
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.lineage import KEY, check_lineage, fingerprint_adapter, lineage_of
 from edgetune.models.lora import Adapter
 from edgetune.models.lora_config import refuse_start_over_nf4
@@ -107,6 +108,48 @@ class _Fold:
                 value = lora.own(self.plan.model_names[entry.source], value)
             value = lora.apply(name, value)
         return value.to(entry.kind)
+
+
+class MergedTensors(Mapping[str, torch.Tensor]):
+    """Tensors of a merge in float32, by the names on disk, each made when it is asked for.
+
+    Attributes:
+        shapes: of all tensors.
+        reshaped: the merge has a head of its own or another vocabulary, which its base has not.
+    """
+
+    def __init__(self, base: Path, adapters: Sequence[Path], nf4_dtype: str | None) -> None:
+        checkpoint = Checkpoint(base)
+        loras = [Adapter(folder, base) for folder in adapters]
+        plan = plan_fold(checkpoint, loras, torch.float32, nf4_dtype is not None)
+        self._fold = _Fold(checkpoint, loras, plan, nf4_dtype)
+        self._stored = CheckpointTensors(base)
+        self._entries = {one.name: one for entries in plan.files.values() for one in entries}
+        self.shapes = {name: entry.shape for name, entry in self._entries.items()}
+        self.reshaped = plan.untied or plan.rows is not None
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._fold.make(self._entries[name])
+
+    def read_stored_dtype(self, name: str) -> torch.Tensor:
+        """Return a tensor in the dtype it is stored in, or in float32 where it is changed."""
+        return self[name] if self._changes(name) else self._stored.read_stored_dtype(name)
+
+    def read_rows(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """Return some rows ``[N, columns]`` of a matrix."""
+        return self[name][rows] if self._changes(name) else self._stored.read_rows(name, rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _changes(self, name: str) -> bool:
+        plan = self._fold.plan
+        model = plan.model_names[name]
+        rounded = self._fold.nf4_dtype and model.removesuffix(".weight") in plan.nf4
+        return bool(rounded or any(model in lora.touched for lora in self._fold.loras))
 
 
 def refuse_quantized(base: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from edgetune.models.checkpoint_tensors import CheckpointTensors
 
 BLOCK = 64  # weights, along a row, that share a scale
 
@@ -98,6 +101,36 @@ def through_nf4(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     dequantized.
     """
     return unpack(*pack_nf4(weight.to(dtype))).float()
+
+
+class NF4Tensors(CheckpointTensors):
+    """Tensors of a folder, those of the layers that NF4 holds as a QLoRA training saw them.
+
+    Args:
+        folder: of the base.
+        layers: whose weights are rounded.
+        transposed: those of which the weight is [in, out]; it is packed [out, in].
+        dtype: compute dtype of the training.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layers: frozenset[str],
+        transposed: frozenset[str],
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(folder)
+        self._layers, self._transposed, self._dtype = layers, transposed, dtype
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        module, _, kind = name.rpartition(".")
+        if kind != "weight" or module not in self._layers:
+            return super().__getitem__(name)
+        weight = self.read_stored_dtype(name)
+        if module not in self._transposed:
+            return through_nf4(weight, self._dtype)
+        return through_nf4(weight.T, self._dtype).T
 
 
 def round_to_nf4(model: Any, dtype: torch.dtype) -> None:

@@ -6,6 +6,7 @@ accelerate's hooks load the weights of a module before its forward and drop them
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import trim_malloc
-from edgetune.models.load import load_model
+from edgetune.models.load import load_model, put_adapter_on
+from edgetune.models.lora import Adapter
+from edgetune.models.merge import MergedTensors
+from edgetune.models.nf4 import NF4Tensors
 from edgetune.models.ref import ModelRef
+from edgetune.models.skeleton import read_skeleton
 
 #: Weights that take more than this in float32 are not held in memory to be asked a few times.
 #: For 500 M parameters and 256 rows `quantize` took 184 s of CPU streamed, thousands of tokens to a
@@ -32,15 +37,22 @@ def load_or_offload(folder: Path) -> PreTrainedModel:
     return open_offloaded(folder) or load_model(ModelRef(folder))
 
 
-def open_offloaded(folder: Path) -> PreTrainedModel | None:
+def open_offloaded(
+    folder: Path, weights: CheckpointTensors | MergedTensors | None = None
+) -> PreTrainedModel | None:
     """Return the model in float32 on the CPU, in eval mode, its weights left on disk.
 
     Nothing where it is small enough to be held, or where its tensors on disk are not its
     parameters one by one (experts stored apart that the model stacks).
+
+    Args:
+        folder: with the configuration.
+        weights: made of those in the folder as they are asked for; none: as they are.
     """
     check_model_folder(folder)
-    weights = CheckpointTensors(folder)
-    if 4 * sum(math.prod(shape) for shape in weights.shapes.values()) <= IN_MEMORY_BYTES:
+    if weights is None:
+        weights = CheckpointTensors(folder)
+    if not is_large(folder):
         return None
     trim_malloc()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -59,6 +71,49 @@ def open_offloaded(folder: Path) -> PreTrainedModel | None:
         remove_hook_from_module(table)
         table.forward = _look_up(weights, named[_name_of(model, table)])  # type: ignore[method-assign]
     return model  # type: ignore[no-any-return]
+
+
+def open_trained_offloaded(ref: ModelRef) -> PreTrainedModel | None:
+    """Return base + adapter in float32 on the CPU, the base's weights left on disk.
+
+    NF4 weights have the values that the training saw; the adapter is in memory and computed beside
+    its layers, as PEFT does. Nothing where :func:`open_offloaded` returns nothing, or where loading
+    the adapter needs the base's weights or replaces some (:attr:`.lora.Adapter.plain`).
+    """
+    if not is_large(ref.base):
+        return None
+    if ref.adapter is not None and not Adapter(ref.adapter, ref.base).plain:
+        return None
+    weights = CheckpointTensors(ref.base)
+    if ref.nf4:
+        skeleton = read_skeleton(ref.base)
+        dtype = getattr(torch, ref.nf4_dtype)
+        weights = NF4Tensors(ref.base, skeleton.nf4, skeleton.transposed, dtype)
+    model = open_offloaded(ref.base, weights)
+    if model is None or ref.adapter is None:
+        return model
+    trained: PreTrainedModel = put_adapter_on(model, ref, offloaded=True).get_base_model()
+    return trained.eval()  # type: ignore[no-any-return]
+
+
+def open_merge_offloaded(
+    base: Path, adapters: Sequence[Path], nf4_dtype: str | None
+) -> PreTrainedModel | None:
+    """Return the merge of adapters in float32, each tensor made as it is asked for.
+
+    Nothing where :func:`open_offloaded` returns nothing, or where the merge is of another shape
+    than its base.
+    """
+    if not is_large(base):
+        return None
+    weights = MergedTensors(base, adapters, nf4_dtype)
+    return None if weights.reshaped else open_offloaded(base, weights)
+
+
+def is_large(folder: Path) -> bool:
+    """Whether a model's weights are left on disk rather than held in float32."""
+    shapes = CheckpointTensors(folder).shapes.values()
+    return 4 * sum(map(math.prod, shapes)) > IN_MEMORY_BYTES
 
 
 def keep_head_in_memory(model: Any) -> None:
@@ -85,7 +140,7 @@ def keep_head_in_memory(model: Any) -> None:
     head.forward = forward  # type: ignore[method-assign,assignment]
 
 
-def _look_up(weights: CheckpointTensors, name: str) -> Any:
+def _look_up(weights: CheckpointTensors | MergedTensors, name: str) -> Any:
     """Return what an embedding computes, reading the rows that are asked for."""
 
     def forward(ids_BT: torch.Tensor) -> torch.Tensor:
@@ -102,7 +157,7 @@ def _name_of(model: Any, module: Any) -> str:
 class _Renamed(dict[str, Any]):
     """The model's names to the values of those on disk: a tied head is its embedding's tensor."""
 
-    def __init__(self, weights: CheckpointTensors, named: dict[str, str]) -> None:
+    def __init__(self, weights: CheckpointTensors | MergedTensors, named: dict[str, str]) -> None:
         super().__init__(named)
         self._weights = weights
 
@@ -114,7 +169,7 @@ class _Renamed(dict[str, Any]):
         return self._weights.read_stored_dtype(super().__getitem__(name))
 
 
-def _find_weights(model: Any, weights: CheckpointTensors) -> dict[str, str] | None:
+def _find_weights(model: Any, weights: CheckpointTensors | MergedTensors) -> dict[str, str] | None:
     """Return each of the model's tensors' name on disk, or nothing if one is not there."""
     tied, named = dict(model.all_tied_weights_keys), {}
     for name, value in model.state_dict().items():

@@ -18,6 +18,7 @@ from edgetune.models.ref import ModelRef
 if TYPE_CHECKING:
     import numpy as np
 
+CHUNK_SCORES = 2**21  # logits turned to float64 at a time: 16 MB
 GENAI_CONFIG = "genai_config.json"  # what makes a folder an ONNX model of the genai builder
 
 
@@ -91,12 +92,32 @@ def open_runtime(
 
 
 def open_merged(folder: Path, threads: int) -> Runtime:
-    """Load a Hugging Face folder for a few passes: in torch, offloaded to disk if it is large."""
-    from edgetune.models.offload import open_offloaded
+    """Load a Hugging Face folder for a few passes; see :func:`open_trained`."""
+    return open_trained(ModelRef(folder), threads)
+
+
+def open_trained(ref: ModelRef, threads: int) -> Runtime:
+    """Load base + adapter for a few passes: in torch, offloaded to disk if the base is large."""
+    from edgetune.models.offload import open_trained_offloaded
     from edgetune.runtimes.pytorch import Streamed, Torch
 
-    model = open_offloaded(folder)
-    return Torch(ModelRef(folder), threads) if model is None else Streamed(folder, model, threads)
+    model = open_trained_offloaded(ref)
+    return Torch(ref, threads) if model is None else Streamed(ref.base, model, threads)
+
+
+def open_exact_merge(
+    base: Path, adapters: Sequence[Path], nf4_dtype: str | None, threads: int
+) -> Runtime | None:
+    """Return the merge of adapters in float32, read from their base's files as it computes.
+
+    Nothing where the base is small enough, or shaped so, that the merge has to be written first;
+    see :func:`edgetune.models.offload.open_merge_offloaded`.
+    """
+    from edgetune.models.offload import open_merge_offloaded
+    from edgetune.runtimes.pytorch import Streamed
+
+    model = open_merge_offloaded(base, adapters, nf4_dtype)
+    return None if model is None else Streamed(base, model, threads)
 
 
 def open_for_check(path: Path, threads: int) -> Runtime:
@@ -115,6 +136,29 @@ def logits_of(runtime: Runtime, sequences: Sequence[Sequence[int]]) -> Iterator[
     """
     together = getattr(runtime, "logits_of", None)
     yield from together(sequences) if together else map(runtime.logits, sequences)
+
+
+def logits_at(
+    runtime: Runtime, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+) -> Iterator[np.ndarray]:
+    """Yield float32 ``[P, V]``: logits at some positions of each sequence, in order.
+
+    Those of a sequence come in blocks of :func:`count_together` positions, so that models of one
+    vocabulary are compared in lockstep.
+    """
+    in_blocks = getattr(runtime, "logits_at", None)
+    if in_blocks:
+        yield from in_blocks(sequences, positions)
+        return
+    for ids, places in zip(sequences, positions, strict=True):
+        logits_PV = runtime.logits(ids)[list(places)]
+        step = count_together(logits_PV.shape[1])
+        yield from (logits_PV[first : first + step] for first in range(0, len(places), step))
+
+
+def count_together(vocabulary: int) -> int:
+    """Return of how many positions logits are held at a time: about 2**24 of them, 64 MB."""
+    return 8 * max(1, CHUNK_SCORES // vocabulary)
 
 
 def find_opener(path_or_ref: Path | ModelRef) -> Callable[..., Runtime]:

@@ -20,7 +20,7 @@ from edgetune.models.hardware import trim_malloc
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.offload import keep_head_in_memory
 from edgetune.models.ref import ModelRef
-from edgetune.runtimes import greedy
+from edgetune.runtimes import count_together, greedy
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
 
@@ -110,26 +110,60 @@ class Streamed(Torch):
         torch.set_num_threads(threads)
         self.ref, self.threads, self.device = ModelRef(folder), threads, "cpu"
         self._tokenizer, self._model = load_tokenizer(folder), model
+        self._output: Any = BaseModelOutput
+        self._hidden: list[torch.Tensor] = []
+        self._asked: list[tuple[list[int], list[int]]] = []
 
-    @torch.inference_mode()
     def logits_of(self, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
         """Yield float32 ``[T, V]`` for each sequence: the layers for all, then the head for each.
 
         The head stays in memory from then on.
         """
+        for hidden_TD in self._decode(sequences):
+            yield self._head(hidden_TD)
+
+    def logits_at(
+        self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+    ) -> Iterator[np.ndarray]:
+        """Yield logits at some positions; see :func:`edgetune.runtimes.logits_at`.
+
+        Hidden states are kept: asked of the same positions again, only the head is computed.
+        """
+        asked = [(list(ids), list(at)) for ids, at in zip(sequences, positions, strict=True)]
+        if self._asked != asked:
+            self._hidden, self._asked = self._decode(sequences, positions), asked
+        for hidden_PD in self._hidden:
+            step = count_together(self._model.get_output_embeddings().weight.shape[0])
+            for block_PD in hidden_PD.split(step):
+                yield self._head(block_PD)
+
+    def close(self) -> None:
+        self._hidden, self._asked = [], []
+        super().close()
+
+    @torch.inference_mode()
+    def _decode(
+        self,
+        sequences: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]] | None = None,
+    ) -> list[torch.Tensor]:
+        """Return the last hidden states ``[T, D]`` of each sequence, or ``[P, D]`` of some."""
         trim_malloc()
         hidden: dict[int, torch.Tensor] = {}
-        decoder, kind = self._model.base_model, BaseModelOutput
         for numbers, ids_BT, real_BT in batch_sequences(sequences):
-            output = decoder(input_ids=ids_BT, use_cache=False)
-            kind = type(output)
+            output = self._model.base_model(input_ids=ids_BT, use_cache=False)
+            self._output = type(output)
             for number, hidden_TD, real_T in zip(numbers, output[0], real_BT, strict=True):
-                hidden[number] = hidden_TD[real_T]
+                kept = real_T if positions is None else list(positions[number])
+                hidden[number] = hidden_TD[kept]
         keep_head_in_memory(self._model)
-        for number, ids in enumerate(sequences):
-            found = kind(last_hidden_state=hidden.pop(number)[None])
-            with replaced_forward(decoder, lambda *_, found=found, **__: found):
-                yield self.logits(ids)
+        return [hidden[number] for number in range(len(sequences))]
+
+    def _head(self, hidden_TD: torch.Tensor) -> np.ndarray:
+        """Return the logits of last hidden states ``[T, D]``."""
+        found = self._output(last_hidden_state=hidden_TD[None])
+        with replaced_forward(self._model.base_model, lambda *_, **__: found):
+            return self.logits([0] * len(hidden_TD))
 
 
 def generate(

@@ -23,7 +23,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.stacked import rebuild_trained
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.recipe import MergeSection, Sections
-from edgetune.runtimes import open_runtime
+from edgetune.runtimes import open_merged, open_trained
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> MergeFacts:
@@ -137,11 +137,11 @@ def _measure(
     trained: ModelRef, folders: dict[str, Path], rows: list[Encoded]
 ) -> list[MergeCandidate]:
     """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
-    reference = open_runtime(trained, threads=count_threads())
+    reference = open_trained(trained, count_threads())
     found = []
     try:
         for base, folder in folders.items():
-            candidate = open_runtime(folder, threads=count_threads())
+            candidate = open_merged(folder, count_threads())
             try:
                 found.append(MergeCandidate(base, **compare_runtimes(reference, candidate, rows)))
             finally:
