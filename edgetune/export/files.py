@@ -26,8 +26,9 @@ from edgetune.export.onnx.build import (
     rewrite_weights,
     tensor_bytes,
 )
+from edgetune.export.room import count_gguf_bytes
 from edgetune.log import Log
-from edgetune.models.hardware import trim_malloc
+from edgetune.models.hardware import require_room, trim_malloc
 from edgetune.quantize.calibration.imatrix import check_imatrix, describe_imatrix, read_imatrix
 from edgetune.quantize.formats.ggml import PLAIN
 from edgetune.quantize.plan import IMATRIX, NAME, Plan, check_types, read_quants
@@ -96,6 +97,13 @@ def write_ggufs(
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     check_types(plan.gguf, shapes, planned / NAME)
     check_imatrix(importance, shapes, imatrix)
+    missing = [
+        types
+        for scheme, types in plan.gguf.items()
+        if not (out / "gguf" / f"{header.name}-{scheme}.gguf").exists()
+    ]
+    room = sum(count_gguf_bytes(types, shapes) for types in missing)
+    require_room(out, room + frame.stat().st_blocks * 512 * len(missing), "the GGUF files")
     imatrix_keys = describe_imatrix(imatrix) if importance else {}
     trim_malloc()  # the vocabulary, read several times over
     with log.progress("GGUF", len(plan.gguf)) as bar:

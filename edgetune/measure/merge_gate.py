@@ -12,7 +12,8 @@ from edgetune.data.encode import Encoded
 from edgetune.errors import GateFailed
 from edgetune.facts import GateResult, MergeCandidate, to_json
 from edgetune.measure.quality import compare_runtimes
-from edgetune.models.hardware import count_threads
+from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.hardware import count_threads, require_room
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import open_exact_merge, open_merged, open_runtime
@@ -94,6 +95,7 @@ def _measure_rounding(
     whole = open_exact_merge(trained.base, adapters, merged.nf4_dtype, threads)
     if whole is None:
         shutil.rmtree(exact, ignore_errors=True)
+        require_room(scratch, 4 * Checkpoint(trained.base).count, "the merge in float32")
         write_merged(trained.base, adapters, exact, "float32", merged.nf4_dtype)
         whole = open_runtime(exact, threads=threads)
     rounded = open_merged(merged.folder, threads)

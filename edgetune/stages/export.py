@@ -25,6 +25,7 @@ from edgetune.export.files import Written, find_refusals, write_ggufs, write_onn
 from edgetune.export.gguf.header import header_of
 from edgetune.export.ollama.modelfile import derive_prompt_format, write_modelfile
 from edgetune.export.readme import write_readme
+from edgetune.export.room import count_onnx_bytes
 from edgetune.facts import ExportedAdapter, ExportedFile, ExportFacts, from_json, to_json
 from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
@@ -51,13 +52,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     check_vocabulary(model)
     checkpoint = Checkpoint(model)
     checkpoint.say_beside(log)
-    CheckpointTensors(model).check_finite()
+    weights = CheckpointTensors(model)
+    weights.check_finite()
     # A recipe also names what the plan left out; a plan alone is all that is asked for.
     refused = find_refusals(model, sections.quantize if sections.has("quantize") else plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
-    copies = len(plan.gguf) + len(plan.onnx) + (6 if trained else 2)
-    require_room(out, checkpoint.bytes * copies, "the exported files")
+    room = 0 if _stopped(refused, "onnx") else count_onnx_bytes(plan.onnx, weights.shapes)
+    room += 4 * checkpoint.bytes if trained else 0
+    require_room(out, room, "the ONNX folders and the adapter's files")
 
     # 2. GGUF files from the model, a tensor at a time; a float32 graph, and the others from it.
     written = _write_files(sections, inputs, plan, refused, out, log)
@@ -118,13 +121,12 @@ def _write_files(
     """
     model, planned = inputs["merge"].model_folder, inputs["quantize"].path
     result = Written(refused=list(refused))
-    stopped = {refusal["format"] for refusal in refused}
-    if plan.gguf and "gguf" not in stopped:
+    if plan.gguf and not _stopped(refused, "gguf"):
         header = header_of(model, sections.file_name)
         written = write_ggufs(model, header, plan, planned, out, log)
         result.files += written.files
         result.refused += written.refused
-    if plan.onnx and "onnx" not in stopped:
+    if plan.onnx and not _stopped(refused, "onnx"):
         written = write_onnx(model, plan, planned, out, log)
         result.files += written.files
         result.refused += written.refused
@@ -132,6 +134,11 @@ def _write_files(
         why = "; ".join(f"{each['scheme']}: {each['why']}" for each in result.refused)
         raise Unsupported(f"no file can be written: {why}", where=str(model))
     return result
+
+
+def _stopped(refused: list[dict[str, str]], kind: str) -> bool:
+    """Whether files of a format were refused before any work."""
+    return any(refusal["format"] == kind for refusal in refused)
 
 
 def _measure_merged(sections: Sections, model: Path, out: Path, log: Log) -> _Comparison:

@@ -6,6 +6,8 @@ import math
 import shutil
 from pathlib import Path
 
+import torch
+
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, write_contract
 from edgetune.data.encode import Encoded
@@ -63,6 +65,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. The closer one ships, if it is what was trained, with the contract beside it.
     best = min(candidates, key=_distance)
     nf4_dtype = trained.nf4_dtype if best.base == "dequantized" else None
+    for base, folder in folders.items():
+        if base != best.base:
+            shutil.rmtree(folder)
     merged = MergedWeights(folders[best.base], section.dtype, nf4_dtype)
     gate = check_merge(trained, best, merged, section.max_kl, judged, scratch)
     model = out / "model"
@@ -96,7 +101,11 @@ def _find_trained(
     check_vocabulary(trained.base)
     checkpoint = Checkpoint(trained.base)
     checkpoint.say_beside(log)
-    require_room(out, (7 if earlier else 5) * checkpoint.bytes, "merging over two bases")
+    # Two candidates, and what adapters before the last are merged into.
+    written = checkpoint.count * getattr(torch, section.dtype).itemsize
+    both = section.base == "auto" and (trained.nf4 or bool(parent.facts.get("foreign")))
+    copies = (2 if earlier else 0) + (2 if both else 1)
+    require_room(out, copies * written, "merging over two bases" if copies > 1 else "merging")
     if parent.facts.get("foreign"):
         return rebuild_trained(
             trained, earlier, section.trained_on, section.dtype, out / "scratch", log
