@@ -60,10 +60,13 @@ class Stage:
 STAGES = (
     Stage("tune", "adapter", 7, ("model", "data", "tune"), ()),
     Stage("distill", "student", 9, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 6, ("data", "merge"), ("tune", "distill")),
-    Stage("quantize", "plan", 4, ("file_name", "data", "quantize", "requests"), ("merge",)),
+    Stage("merge", "model", 6, ("device", "data", "merge"), ("tune", "distill")),
     Stage(
-        "export", "files", 10, ("file_name", "data", "quantize", "export"),
+        "quantize", "plan", 4, ("file_name", "device", "data", "quantize", "requests"),
+        ("merge",),
+    ),
+    Stage(
+        "export", "files", 10, ("file_name", "device", "data", "quantize", "export"),
         ("tune", "merge", "quantize"),
     ),
     Stage(

@@ -24,6 +24,7 @@ from edgetune.runtimes.gpu import PROVIDER, REMEDIES, find_gpu_fault
 from edgetune.runtimes.kv_cache import find_kv_fault
 
 WORKLOAD = "workload.json"
+CPU_ALONE = Devices()
 # What is measured again with another type of KV cache, marked by it in ``where``.
 CACHE_FIGURES = (
     "exact_match", "kl_answer_tokens", "kl_answer_tokens_to_merged", "top1_answer_tokens",
@@ -37,7 +38,7 @@ def measure_subjects(
     section: BenchSection,
     scratch: Path,
     log: Log,
-    devices: Devices | None = None,
+    devices: Devices = CPU_ALONE,
 ) -> list[MeasuredModel]:
     """Measure every subject and return the report's entries, in the order given.
 
@@ -61,15 +62,12 @@ def measure_subjects(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     names = [subject.name for subject in subjects]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"two models are called '{twice}'", where="bench", hint="rename one")
+    _check_names(names)
     work = json.dumps(workload.to_json())
     write_atomic(scratch / WORKLOAD, work)
     work_hash = hashlib.sha256(work.encode()).hexdigest()
     keepers = _find_references(subjects)
     order = sorted(subjects, key=lambda s: s.name not in keepers.values())
-    devices = devices or Devices()
     pairs = [(s, device) for s in order for device in devices.of(s.format)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, list[NotMeasured]] = {name: [] for name in names}
@@ -77,26 +75,29 @@ def measure_subjects(
     with log.progress("models", len(pairs)) as bar, Workers(threads) as workers:
         for subject, device in pairs:
             is_first = device == devices.of(subject.format)[0]
-            keep = _log_probs(subject.name, scratch) if is_first else None
             job = _make_job(subject, device, section, scratch)
-            job["keep"] = str(keep) if keep and subject.name in keepers.values() else None
-            job["references"] = _find_log_probs(subject, keepers, scratch)
+            job |= _job_references(subject, keepers, scratch, is_first)
             job["workload_sha256"] = work_hash
             measurements, why = _try_measure(subject, job, workload, scratch, workers)
             if why:
                 missing[subject.name].append(NotMeasured(device, why))
                 log.warn(f"{subject.name} is not measured on {device}: {why}")
-                bar.update(1, now=subject.name)
-                continue
-            for kv_cache in _find_caches(subject, section, log) if is_first else ():
+            for kv_cache in _find_caches(subject, section, log) if is_first and not why else ():
                 again = {**job, "kv_cache": kv_cache, "keep": None}
                 again["result"] = str(Path(job["result"]).with_suffix(f".{kv_cache}.json"))
                 through = _measure(subject, again, workload, scratch, workers)
                 measurements = [*measurements, *(m for m in through if m["name"] in CACHE_FIGURES)]
             found[subject.name] += measurements
-            log.event("measured", model=subject.name, measurements=measurements)
+            if not why:
+                log.event("measured", model=subject.name, measurements=measurements)
             bar.update(1, now=subject.name)
     return [_entry(s, found[s.name], missing[s.name]) for s in subjects]
+
+
+def _check_names(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two models are called '{twice}'", where="bench", hint="rename one")
 
 
 def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]:
@@ -140,17 +141,22 @@ def _make_job(
     }
 
 
-def _find_log_probs(subject: Subject, keepers: dict[str, str], scratch: Path) -> dict[str, str]:
-    """Return the references that a subject is compared with: name and file of log probabilities.
+def _job_references(
+    subject: Subject, keepers: dict[str, str], scratch: Path, is_first: bool
+) -> dict[str, Any]:
+    """Return the files of log probabilities that a job reads and, on its first device, keeps.
 
-    One that was not measured, as it did not fit a GPU, has none.
+    A reference that was not measured, as it did not fit a GPU, has none.
     """
-    return {
+    references = {
         reference: str(path)
         for reference, name in keepers.items()
         if name != subject.name and (reference == "teacher" or subject.role == "file")
         if (path := _log_probs(name, scratch)).is_file()
     }
+    keeps = is_first and subject.name in keepers.values()
+    keep = str(_log_probs(subject.name, scratch)) if keeps else None
+    return {"references": references, "keep": keep}
 
 
 def _try_measure(

@@ -33,7 +33,10 @@ class ModelSection(Section):
         description="dtype of activations; auto: on a CPU float32 or bfloat16, whichever is faster "
         "there; on a GPU bfloat16, or float16 where it has none",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="where models run in torch: training, KL and calibration; files: bench.devices",
+    )
 
 
 class Columns(Section):
@@ -209,6 +212,11 @@ class Recipe(Section):
             return self.name
         made = "-student" if self.distill else "-tuned" if self.tune else ""
         return name_model(self.model.path) + made
+
+    @property
+    def device(self) -> str:
+        """``model.device``, for stages that read nothing else of the model's section."""
+        return self.model.device
 
     @property
     def requests(self) -> Requests | None:

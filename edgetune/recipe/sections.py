@@ -38,6 +38,11 @@ class Sections:
         return self._read("file_name", str)
 
     @property
+    def device(self) -> str:
+        """The recipe's ``model.device``."""
+        return self._read("device", str)
+
+    @property
     def model(self) -> ModelSection:
         return self._read("model", ModelSection)
 

@@ -44,8 +44,11 @@ class Torch(TextGeneration):
         torch.set_num_threads(threads)
         self.ref, self.threads, self.device = ref, threads, device
         self._tokenizer: Any = load_tokenizer(ref.base)
-        served = choose_dtype("auto", device).name if device == "cuda" else "float32"
-        self._model: Any = load_model(ref, dtype or served, device)
+        if dtype is None:
+            dtype = choose_dtype("auto", device).name if device == "cuda" else "float32"
+            self._model: Any = load_model(ref, dtype, device)
+        else:  # NF4 layers are unpacked on the CPU, and so keep their values in that dtype
+            self._model = load_model(ref, dtype).to(device)
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -31,10 +31,12 @@ from edgetune.log import Log, bytes_text
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import count_threads, require_room, trim_malloc
+from edgetune.models.ref import ModelRef
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.quantize.plan import Plan, read_plan
 from edgetune.recipe import Sections
-from edgetune.runtimes import open_for_check, open_merged
+from edgetune.runtimes import open_for_check
+from edgetune.runtimes.gpu import choose_float32_device, open_float32
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> ExportFacts:
@@ -147,7 +149,8 @@ def _measure_merged(sections: Sections, model: Path, out: Path, log: Log) -> _Co
     encoder = encoder_of(model, sections.data)
     rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
     chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
-    merged = open_merged(model, count_threads())
+    device = choose_float32_device(sections.device, model, 1, log)
+    merged = open_float32(ModelRef(model), count_threads(), device)
     try:
         reference = make_reference(encoder, chosen, merged, out / "scratch")
     finally:

@@ -25,7 +25,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.stacked import rebuild_trained
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.recipe import MergeSection, Sections
-from edgetune.runtimes import open_merged, open_trained
+from edgetune.runtimes.gpu import choose_float32_device, open_float32
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> MergeFacts:
@@ -55,7 +55,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     folders, folded = _write_candidates(section, trained, scratch)
 
     # 3. How far each is from what was trained.
-    candidates = _measure(trained, folders, judged)
+    device = choose_float32_device(sections.device, trained.base, 2, log)
+    candidates = _measure(trained, folders, judged, device)
     for candidate in candidates:
         log.say(
             f"over the {candidate.base} base: KL {candidate.kl_answer_tokens:.2e} to what "
@@ -143,14 +144,14 @@ def _distance(candidate: MergeCandidate) -> float:
 
 
 def _measure(
-    trained: ModelRef, folders: dict[str, Path], rows: list[Encoded]
+    trained: ModelRef, folders: dict[str, Path], rows: list[Encoded], device: str
 ) -> list[MergeCandidate]:
     """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
-    reference = open_trained(trained, count_threads())
+    reference = open_float32(trained, count_threads(), device)
     found = []
     try:
         for base, folder in folders.items():
-            candidate = open_merged(folder, count_threads())
+            candidate = open_float32(ModelRef(folder), count_threads(), device)
             try:
                 found.append(MergeCandidate(base, **compare_runtimes(reference, candidate, rows)))
             finally:

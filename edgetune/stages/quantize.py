@@ -22,7 +22,8 @@ from edgetune.models.load import load_model
 from edgetune.models.offload import load_or_offload
 from edgetune.models.ref import ModelRef
 from edgetune.models.vocabulary import check_vocabulary
-from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
+from edgetune.quantize.calibration.activations import ActivationStats
+from edgetune.quantize.calibration.device import collect_stats_on
 from edgetune.quantize.calibration.imatrix import (
     describe_imatrix,
     name_for_gguf,
@@ -50,6 +51,7 @@ from edgetune.quantize.search.onnx import build_onnx_problem
 from edgetune.quantize.search.problem import SearchResult, SearchSettings, search_types
 from edgetune.recipe import Requests, Sections
 from edgetune.runtimes.gguf_header import GgufFile
+from edgetune.runtimes.gpu import choose_float32_device
 
 
 @dataclass
@@ -123,16 +125,17 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 2. One pass over rows the model was trained on and is not evaluated on: the importance matrix,
     #    and the Hessians of GPTQ.
-    if reads_text:  # a search changes weights, and needs them in memory
-        work.loaded = load_model(ModelRef(model)) if budgets else load_or_offload(model)
     needs_hessians = bool(budgets) and METHODS[section.method].needs_hessian
+    if reads_text:  # a search changes weights, and needs them in memory
+        device = choose_float32_device(sections.device, model, 3 if needs_hessians else 1, log)
+        whole = budgets or device == "cuda"
+        work.loaded = load_model(ModelRef(model)) if whole else load_or_offload(model)
     if section.imatrix or needs_hessians:
-        stats = collect_activation_stats(work.loaded, texts.calibration, log, needs_hessians)
+        stats = collect_stats_on(device, work.loaded, texts.calibration, log, needs_hessians)
         work.hessians = stats.hessians
     if section.imatrix:
         work.activations = stats
-        tensors = source.tensors if source else None
-        _write_importance(model, work.activations, tensors, out / IMATRIX, log)
+        _write_importance(model, stats, source.tensors if source else None, out / IMATRIX, log)
     work.importance = read_imatrix(out / IMATRIX) if (out / IMATRIX).is_file() else {}
 
     # 3. llama.cpp's type for every tensor, asked of llama.cpp on the model itself.

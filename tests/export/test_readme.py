@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     merged = merge(model, recipe, folder / "merge")
     planned = quantized(recipe, merged, folder / "plan")
     (folder / "out").mkdir()
-    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize", "export"))
     export.run(sections, {"merge": merged, "quantize": planned}, folder / "out", LOG)
     return merged.model_folder, folder / "out"
 

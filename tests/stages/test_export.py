@@ -33,7 +33,7 @@ def exported(
     recipe: Recipe, merged: Artifact, planned: Artifact, out: Path, **more: Artifact
 ) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize", "export"))
     return to_json(export.run(sections, {"merge": merged, "quantize": planned, **more}, out, LOG))
 
 

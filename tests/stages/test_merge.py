@@ -30,7 +30,9 @@ def merge(folder: Path, adapters: list[Path], rows: Path, out: Path, **settings:
     *earlier, last = adapters
     parent = open_trained(last, "--adapter", {"model": str(folder)}, tuple(earlier))
     out.mkdir()
-    return to_json(run(Sections(recipe, ("data", "merge")), {"tune": parent}, out, Log(None)))
+    return to_json(
+        run(Sections(recipe, ("device", "data", "merge")), {"tune": parent}, out, Log(None))
+    )
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("bfloat16", 1e-2)])

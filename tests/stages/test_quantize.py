@@ -54,7 +54,7 @@ def judging(rows: Path) -> dict[str, object]:
 
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
-    sections = Sections(recipe, ("file_name", "data", "quantize"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize"))
     facts = to_json(quantize.run(sections, {"merge": merged}, out, LOG))
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
@@ -124,7 +124,7 @@ def test_quants_of_qat_are_those_that_ship(device_rows: Path, tmp_path: Path) ->
     assert found["kept"] and found["kl_after"] < found["kl_before"], found
     out = tmp_path / "files"
     out.mkdir()
-    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize", "export"))
     facts = to_json(export.run(sections, {"merge": merged, "quantize": plan}, out, LOG))
     file = next(one for one in facts["files"] if one["scheme"] == "auto-Q4_K_M")
     wanted = read_quants(plan.path, "auto-Q4_K_M.gguf")
@@ -161,7 +161,7 @@ def test_quants_of_autoround_are_those_that_ship(device_rows: Path, tmp_path: Pa
 
 def export_files(recipe: Recipe, merged: Artifact, plan: Artifact, out: Path) -> dict[str, Any]:
     out.mkdir()
-    sections = Sections(recipe, ("file_name", "data", "quantize", "export"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize", "export"))
     facts = to_json(export.run(sections, {"merge": merged, "quantize": plan}, out, LOG))
     return {file["name"]: file for file in facts["files"]}
 
@@ -252,7 +252,7 @@ def test_a_budget_at_its_edge(kind: str, device_rows: Path, tmp_path: Path) -> N
     # The same plan under a name that makes the header longer: what was written is counted again.
     longer = recipe.model_copy(update={"name": "n" * 150})
     (tmp_path / "longer").mkdir()
-    sections = Sections(longer, ("file_name", "data", "quantize", "export"))
+    sections = Sections(longer, ("file_name", "device", "data", "quantize", "export"))
     stages = {"merge": merged, "quantize": plan}
     gates = to_json(export.run(sections, stages, tmp_path / "longer", LOG))["gates"]
     (gate,) = (one for one in gates if one["name"] == f"auto-{least}.gguf bytes")

@@ -27,7 +27,7 @@ BENCH = {"prompt_tokens": 16, "new_tokens": 4, "repeats": 2, "threads": 1}
 
 def quantized(recipe: Recipe, merged: Artifact, out: Path) -> Artifact:
     out.mkdir()
-    sections = Sections(recipe, ("file_name", "data", "quantize", "requests"))
+    sections = Sections(recipe, ("file_name", "device", "data", "quantize", "requests"))
     facts = to_json(quantize.run(sections, {"merge": merged}, out, LOG))
     return Artifact(out, "plan", "quantize", "key", facts=facts)
 
