@@ -48,7 +48,8 @@ class Torch(TextGeneration):
             dtype = choose_dtype("auto", device).name if device == "cuda" else "float32"
             self._model: Any = load_model(ref, dtype, device)
         else:  # NF4 layers are unpacked on the CPU, and so keep their values in that dtype
-            self._model = load_model(ref, dtype).to(device)
+            self._model = load_model(ref, dtype)
+            self._model.to(device)
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
