@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,15 +101,17 @@ def quantize_graph(
     settings: dict[str, Any],
     importance: Mapping[str, np.ndarray],
     quantize: Quantize = quantize_nbits,
+    folder: Path | None = None,
 ) -> list[dict[str, str]]:
     """Replace the weights of ``model`` (float32, of the genai builder) by blocks, in place.
 
     Args:
-        model: with its weights in memory.
+        model: with its weights in memory, or as files of ``folder``.
         settings: ``weights``, ``head`` and ``embedding`` types, ``accuracy_level``; ``types`` has
             those of single nodes, by name. A tied table has the type of the head there.
         importance: GGUF tensor name to column weights; may be empty.
         quantize: what makes the bytes.
+        folder: of the graph whose weights are read one at a time.
 
     Returns:
         ``{"tensor", "wanted", "got", "why"}`` for weights whose rows are no whole blocks.
@@ -130,13 +133,13 @@ def quantize_graph(
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in weights:
             kind = types.get(node.name, settings["head" if node.name == HEAD else "weights"])
-            matrix = numpy_helper.to_array(weights[node.input[1]]).T  # [out, in], as ggml has it
+            matrix = _read(weights[node.input[1]], folder).T  # [out, in], as ggml has it
             if packing.fits(node.name, matrix, kind):
                 inputs = packing.pack(node.name, matrix, kind)
                 node = _matmul(node, matrix, inputs, kind, settings["accuracy_level"])
             nodes.append(node)
         elif node.name == EMBEDDING:
-            table, is_tied = _read_table(node, graph, weights)
+            table, is_tied = _read_table(node, graph, weights, folder)
             own = types.get(HEAD if is_tied else EMBEDDING, settings["embedding"])
             head = types.get(HEAD, settings["head"])
             prefix = HEAD if is_tied and own == head else EMBEDDING
@@ -151,6 +154,15 @@ def quantize_graph(
             nodes.append(node)
     _replace(graph, [*packing.casts, *nodes], packing.weights)
     return packing.fallbacks
+
+
+def _read(weight: onnx.TensorProto, folder: Path | None) -> np.ndarray:
+    """Return a weight's values; the graph does not keep those that lie in a file."""
+    if folder is None:
+        return numpy_helper.to_array(weight)
+    copy = onnx.TensorProto()
+    copy.CopyFrom(weight)
+    return numpy_helper.to_array(copy, str(folder))
 
 
 def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
@@ -224,14 +236,17 @@ def narrow_graph(model: onnx.ModelProto) -> list[dict[str, str]]:
 
 
 def _read_table(
-    node: onnx.NodeProto, graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]
+    node: onnx.NodeProto,
+    graph: onnx.GraphProto,
+    weights: Mapping[str, onnx.TensorProto],
+    folder: Path | None = None,
 ) -> tuple[np.ndarray, bool]:
     """Return the embedding [vocabulary, hidden], and whether it is the head's matrix."""
     flipped = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Transpose"}
     source = flipped.get(node.input[0])
     if source is None:
-        return numpy_helper.to_array(weights[node.input[0]]), False
-    return numpy_helper.to_array(weights[source]).T, True
+        return _read(weights[node.input[0]], folder), False
+    return _read(weights[source], folder).T, True
 
 
 def _names(name: str, kind: str) -> list[str]:

@@ -131,11 +131,14 @@ def rewrite_weights(
     Returns:
         The weights that stayed float32, and why.
     """
-    model = onnx.load(find_graph(source))
+    graph = find_graph(source)
     if settings["weights"] == "F16":
+        model = onnx.load(graph)
         fallbacks = narrow_graph(model)
     else:
-        fallbacks = quantize_graph(model, settings, importance, quantize)
+        model = onnx.load(graph, load_external_data=False)
+        fallbacks = quantize_graph(model, settings, importance, quantize, graph.parent)
+        onnx.load_external_data_for_model(model, str(graph.parent))  # what stays float32
     dtype = data_type(settings)
     graph = target / graph_name(dtype)
     graph.parent.mkdir(parents=True)
