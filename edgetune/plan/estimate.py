@@ -195,20 +195,23 @@ def _estimate_merge(job: Job) -> Estimate:
     assert recipe.merge is not None
     tuned = recipe.tune
     nf4 = tuned is not None and tuned.method == "qlora" and recipe.distill is None
-    trained = 4 * shape.total
-    if nf4 and 16 * shape.linear > job.machine.ram_bytes:
-        trained = int(NF4_BYTES * shape.linear + 2 * shape.rest)
-    candidate = _reference_bytes(shape)
+    # Both models advance layer by layer, and blocks of logits are compared as they come.
+    parts = {
+        "process": PROCESS_BYTES,
+        "tokenizer": TOKEN_BYTES * shape.vocabulary,
+        "models": 2 * _reference_bytes(shape),
+        "logits": 4 * shape.vocabulary * job.tokens.longest,
+    }
     written = _SIZES[recipe.merge.dtype] * shape.total
     copies = 2 if nf4 and recipe.merge.base == "auto" else 1
     scored = recipe.merge.measure_rows * job.tokens.mean * (1 + copies)
     return Estimate(
         "merge",
-        ram_bytes=PROCESS_BYTES + trained + candidate,
+        ram_bytes=sum(parts.values()),
         gpu_bytes=0,
         disk_bytes=copies * written,
         seconds=copies * written / _DISK_RATE + 2 * scored * shape.total / job.machine.flops,
-        why={"process": PROCESS_BYTES, "trained model": trained, "merged model": candidate},
+        why=parts,
     )
 
 
