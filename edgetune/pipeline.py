@@ -31,6 +31,7 @@ from edgetune.log import Log
 from edgetune.models.hardware import refuse_several_devices
 from edgetune.models.resolve import resolve_model
 from edgetune.naming import is_hub_id
+from edgetune.plan import tell_plan
 from edgetune.preflight import REPORT, check_devices, check_run
 from edgetune.preflight.sections import check_recipe
 from edgetune.recipe import Recipe, Sections
@@ -148,6 +149,8 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
     log.event("start", keys=[step.key for step in planned])
     for warning in warnings:
         log.warn(warning)
+    if any(step.artifact is None for step in planned):
+        tell_plan(recipe, run.path, log)
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
     run.start({step.stage.name: step.key for step in planned})
     done: dict[str, Artifact] = {}

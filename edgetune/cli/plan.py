@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.errors import InputError
-from edgetune.log import bytes_text
 from edgetune.recipe.load import dump_recipe, load_recipe
 
 if TYPE_CHECKING:
     from edgetune.plan.estimate import Estimate, Job
-    from edgetune.plan.fit import Change, Shortage
+    from edgetune.plan.fit import Change
 
 
 @click.command("plan")
@@ -48,6 +46,7 @@ def command(
     from edgetune.plan import make_job
     from edgetune.plan.estimate import estimate_stages
     from edgetune.plan.fit import find_shortages, fit_recipe
+    from edgetune.plan.text import describe_plan, refuse_plan
 
     job = make_job(recipe, out or Path("runs") / recipe.name)
     changes: list[Change] = []
@@ -58,66 +57,16 @@ def command(
             job = dataclasses.replace(job, recipe=recipe)
     estimates = estimate_stages(job)
     shortages = find_shortages(job, estimates)
-    _print(job, estimates)
+    for line in describe_plan(job, estimates):
+        click.echo(line)
     for change in changes:
         click.echo(f"changed   {change.key}: {change.old} -> {change.new}")
     if fit and not shortages:
         click.echo(dump_recipe(recipe, origins), nl=False)
     if shortages:
-        raise _refuse(job, shortages, tried=fit)
+        raise refuse_plan(job, shortages, tried=fit)
     if as_json:
         click.echo(json.dumps(_as_json(job, estimates, changes)))
-
-
-def _print(job: Job, estimates: list[Estimate]) -> None:
-    machine, tokens = job.machine, job.tokens
-    where = f"{bytes_text(machine.ram_bytes)} of RAM"
-    if machine.gpu_bytes:
-        where += f", {bytes_text(machine.gpu_bytes)} of GPU memory"
-    click.echo(
-        f"machine   {machine.device}, {where}, {bytes_text(machine.disk_bytes)} of disk free; "
-        f"{machine.flops / 1e9:,.0f} GFLOP/s in {job.dtype}"
-    )
-    click.echo(
-        f"model     {job.shape.total / 1e6:,.1f} M weights, {job.shape.linear / 1e6:,.1f} M in "
-        f"linear layers, vocabulary {job.shape.vocabulary:,}"
-    )
-    click.echo(
-        f"data      {tokens.rows:,} rows, {tokens.mean:.0f} tokens per row, at most "
-        f"{tokens.longest} of a sample"
-    )
-    click.echo(f"{'stage':<10}{'RAM':>10}{'GPU':>10}{'disk':>10}{'time':>10}")
-    for one in estimates:
-        gpu = bytes_text(one.gpu_bytes) if one.gpu_bytes else "-"
-        click.echo(
-            f"{one.stage:<10}{bytes_text(one.ram_bytes):>10}{gpu:>10}"
-            f"{bytes_text(one.disk_bytes):>10}{duration_text(one.seconds):>10}"
-        )
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration in its two largest units."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def _refuse(job: Job, shortages: list[Shortage], tried: bool) -> InputError:
-    from edgetune.plan.fit import fit_recipe, propose
-
-    short = "; ".join(
-        f"{one.stage} needs {bytes_text(one.needed)} of {one.resource}, "
-        f"{bytes_text(one.available)} can be used"
-        for one in shortages
-    )
-    fitted = None if tried else fit_recipe(job)
-    if fitted is not None:
-        settings = " ".join(f"--set {change.key}={change.new}" for change in fitted[1])
-        hint = f"this fits, and trains the same: {settings} (or --fit)"
-    else:
-        hint = f"these would make it smaller, and change what is trained: {'; '.join(propose(job))}"
-    return InputError(f"the plan does not fit: {short}", where="plan", hint=hint)
 
 
 def _as_json(job: Job, estimates: list[Estimate], changes: list[Change]) -> dict[str, Any]:

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.errors import InputError
+from edgetune.log import Log
 from edgetune.recipe import Recipe
+
+#: Of a checkpoint whose plan is told before its run: tracing takes some seconds.
+PLANNED_BYTES = 200_000_000
 
 
 def make_job(recipe: Recipe, folder: Path) -> Any:
@@ -45,3 +49,28 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
         machine=measure_machine(device, dtype, folder),
         dtype=dtype,
     )
+
+
+def tell_plan(recipe: Recipe, folder: Path, log: Log) -> None:
+    """Say the plan of a large model before its run, and warn of what will not fit.
+
+    A model below :data:`PLANNED_BYTES` fits wherever this package runs, and starts at once. Nothing
+    is refused here: an estimate is no measurement, and `edgetune plan` is there to be asked.
+    """
+    from edgetune.models.checkpoint import Checkpoint
+    from edgetune.models.resolve import resolve_model
+
+    if Checkpoint(resolve_model(recipe.model.path, recipe.model.revision)).bytes < PLANNED_BYTES:
+        return
+    from edgetune.plan.estimate import estimate_stages
+    from edgetune.plan.fit import find_shortages
+    from edgetune.plan.text import describe_plan, describe_shortages
+
+    job = make_job(recipe, folder)
+    estimates = estimate_stages(job)
+    for line in describe_plan(job, estimates):
+        log.say(line)
+    if short := find_shortages(job, estimates):
+        log.warn(
+            f"this may not fit: {describe_shortages(short)}; `edgetune plan` names settings that do"
+        )

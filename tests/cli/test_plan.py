@@ -62,3 +62,24 @@ def test_fit_prints_the_recipe_that_fits(recipe: Path, monkeypatch: pytest.Monke
     fitted = yaml.safe_load(result.output[result.output.index("name:") :])
     tune = fitted["tune"]
     assert tune["batch_size"] * tune["gradient_accumulation"] == 64
+
+
+def test_a_run_says_the_plan_of_a_large_model_only(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgetune.log import Log
+    from edgetune.plan import tell_plan
+    from edgetune.recipe.load import load_recipe
+
+    loaded, _ = load_recipe(recipe, ())
+
+    def say(name: str) -> str:
+        path = tmp_path / name
+        tell_plan(loaded, tmp_path / "run", Log(path, quiet=True))
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    assert say("small.jsonl") == ""
+    monkeypatch.setattr("edgetune.plan.PLANNED_BYTES", 1)
+    assert "stage" in say("large.jsonl") and "may not fit" not in say("large.jsonl")
+    monkeypatch.setattr("edgetune.plan.machine.read_ram", lambda: 500_000_000)
+    assert "tune needs" in say("short.jsonl")
