@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REMEDIES = {
     "hf": "install a CUDA build of torch, and NVIDIA's driver",
     "gguf": "reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on (it needs the CUDA toolkit)",
-    "onnx": "install onnxruntime-gpu in place of onnxruntime",
+    "onnx": "install onnxruntime-gpu instead of onnxruntime",
 }
 PROVIDER = "CUDAExecutionProvider"
 _FILLED = 0.9  # of what is free, the most that weights take: activations need room too
