@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PrinterCallback, Trainer
 
 from edgetune.errors import EdgetuneError, Interrupted
+from edgetune.models.hardware import TRAINING_BLOCK_BYTES, trim_malloc
 from edgetune.recipe import Optimization
 from edgetune.train.callbacks import (
     KeepBest,
@@ -55,6 +56,8 @@ def run_trainer(
     checkpoint = newest_checkpoint(run.checkpoints)
     if isinstance(trainer, HalvingMixin):
         trainer.run_log = log
+    if trainer.args.device.type == "cpu":
+        trim_malloc(TRAINING_BLOCK_BYTES)
     with log.progress(role, steps) as bar, stop.listening(log):
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
         trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))
