@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from edgetune.cli.plan import command
+from edgetune.cli import cli
 from edgetune.errors import InputError
 
 
@@ -28,7 +28,7 @@ def recipe(tiny_model: Path, device_rows: Path, tmp_path: Path) -> Path:
 
 def test_the_plan_is_printed_and_nothing_is_written(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = CliRunner().invoke(command, [str(recipe), "--out", str(out), "--json"])
+    result = CliRunner().invoke(cli, ["plan", str(recipe), "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
     plan = json.loads(result.output.splitlines()[-1])
     (stage,) = plan["stages"]
@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_refused_with_the_settings_that_would(
 ) -> None:
     # 605 MB: a process without its training, which no micro-batch makes smaller.
     monkeypatch.setattr("edgetune.plan.machine.read_ram", lambda: int(605e6 / 0.9))
-    result = CliRunner().invoke(command, [str(recipe)])
+    result = CliRunner().invoke(cli, ["plan", str(recipe)])
     assert isinstance(result.exception, InputError)
     assert "tune needs" in str(result.exception) and "RAM" in str(result.exception)
     assert "model.path" in result.exception.hint
@@ -50,13 +50,13 @@ def test_what_does_not_fit_is_refused_with_the_settings_that_would(
 
 def test_fit_prints_the_recipe_that_fits(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ram_of(*options: str) -> int:
-        output = CliRunner().invoke(command, [str(recipe), "--json", *options]).output
+        output = CliRunner().invoke(cli, ["plan", str(recipe), "--json", *options]).output
         return int(json.loads(output.splitlines()[-1])["stages"][0]["ram_bytes"])
 
     large, small = ram_of("--set", "tune.batch_size=64"), ram_of("--set", "tune.batch_size=16")
     monkeypatch.setattr("edgetune.plan.machine.read_ram", lambda: int((large + small) / 2 / 0.9))
     options = ["--set", "tune.batch_size=64", "--fit"]
-    result = CliRunner().invoke(command, [str(recipe), *options])
+    result = CliRunner().invoke(cli, ["plan", str(recipe), *options])
     assert result.exit_code == 0, result.output
     assert "changed   tune.batch_size: 64 -> " in result.output
     fitted = yaml.safe_load(result.output[result.output.index("name:") :])
