@@ -14,8 +14,8 @@ from typing import Any
 from edgetune.errors import InputError
 
 _M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 20
-#: Four micro-batches of 512 tokens through a 0.5 B shape: peak 4.26 GB as malloc does by itself,
-#: 3.56 held at 4 MiB (CPU seconds 50 and 54), 3.19 at 1 MiB (57).
+#: Four micro-batches of 512 tokens through a 0.5 B shape: peak 4.36 GB as malloc does by itself,
+#: 3.65 held at 4 MiB (CPU seconds 50 and 54), 3.26 at 1 MiB (57).
 TRAINING_BLOCK_BYTES = 4 << 20
 
 
