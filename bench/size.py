@@ -202,7 +202,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found[stage] = taken
         print(stage, json.dumps(taken), file=sys.stderr, flush=True)
     return {
-        "shape": args.shape, "layers": args.layers, "parameters": plan["shape"]["linear"] + plan["shape"]["rest"],
+        "shape": args.shape, "layers": args.layers,
+        "parameters": plan["shape"]["linear"] + plan["shape"]["rest"],
         "set": args.set, "changes": plan["changes"], "machine": plan["machine"], "stages": found,
     }  # fmt: skip
 
