@@ -168,27 +168,26 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if not model.exists():
         make_model(args.shape, model, args.layers)
     rows = make_rows(folder / "rows.jsonl", args.rows, args.words)
-    overrides = [part for text in args.set for part in ("--set", text)]
+    overrides = list(args.set)
     found: dict[str, Any] = {}
     plan_recipe = write_recipe(folder, model, rows, args.stages)
     edgetune = [sys.executable, "-W", "ignore", "-m", "edgetune"]
     planned = subprocess.run(
-        [*edgetune, "plan", str(plan_recipe), *overrides, "--json", *["--fit"] * args.fit],
+        [*edgetune, "plan", str(plan_recipe), *_set(overrides), "--json", *["--fit"] * args.fit],
         capture_output=True, text=True, check=False, cwd=folder,
     )  # fmt: skip
     if planned.returncode:
         raise SystemExit(planned.stdout + planned.stderr)
     plan = json.loads(planned.stdout.splitlines()[-1])
     for change in plan["changes"]:
-        overrides += ["--set", f"{change['key']}={change['new']}"]
+        overrides.append(f"{change['key']}={change['new']}")
     out = folder / "run"
     for number, stage in enumerate(args.stages):
         recipe = write_recipe(folder, model, rows, args.stages[: number + 1])
-        kept = [text for text in overrides if text == "--set" or text.split(".")[0] in
-                (*args.stages[: number + 1], "model", "data")]  # fmt: skip
-        kept = _pairs(kept)
+        sections = (*args.stages[: number + 1], "model", "data")
+        kept = [text for text in overrides if text.split(".")[0] in sections]
         taken = run_measured(
-            [*edgetune, "run", str(recipe), "--out", str(out), "--quiet", *kept],
+            [*edgetune, "run", str(recipe), "--out", str(out), "--quiet", *_set(kept)],
             folder / f"{stage}.log",
         )
         if stage == "tune":
@@ -208,9 +207,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pairs(kept: list[str]) -> list[str]:
-    """Return the overrides without a ``--set`` whose value was left out."""
-    return [part for text in kept if text != "--set" for part in ("--set", text)]
+def _set(overrides: list[str]) -> list[str]:
+    return [part for text in overrides for part in ("--set", text)]
 
 
 def main() -> None:

@@ -47,7 +47,9 @@ def command(
     from edgetune.plan.estimate import estimate_stages
     from edgetune.plan.fit import find_shortages, fit_recipe
     from edgetune.plan.text import describe_plan, refuse_plan
+    from edgetune.preflight.sections import check_recipe
 
+    check_recipe(recipe)
     job = make_job(recipe, out or Path("runs") / recipe.name)
     changes: list[Change] = []
     if fit:

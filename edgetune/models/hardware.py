@@ -149,10 +149,25 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def read_ram() -> int:
+    """Return the bytes of memory, or of the control group's limit where that is lower."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return memory
+    return min(memory, int(limit)) if limit.isdigit() else memory
+
+
+def free_disk(folder: Path) -> int:
+    """Return the free bytes of the disk under ``folder``, which need not exist."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def require_room(folder: Path, needed: int, what: str) -> None:
     """Raise :class:`InputError` when the disk under ``folder`` has less than ``needed`` bytes."""
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk(folder)
     if free < needed:
         raise InputError(
             f"{what} needs {needed / 1e6:,.0f} MB of disk, {free / 1e6:,.0f} MB are free",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgetune.models.checkpoint_tensors import CheckpointTensors
+from edgetune.models.hardware import read_ram
 
 BLOCK = 64  # weights, along a row, that share a scale
 
@@ -27,13 +27,12 @@ def disable_avx512_repacking(model: Any) -> None:
 
 def fits_unpacked(model: Any) -> bool:
     """Whether the weights would take at most a quarter of the memory as float32."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     count = sum(
         module.in_features * module.out_features
         for module in model.modules()
         if hasattr(module, "in_features")
     )
-    return bool(16 * count <= memory)
+    return bool(16 * count <= read_ram())
 
 
 def unpack_nf4(model: Any) -> None:

@@ -50,10 +50,9 @@ def read_skeleton(folder: Path) -> Skeleton:
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, RuntimeError, KeyError, OSError, AttributeError) as error:
+    except (ValueError, KeyError, OSError) as error:
         raise InputError(f"cannot build the model: {error}", where=str(folder)) from error
+    model = build_on_meta(config, str(folder))
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in modules.items()}
     return Skeleton(
@@ -65,6 +64,25 @@ def read_skeleton(folder: Path) -> Skeleton:
         frozenset(name for name, one in modules.items() if getattr(one, "bias", None) is not None),
         frozenset(modules),
     )
+
+
+def build_on_meta(config: Any, where: str, dtype: torch.dtype | None = None) -> Any:
+    """Return the model of a configuration on the meta device: shapes without memory.
+
+    Args:
+        config: as transformers reads it.
+        where: what an error names.
+        dtype: of the weights; the configuration's where none is given.
+
+    Raises:
+        InputError: transformers knows no causal language model of this configuration.
+    """
+    named = {} if dtype is None else {"dtype": dtype}
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False, **named)
+    except (ValueError, RuntimeError, KeyError, OSError, AttributeError) as error:
+        raise InputError(f"cannot build the model: {error}", where=where) from error
 
 
 def find_nf4_layers(model: Any) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
 from edgetune.recipe import Recipe
 
@@ -66,8 +66,12 @@ def tell_plan(recipe: Recipe, folder: Path, log: Log) -> None:
     from edgetune.plan.fit import find_shortages
     from edgetune.plan.text import describe_plan, describe_shortages
 
-    job = make_job(recipe, folder)
-    estimates = estimate_stages(job)
+    try:
+        job = make_job(recipe, folder)
+        estimates = estimate_stages(job)
+    except Unsupported as error:
+        log.say(error.what)
+        return
     for line in describe_plan(job, estimates):
         log.say(line)
     if short := find_shortages(job, estimates):

@@ -107,9 +107,9 @@ def _estimate_distill(job: Job) -> Estimate:
     dtype = "float32" if full else job.dtype
     settings = StepSettings(section, not full, dtype, section.batch_size, job.tokens.longest)
     load = _Load(section.train == "qlora", job.tokens.rows, job.tokens.mean * job.tokens.trained)
-    return _training(
-        "distill", replace(job, config=job.student, shape=job.student_shape), settings, load
-    )
+    student = replace(job, config=job.student, shape=job.student_shape)
+    one = _training("distill", student, settings, load)
+    return replace(one, seconds=(1 + section.baseline) * one.seconds)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgetune.plan.estimate import Estimate, Job, estimate_stages
-from edgetune.recipe import Recipe
+from edgetune.recipe import Optimization, Recipe
 
 #: Of the machine's memory that a run may take: the system and its page cache need the rest.
 USABLE = 0.9
@@ -90,13 +90,12 @@ def _training_short(job: Job, recipe: Recipe, stage: str) -> bool:
     return any(one.stage == stage and one.resource != "disk" for one in short)
 
 
-def _shrink(section: object) -> dict[str, object]:
+def _shrink(section: Optimization) -> dict[str, object]:
     """Return the next smaller settings of a training; nothing where there are none."""
-    batch = section.batch_size  # type: ignore[attr-defined]
-    accumulation = section.gradient_accumulation  # type: ignore[attr-defined]
+    batch, accumulation = section.batch_size, section.gradient_accumulation
     if batch > 1 and batch % 2 == 0:
         return {"batch_size": batch // 2, "gradient_accumulation": accumulation * 2}
-    if not section.gradient_checkpointing:  # type: ignore[attr-defined]
+    if not section.gradient_checkpointing:
         return {"gradient_checkpointing": True}
     if batch > 1:
         return {"batch_size": 1, "gradient_accumulation": accumulation * batch}

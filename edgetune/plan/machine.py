@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from edgetune.models.compute_dtype import measure_flops, median_seconds
+from edgetune.models.hardware import free_disk, read_ram
 
 _STREAM_BYTES = 8 << 20  # as the activations of a few hundred tokens
 
@@ -45,27 +44,16 @@ def measure_machine(device: str, dtype: str, folder: Path) -> Machine:
         dtype: of activations.
         folder: where the run will lie; it need not exist.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     gpu = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0
     return Machine(
         device=device,
         ram_bytes=read_ram(),
         gpu_bytes=int(gpu),
-        disk_bytes=shutil.disk_usage(existing).free,
+        disk_bytes=free_disk(folder),
         flops=measure_flops(device, getattr(torch, dtype)),
         bandwidth=_measure_bandwidth(device),
         overhead=_measure_overhead(device),
     )
-
-
-def read_ram() -> int:
-    """Return the bytes of memory, or of the control group's limit where that is lower."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return memory
-    return min(memory, int(limit)) if limit.isdigit() else memory
 
 
 def _measure_bandwidth(device: str) -> float:

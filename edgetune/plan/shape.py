@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
-from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.skeleton import find_nf4_layers
+from edgetune.models.skeleton import build_on_meta, find_nf4_layers
 from edgetune.recipe import DataSection
 
 SAMPLE_ROWS = 500
@@ -28,11 +24,10 @@ class Shape:
         rest: of embedding, head and normalisations; a tied head counts once.
         lora: of a LoRA adapter of rank 1 on all these layers: Σ (in + out).
         head: of the head's product, vocabulary × width.
-        layer: of the largest decoder layer.
+        layer: of a decoder layer, on average.
         vocabulary: rows of the embedding.
-        width: of hidden states.
         largest: of the largest tensor.
-        hessians: Σ in² over the linear layers, once for those that share an input.
+        hessians: Σ in² over the linear layers; those that share an input count each.
     """
 
     linear: int
@@ -41,7 +36,6 @@ class Shape:
     head: int
     layer: int
     vocabulary: int
-    width: int
     largest: int
     hessians: int
 
@@ -76,11 +70,7 @@ def read_shape(config: Any) -> Shape:
     Raises:
         InputError: transformers cannot build it.
     """
-    try:
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise InputError(f"cannot build the model: {error}", where=config.model_type) from error
+    model = build_on_meta(config, config.model_type)
     weights = [model.get_submodule(name).weight for name in sorted(find_nf4_layers(model))]
     total = sum(parameter.numel() for parameter in model.parameters())
     linear = sum(weight.numel() for weight in weights)
@@ -93,7 +83,6 @@ def read_shape(config: Any) -> Shape:
         head=embedding.numel(),
         layer=linear // depth,
         vocabulary=embedding.shape[0],
-        width=embedding.shape[1],
         largest=max(parameter.numel() for parameter in model.parameters()),
         hessians=sum(weight.shape[1] ** 2 for weight in weights),
     )

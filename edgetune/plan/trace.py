@@ -8,6 +8,7 @@ counted as they are. Layers are alike, so a model of one layer and one of two sa
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.adapters import add_adapter
 from edgetune.models.resolve import resolve_model
+from edgetune.models.skeleton import build_on_meta
 from edgetune.recipe import Recipe, Training
 
 
@@ -102,6 +104,7 @@ def trace_step(config: Any, settings: StepSettings) -> Step:
 
     Raises:
         InputError: transformers cannot build the model.
+        Unsupported: its code does not run on fake tensors, as that of experts in float32.
     """
     layers = int(config.get_text_config().num_hidden_layers)
     one = _trace(cut_layers(config, 1), settings)
@@ -131,6 +134,23 @@ def cut_layers(config: Any, layers: int) -> Any:
 
 def _trace(config: Any, settings: StepSettings) -> Step:
     model = _build(config, settings)
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it prints a traceback of what is explained below
+    try:
+        return _run_fake_step(model, settings)
+    except Exception as error:  # whatever a family's code raises where a tensor has no values
+        raise Unsupported(
+            f"no plan for models of the type {config.model_type}: a step cannot be traced "
+            f"({type(error).__name__})",
+            where="plan",
+            hint="`edgetune run` needs no plan",
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _run_fake_step(model: Any, settings: StepSettings) -> Step:
     saved: dict[int, tuple[int, Any]] = {}  # the tensors too: an address freed is used again
     with FakeTensorMode():
         own = _make_fake(model)
@@ -169,15 +189,13 @@ def _trace(config: Any, settings: StepSettings) -> Step:
 def _build(config: Any, settings: StepSettings) -> Any:
     """Return the model on the meta device, as the trainer would have it."""
     section = settings.section
-    try:
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(
-                config, dtype=getattr(torch, settings.dtype), trust_remote_code=False
-            )
-            if settings.adapter:
+    model = build_on_meta(config, config.model_type, getattr(torch, settings.dtype))
+    if settings.adapter:
+        try:
+            with torch.device("meta"):
                 model = add_adapter(model, section, 0)
-    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise InputError(f"cannot build the model: {error}", where=config.model_type) from error
+        except ValueError as error:
+            raise InputError(f"no adapter for it: {error}", where=config.model_type) from error
     model.train()
     if section.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -83,3 +83,11 @@ def test_a_run_says_the_plan_of_a_large_model_only(
     assert "stage" in say("large.jsonl") and "may not fit" not in say("large.jsonl")
     monkeypatch.setattr("edgetune.plan.machine.read_ram", lambda: 500_000_000)
     assert "tune needs" in say("short.jsonl")
+
+
+def test_a_recipe_that_cannot_run_is_refused_as_run_refuses_it(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**content, "export": {}}))
+    result = CliRunner().invoke(cli, ["plan", str(recipe)])
+    assert isinstance(result.exception, InputError)
+    assert "export" in str(result.exception) and "quantize" in str(result.exception)

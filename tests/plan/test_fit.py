@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import MixtralConfig
 
-from edgetune.plan import make_job
+from edgetune.errors import Unsupported
+from edgetune.log import Log
+from edgetune.plan import make_job, tell_plan
 from edgetune.plan.estimate import Job, estimate_stages
 from edgetune.plan.fit import USABLE, find_shortages, fit_recipe, propose
 from edgetune.recipe import Recipe
@@ -101,3 +104,19 @@ def test_validation_time_is_of_eval_rows(job: Job) -> None:
         for settings in ({"eval_every": 1}, {"eval_every": 1, "eval_rows": "all"})
     )
     assert first.seconds < whole.seconds / 10
+
+
+def test_a_model_that_cannot_be_traced_has_no_plan_and_still_runs(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MixtralConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=512, eos_token_id=None,
+    )  # fmt: skip
+    experts = replace(job, config=config, dtype="float32")
+    with pytest.raises(Unsupported, match="no plan for models of the type mixtral"):
+        estimate_stages(experts)
+    monkeypatch.setattr("edgetune.plan.PLANNED_BYTES", 1)
+    monkeypatch.setattr("edgetune.plan.make_job", lambda recipe, folder: experts)
+    tell_plan(job.recipe, tmp_path, Log(tmp_path / "log.jsonl", quiet=True))
+    assert "no plan for models" in (tmp_path / "log.jsonl").read_text(encoding="utf-8")
