@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -161,15 +160,14 @@ def write_recipe(folder: Path, model: Path, rows: Path, stages: list[str]) -> Pa
     return path
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Plan, then run each stage, and put both beside each other."""
+def measure(args: argparse.Namespace, folder: Path) -> None:
+    """Plan, then run each stage, and put both beside each other: one row a stage, as it ends."""
     shape = f"{args.shape}-{args.layers or 'all'}"
     model = args.models / shape
     if not model.exists():
         make_model(args.shape, model, args.layers)
     rows = make_rows(folder / "rows.jsonl", args.rows, args.words)
     overrides = list(args.set)
-    found: dict[str, Any] = {}
     plan_recipe = write_recipe(folder, model, rows, args.stages)
     edgetune = [sys.executable, "-W", "ignore", "-m", "edgetune"]
     planned = subprocess.run(
@@ -181,6 +179,11 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     plan = json.loads(planned.stdout.splitlines()[-1])
     for change in plan["changes"]:
         overrides.append(f"{change['key']}={change['new']}")
+    about = {
+        "note": args.note, "shape": args.shape, "layers": args.layers,
+        "parameters": plan["shape"]["linear"] + plan["shape"]["rest"],
+        "set": args.set, "changes": plan["changes"], "machine": plan["machine"],
+    }  # fmt: skip
     out = folder / "run"
     for number, stage in enumerate(args.stages):
         recipe = write_recipe(folder, model, rows, args.stages[: number + 1])
@@ -198,13 +201,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         taken["planned_seconds"] = round(said["seconds"], 1)
         taken["plan_memory_error"] = round(said["ram_bytes"] / taken["tree_rss_bytes"] - 1, 3)
         taken["plan_time_error"] = round(said["seconds"] / taken["seconds"] - 1, 3)
-        found[stage] = taken
-        print(stage, json.dumps(taken), file=sys.stderr, flush=True)
-    return {
-        "shape": args.shape, "layers": args.layers,
-        "parameters": plan["shape"]["linear"] + plan["shape"]["rest"],
-        "set": args.set, "changes": plan["changes"], "machine": plan["machine"], "stages": found,
-    }  # fmt: skip
+        row = json.dumps({**about, "stage": stage, **taken})
+        print(row if args.json else f"{stage} {json.dumps(taken)}", flush=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(row + "\n")
 
 
 def _set(overrides: list[str]) -> list[str]:
@@ -223,16 +223,14 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="with the settings that fit")
     parser.add_argument("--models", type=Path, help="folder that keeps the random models")
     parser.add_argument("--note", default="", help="kept in the row, such as what else was running")
-    parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    parser.add_argument("--work", type=Path, help="folder that keeps the run, to go on with it")
+    parser.add_argument("--json", action="store_true", help="print each row as one JSON line")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        args.models = (args.models or Path(scratch) / "models").resolve()
-        row = {"note": args.note, **measure(args, Path(scratch))}
-        shutil.rmtree(Path(scratch) / "run", ignore_errors=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    if args.json:
-        print(json.dumps(row))
+        folder = (args.work or Path(scratch)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        args.models = (args.models or folder / "models").resolve()
+        measure(args, folder)
 
 
 if __name__ == "__main__":
