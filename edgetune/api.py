@@ -50,27 +50,37 @@ class Run:
         return RunDir(self.path).files_path
 
 
-def run(recipe: Recipe | PathLike, out: PathLike | None = None, *, log: Log | None = None) -> Run:
+def run(
+    recipe: Recipe | PathLike,
+    out: PathLike | None = None,
+    *,
+    ignore_plan: bool = False,
+    log: Log | None = None,
+) -> Run:
     """Run every stage of a recipe that is not done yet, and write the report.
 
     Args:
         recipe: a recipe, or the path of its YAML file.
         out: run directory; absent: ``runs/<name of the recipe>``.
+        ignore_plan: run although the plan says that it does not fit this machine.
         log: absent: events in the run directory and nothing on stderr.
     """
     found, origins = (recipe, {}) if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     target = RunDir(Path(out or Path("runs") / found.name))
     check_place(target.path)
     with hold(target.lock_path, "this run"):
-        return run_recipe(found, origins, target, log or Log(target.log_path, quiet=True))
+        quiet = log or Log(target.log_path, quiet=True)
+        return run_recipe(found, origins, target, quiet, ignore_plan)
 
 
-def run_recipe(recipe: Recipe, origins: dict[str, str], target: RunDir, log: Log) -> Run:
+def run_recipe(
+    recipe: Recipe, origins: dict[str, str], target: RunDir, log: Log, ignore_plan: bool = False
+) -> Run:
     """Run a recipe whose values' origins are known; the caller holds the run's lock."""
     from edgetune import pipeline
     from edgetune.report import publish
 
-    artifacts = pipeline.execute(recipe, origins, target, log)
+    artifacts = pipeline.execute(recipe, origins, target, log, ignore_plan)
     target.link_files(artifacts.get("export"))
     return Run(target.path, artifacts, publish(recipe, artifacts, target, log))
 

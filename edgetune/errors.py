@@ -19,15 +19,19 @@ class EdgetuneError(Exception):
         what: the fault, in one sentence.
         where: the place: ``file:key``, ``file:line``, a tensor's name, with the numbers.
         hint: what to do about it.
+        result: what the command found out all the same, for those who asked for JSON.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", result: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.hint = hint
+        self.result = dict(result or {})
 
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.what}" if self.where else self.what]
@@ -112,18 +116,9 @@ def _fault_of(error: BaseException) -> str | None:
 
 
 class GateFailed(EdgetuneError):
-    """A measured value crossed a limit that the recipe or the product promises.
-
-    ``result`` is what the command found out all the same, for those who asked for JSON.
-    """
+    """A measured value crossed a limit that the recipe or the product promises."""
 
     exit_code = 3
-
-    def __init__(
-        self, what: str, *, where: str = "", hint: str = "", result: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.result = dict(result or {})
 
 
 class Interrupted(EdgetuneError):

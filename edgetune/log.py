@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 BAR_WIDTH = 24
+Listener = Callable[[str, dict[str, Any]], None]
 
 
 class Log:
@@ -21,19 +22,30 @@ class Log:
         stage: name put on every event and line.
         quiet: print nothing to stderr (events are still kept).
         key: of the artifact that the stage makes, put on every event: a run's log outlives recipes.
+        listener: called with every event's kind and fields.
     """
 
     def __init__(
-        self, path: Path | None = None, stage: str = "", quiet: bool = False, key: str = ""
+        self,
+        path: Path | None = None,
+        stage: str = "",
+        quiet: bool = False,
+        key: str = "",
+        listener: Listener | None = None,
     ) -> None:
         self.path = path
         self.stage = stage
         self.quiet = quiet
         self.key = key
+        self.listener = listener
 
     def bind(self, stage: str, key: str = "") -> Log:
         """Return the same log speaking for another stage."""
         return Log(self.path, stage, self.quiet, key)
+
+    def listened(self, listener: Listener) -> Log:
+        """Return the same log with a listener."""
+        return Log(self.path, self.stage, self.quiet, self.key, listener)
 
     def muted(self) -> Log:
         """Return a log that says and keeps nothing: for what an earlier stage has said already."""
@@ -41,6 +53,8 @@ class Log:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event: ``{"time": seconds since the epoch, "stage", "key", "event", …}``."""
+        if self.listener is not None:
+            self.listener(kind, fields)
         if self.path is None:
             return
         row: dict[str, Any] = {"time": round(time.time(), 3), "stage": self.stage}

@@ -7,36 +7,37 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetune.artifact import (
     ENTRY,
     Artifact,
     commit_part,
     finish_commit,
-    hash_source,
     load_artifact,
     make_key,
     open_part,
     put_aside,
     verify_artifact,
 )
-from edgetune.data.sources import hash_sources
 from edgetune.disk import check_place, write_atomic
 from edgetune.errors import InputError, raise_machine_fault
 from edgetune.facts import StageFacts, to_json
 from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
+from edgetune.measure.usage import UsageMeter
 from edgetune.models.hardware import refuse_several_devices
-from edgetune.models.resolve import resolve_model
-from edgetune.naming import is_hub_id
 from edgetune.plan import tell_plan
 from edgetune.preflight import REPORT, check_devices, check_run
 from edgetune.preflight.sections import check_recipe
 from edgetune.recipe import Recipe, Sections
 from edgetune.recipe.load import dump_recipe
 from edgetune.rundir import RunDir
+from edgetune.source_hashes import find_sources, sources_of
+
+if TYPE_CHECKING:
+    from edgetune.plan.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -88,37 +89,6 @@ class Planned:
     faults: list[str]
 
 
-def find_sources(recipe: Recipe) -> dict[str, str]:
-    """Return the content hashes of the model and data that the recipe names.
-
-    A hub id is known by its name and revision until it is downloaded.
-    """
-    found = {}
-    path = recipe.model.path
-    if is_hub_id(path):
-        found["model"] = f"hub:{path}@{recipe.model.revision or 'main'}"
-    else:
-        found["model"] = hash_source(resolve_model(path))
-    data = recipe.data
-    for part in ("train", "validation", "test") if data else ():
-        name = getattr(data, part)
-        if name is not None:
-            found[part] = hash_sources(name)
-    if recipe.distill is not None:
-        named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
-        for part, folder in named.items():
-            if folder is not None and not is_hub_id(folder):
-                file = Path(folder)
-                found[part] = hash_source(file if file.is_file() else resolve_model(folder))
-        config = recipe.distill.student.config
-        if config is not None:
-            file = Path(config)
-            found["student_config"] = hash_source(file / "config.json" if file.is_dir() else file)
-        if recipe.distill.prompts is not None:
-            found["prompts"] = hash_sources(recipe.distill.prompts)
-    return found
-
-
 def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     """Return the recipe's stages in order, with keys and what is done already."""
     check_recipe(recipe)
@@ -129,7 +99,10 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
         if getattr(recipe, stage.name) is None:
             continue
         parents = {name: keys[name] for name in stage.inputs if name in keys}
-        used = {**parents, **{f"source:{k}": v for k, v in _sources_of(stage, sources).items()}}
+        used = {
+            **parents,
+            **{f"source:{k}": v for k, v in sources_of(stage.sections, sources).items()},
+        }
         key = _key_of(stage, Sections(recipe, stage.sections), used)
         keys[stage.name] = key
         artifact, faults = run.find(stage.name, key)
@@ -137,10 +110,25 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     return planned
 
 
-def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> dict[str, Artifact]:
+@dataclass(frozen=True)
+class Work:
+    """A stage that is to run: its sections and inputs, and the folder of what it makes."""
+
+    step: Planned
+    sections: Sections
+    inputs: dict[str, Artifact]
+    final: Path
+
+
+def execute(
+    recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log, ignore_plan: bool = False
+) -> dict[str, Artifact]:
     """Run what is not done and return every artifact by stage. The caller holds the run's lock.
 
     An artifact that was changed since it was made is kept aside, and made again.
+
+    Raises:
+        InputError: the plan of a large model does not fit this machine, unless ``ignore_plan``.
     """
     planned = plan_run(recipe, run)
     refuse_several_devices(_trains(planned), recipe.model.device)
@@ -149,8 +137,8 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
     log.event("start", keys=[step.key for step in planned])
     for warning in warnings:
         log.warn(warning)
-    if any(step.artifact is None for step in planned):
-        tell_plan(recipe, run.path, log)
+    left = [step.stage.name for step in planned if step.artifact is None]
+    estimates = tell_plan(recipe, run.path, log, left, ignore_plan) if left else {}
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
     run.start({step.stage.name: step.key for step in planned})
     done: dict[str, Artifact] = {}
@@ -167,11 +155,9 @@ def execute(recipe: Recipe, origins: dict[str, str], run: RunDir, log: Log) -> d
                     f"{final.name} is not as it was made ({step.faults[0]}): kept as {aside.name}, "
                     "and made again"
                 )
-            part = open_part(final, step.key)
             inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
-            sections = Sections(recipe, step.stage.sections)
-            facts = _make(step.stage, sections, inputs, part, speak)
-            found = commit_part(final, step.stage.kind, name, step.key, step.parents, facts)
+            work = Work(step, Sections(recipe, step.stage.sections), inputs, final)
+            found = _make_measured(work, speak, estimates.get(name))
         done[name] = found
         run.record(found)
     return done
@@ -217,7 +203,9 @@ def _run_alone(
     stage = next(stage for stage in STAGES if stage.name == name)
     sections = Sections(recipe, stage.sections)
     parents = {parent: artifact.key for parent, artifact in inputs.items()}
-    parents |= {f"source:{k}": v for k, v in _sources_of(stage, find_sources(recipe)).items()}
+    parents |= {
+        f"source:{k}": v for k, v in sources_of(stage.sections, find_sources(recipe)).items()
+    }
     key = _key_of(stage, sections, parents)
     part = out.with_name(out.name + ".part")
     if fresh and part.exists():
@@ -257,6 +245,20 @@ def _find_done(out: Path, key: str) -> Artifact | None:
     return artifact
 
 
+def _make_measured(work: Work, log: Log, planned: Estimate | None) -> Artifact:
+    """Run a stage, commit what it made, and keep what it took beside what was planned."""
+    stage, step = work.step.stage, work.step
+    resumed = work.final.with_name(work.final.name + ".part").exists()
+    part = open_part(work.final, step.key)
+    from edgetune.plan.comparison import StepCheck, log_usage
+
+    listened = log.listened(StepCheck(log, planned)) if planned else log
+    with UsageMeter() as meter:
+        facts = _make(stage, work.sections, work.inputs, part, listened)
+    log_usage(log, meter.usage, planned, resumed)
+    return commit_part(work.final, stage.kind, stage.name, step.key, step.parents, facts)
+
+
 def _make(
     stage: Stage, sections: Sections, inputs: dict[str, Artifact], part: Path, log: Log
 ) -> dict[str, Any]:
@@ -273,14 +275,3 @@ def _key_of(stage: Stage, sections: Sections, parents: dict[str, str]) -> str:
     """Hash what decides an artifact: recipe, parents, sources and the code that makes it."""
     made_by = {**parents, **library_keys(stage.name)}
     return make_key(stage.name, stage.version, sections.dump(), made_by)
-
-
-def _sources_of(stage: Stage, sources: dict[str, str]) -> dict[str, str]:
-    """The hashes of the files that a stage itself opens."""
-    used = {
-        "data": ("train", "validation", "test"),
-        "model": ("model",),
-        "distill": ("student", "student_config", "teacher", "prompts"),
-    }
-    names = [name for section in stage.sections for name in used.get(section, ())]
-    return {name: sources[name] for name in names if name in sources}

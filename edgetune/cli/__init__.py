@@ -112,7 +112,7 @@ def main() -> None:
     except EdgetuneError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         click.echo(f"{click.style(label, fg='red', bold=True)}: {error}", err=True)
-        _finish(error.exit_code, str(error), getattr(error, "result", {}))
+        _finish(error.exit_code, str(error), error.result)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:

@@ -66,7 +66,8 @@ def command(
     if fit and not shortages:
         click.echo(dump_recipe(recipe, origins), nl=False)
     if shortages:
-        raise refuse_plan(job, shortages, tried=fit)
+        found = {**_as_json(job, estimates, changes), "ok": False}
+        raise refuse_plan(job, shortages, tried=fit, result=found)
     if as_json:
         click.echo(json.dumps(_as_json(job, estimates, changes)))
 

@@ -30,10 +30,16 @@ from edgetune.rundir import RunDir
     show_default=True,
     help="Go on from checkpoints of an interrupted run, or begin its unfinished stages again.",
 )
+@click.option(
+    "--ignore-plan",
+    is_flag=True,
+    help="Run although the plan says that memory or disk is short.",
+)
 def command(
     recipe_path: Path,
     out: Path | None,
     resume: bool,
+    ignore_plan: bool,
     overrides: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -68,7 +74,7 @@ def command(
             for part in run.path.glob("*.part"):
                 shutil.rmtree(part)
         log = Log(run.log_path, quiet=quiet)
-        report = api.run_recipe(recipe, origins, run, log).report
+        report = api.run_recipe(recipe, origins, run, log, ignore_plan).report
     if run.files_path.exists():
         log.say(f"files: {run.files_path}")
     page = run.path / "report" / "report.html"

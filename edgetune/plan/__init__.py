@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.log import Log
 from edgetune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgetune.plan.estimate import Estimate
 
 #: Of a checkpoint whose plan is told before its run: tracing takes some seconds.
 PLANNED_BYTES = 200_000_000
@@ -51,30 +55,45 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
     )
 
 
-def tell_plan(recipe: Recipe, folder: Path, log: Log) -> None:
-    """Say the plan of a large model before its run, and warn of what will not fit.
+def tell_plan(
+    recipe: Recipe, folder: Path, log: Log, stages: Collection[str], ignore: bool = False
+) -> dict[str, Estimate]:
+    """Say the plan of a large model before its run.
 
-    A model below :data:`PLANNED_BYTES` fits wherever this package runs, and starts at once. Nothing
-    is refused here: an estimate is no measurement, and `edgetune plan` is there to be asked.
+    A model below :data:`PLANNED_BYTES` fits wherever this package runs, and starts at once.
+
+    Args:
+        recipe: what is to run.
+        folder: where the run lies.
+        log: that it is said to.
+        stages: those still to run.
+        ignore: only warn of what does not fit.
+
+    Returns:
+        The estimates by stage; none of a small model, or one that cannot be planned.
+
+    Raises:
+        InputError: it does not fit, with the settings that would.
     """
     from edgetune.models.checkpoint import Checkpoint
     from edgetune.models.resolve import resolve_model
 
     if Checkpoint(resolve_model(recipe.model.path, recipe.model.revision)).bytes < PLANNED_BYTES:
-        return
+        return {}
     from edgetune.plan.estimate import estimate_stages
     from edgetune.plan.fit import find_shortages
-    from edgetune.plan.text import describe_plan, describe_shortages
+    from edgetune.plan.text import describe_plan, describe_shortages, refuse_plan
 
     try:
         job = make_job(recipe, folder)
-        estimates = estimate_stages(job)
+        estimates = [one for one in estimate_stages(job) if one.stage in stages]
     except Unsupported as error:
         log.say(error.what)
-        return
+        return {}
     for line in describe_plan(job, estimates):
         log.say(line)
     if short := find_shortages(job, estimates):
-        log.warn(
-            f"this may not fit: {describe_shortages(short)}; `edgetune plan` names settings that do"
-        )
+        if not ignore:
+            raise refuse_plan(job, short)
+        log.warn(f"the plan does not fit and is ignored: {describe_shortages(short)}")
+    return {one.stage: one for one in estimates}

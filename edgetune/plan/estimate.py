@@ -46,6 +46,7 @@ class Estimate:
         disk_bytes: written, scratch included.
         seconds: from start to end.
         why: the largest parts of the memory, for the person who reads.
+        step_seconds: of an optimizer step, where the stage trains.
     """
 
     stage: str
@@ -54,6 +55,7 @@ class Estimate:
     disk_bytes: int
     seconds: float
     why: dict[str, int]
+    step_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         disk_bytes=3 * saved + 4 * trainable,
         seconds=_training_seconds(job, settings, step, load),
         why={"process": PROCESS_BYTES, **parts},
+        step_seconds=section.gradient_accumulation
+        * step_seconds(job, settings, step, load.trained * settings.batch),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from edgetune.errors import InputError
 from edgetune.log import bytes_text
@@ -43,13 +44,19 @@ def describe_shortages(shortages: Sequence[Shortage]) -> str:
     )
 
 
-def refuse_plan(job: Job, shortages: Sequence[Shortage], tried: bool) -> InputError:
+def refuse_plan(
+    job: Job,
+    shortages: Sequence[Shortage],
+    tried: bool = False,
+    result: Mapping[str, Any] | None = None,
+) -> InputError:
     """Return the error of a plan that does not fit, with the settings that would.
 
     Args:
         job: the plan's.
         shortages: of its stages.
         tried: whether these are what is left after :func:`edgetune.plan.fit.fit_recipe`.
+        result: the plan, for those who asked for JSON.
     """
     fitted = None if tried else fit_recipe(job)
     if fitted is not None:
@@ -58,7 +65,10 @@ def refuse_plan(job: Job, shortages: Sequence[Shortage], tried: bool) -> InputEr
     else:
         hint = f"these would make it smaller, and change what is trained: {'; '.join(propose(job))}"
     return InputError(
-        f"the plan does not fit: {describe_shortages(shortages)}", where="plan", hint=hint
+        f"the plan does not fit: {describe_shortages(shortages)}",
+        where="plan",
+        hint=f"{hint}; `edgetune run --ignore-plan` runs all the same",
+        result=result,
     )
 
 

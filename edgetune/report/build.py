@@ -24,6 +24,7 @@ from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
+from edgetune.report.resources import find_resources
 from edgetune.report.run_facts import read_facts
 from edgetune.rundir import RunDir
 
@@ -42,7 +43,7 @@ def build_report(
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
         ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
-        grid, distillation, refused, fallbacks, warnings, training, data``.
+        grid, distillation, refused, fallbacks, resources, warnings, training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -85,6 +86,7 @@ def build_report(
             if stage
         },
         "data": facts.tune.data if facts.tune else None,
+        "resources": find_resources(_read_lines(run.log_path), artifacts),
         "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }
 

@@ -70,6 +70,7 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "describe": tables.describe,
         "machine_rows": tables.machine_rows,
         "model_rows": tables.model_rows,
+        "resource_rows": tables.resource_rows,
         "parent_names": tables.parent_names,
         "speed_settings": tables.speed_settings,
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgetune.log import clock
 from edgetune.report.format import (
     NONE,
     depth_of,
@@ -21,6 +22,7 @@ from edgetune.report.format import (
     through_cache,
     value_of,
 )
+from edgetune.report.resources import resource_pair
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,35 @@ def cache_rows(models: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[Ce
             one = model if name == "f16" else through_cache(model, name)
             rows.append((str(model["name"]), name, [column.cell(one, None) for column in shown]))
     return rows
+
+
+#: Titles of what a stage took, and the figures; the third is left out where no GPU was used.
+_RESOURCES = (("Time", "seconds"), ("Peak memory", "ram_bytes"), ("Peak GPU memory", "gpu_bytes"))
+
+
+def resource_rows(
+    resources: Sequence[dict[str, Any]],
+) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
+    """Return the titles, and (stage, cells) of each stage: measured, with the plan below."""
+    used = [
+        (title, name)
+        for title, name in _RESOURCES
+        if any(row["measured"][name] for row in resources)
+    ]
+    rows = []
+    for row in resources:
+        cells = []
+        for _, name in used:
+            form = _seconds if name == "seconds" else size
+            measured_value, planned = resource_pair(row, name)
+            below = f"plan {form(planned)}" if planned else ""
+            cells.append(Cell(form(measured_value), below))
+        rows.append((str(row["stage"]), cells))
+    return [title for title, _ in used], rows
+
+
+def _seconds(value: float) -> str:
+    return milliseconds(1000 * value) if value < 60 else clock(value)
 
 
 def not_measured_lines(models: Sequence[dict[str, Any]]) -> list[str]:

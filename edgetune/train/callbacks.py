@@ -28,17 +28,23 @@ class ShowProgress(TrainerCallback):
         self._tokens = tokens_per_step
         self._mark = (0, time.monotonic())
         self._validated = 0  # batches of the validation that is running
+        self._began: float | None = None  # of this process's first step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._bar.skip(state.global_step)
-        self._mark = (state.global_step, time.monotonic())
+        self._began = time.monotonic()
+        self._mark = (state.global_step, self._began)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._bar.update(1)
+        if self._began is not None:
+            seconds, self._began = time.monotonic() - self._began, None
+            left = state.max_steps - state.global_step
+            self._log.event("first_step", role=self._role, seconds=round(seconds, 3), steps=left)
 
     def on_prediction_step(
         self,

@@ -73,16 +73,18 @@ def test_a_run_says_the_plan_of_a_large_model_only(
 
     loaded, _ = load_recipe(recipe, ())
 
-    def say(name: str) -> str:
+    def say(name: str, ignore: bool = False) -> str:
         path = tmp_path / name
-        tell_plan(loaded, tmp_path / "run", Log(path, quiet=True))
+        tell_plan(loaded, tmp_path / "run", Log(path, quiet=True), ["tune"], ignore)
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     assert say("small.jsonl") == ""
     monkeypatch.setattr("edgetune.plan.PLANNED_BYTES", 1)
-    assert "stage" in say("large.jsonl") and "may not fit" not in say("large.jsonl")
+    assert "stage" in say("large.jsonl") and "not fit" not in say("large.jsonl")
     monkeypatch.setattr("edgetune.plan.machine.read_ram", lambda: 500_000_000)
-    assert "tune needs" in say("short.jsonl")
+    with pytest.raises(InputError, match="tune needs"):
+        say("short.jsonl")
+    assert "tune needs" in say("ignored.jsonl", ignore=True)
 
 
 def test_a_recipe_that_cannot_run_is_refused_as_run_refuses_it(recipe: Path) -> None:

@@ -118,5 +118,5 @@ def test_a_model_that_cannot_be_traced_has_no_plan_and_still_runs(
         estimate_stages(experts)
     monkeypatch.setattr("edgetune.plan.PLANNED_BYTES", 1)
     monkeypatch.setattr("edgetune.plan.make_job", lambda recipe, folder: experts)
-    tell_plan(job.recipe, tmp_path, Log(tmp_path / "log.jsonl", quiet=True))
+    tell_plan(job.recipe, tmp_path, Log(tmp_path / "log.jsonl", quiet=True), ["tune"])
     assert "no plan for models" in (tmp_path / "log.jsonl").read_text(encoding="utf-8")

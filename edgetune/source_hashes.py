@@ -1,0 +1,54 @@
+"""Content hashes of what a recipe names: they decide whether an artifact is up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgetune.artifact import hash_source
+from edgetune.data.sources import hash_sources
+from edgetune.models.resolve import resolve_model
+from edgetune.naming import is_hub_id
+from edgetune.recipe import Recipe
+
+
+def find_sources(recipe: Recipe) -> dict[str, str]:
+    """Return the content hashes of the model and data that the recipe names.
+
+    A hub id is known by its name and revision until it is downloaded.
+    """
+    found = {}
+    path = recipe.model.path
+    if is_hub_id(path):
+        found["model"] = f"hub:{path}@{recipe.model.revision or 'main'}"
+    else:
+        found["model"] = hash_source(resolve_model(path))
+    data = recipe.data
+    for part in ("train", "validation", "test") if data else ():
+        name = getattr(data, part)
+        if name is not None:
+            found[part] = hash_sources(name)
+    if recipe.distill is not None:
+        named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
+        for part, folder in named.items():
+            if folder is not None and not is_hub_id(folder):
+                file = Path(folder)
+                found[part] = hash_source(file if file.is_file() else resolve_model(folder))
+        config = recipe.distill.student.config
+        if config is not None:
+            file = Path(config)
+            found["student_config"] = hash_source(file / "config.json" if file.is_dir() else file)
+        if recipe.distill.prompts is not None:
+            found["prompts"] = hash_sources(recipe.distill.prompts)
+    return found
+
+
+def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of the files that a stage with these recipe sections itself opens."""
+    used = {
+        "data": ("train", "validation", "test"),
+        "model": ("model",),
+        "distill": ("student", "student_config", "teacher", "prompts"),
+    }
+    names = [name for section in sections for name in used.get(section, ())]
+    return {f"source:{name}": sources[name] for name in names if name in sources}
