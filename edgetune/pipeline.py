@@ -60,8 +60,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("tune", "adapter", 7, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 9, ("model", "data", "distill"), ("tune",)),
+    Stage("tune", "adapter", 8, ("model", "data", "tune"), ()),
+    Stage("distill", "student", 10, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 6, ("device", "data", "merge"), ("tune", "distill")),
     Stage(
         "quantize", "plan", 4, ("file_name", "device", "data", "quantize", "requests"),

@@ -10,13 +10,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from edgetune.models.fused_lora import fuse_lora
 from edgetune.recipe import Training
 
 
 def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftModel:
     """Put LoRA on all linear layers but the head (Hu et al. 2021, arXiv 2106.09685).
 
-    The seed fixes the adapter's initial weights.
+    The seed fixes the adapter's initial weights. Its layers are computed as
+    :mod:`edgetune.models.fused_lora` does, which changes rounding and nothing else.
     """
     torch.manual_seed(seed)
     config = LoraConfig(
@@ -29,7 +31,9 @@ def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftMod
     )
     if section.gradient_checkpointing:
         model.enable_input_require_grads()
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    fuse_lora(adapted)
+    return adapted
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -71,6 +71,11 @@ def _put_plain_layers(model: Any, uneven_only: bool) -> None:
         setattr(parent, name, plain)
 
 
+def is_packed(module: Any) -> bool:
+    """Whether a layer's weights are in 4 bits."""
+    return getattr(getattr(module, "weight", None), "quant_state", None) is not None
+
+
 def unpack(packed: torch.Tensor, state: Any) -> torch.Tensor:
     """Return the values of NF4 quants, in the dtype that they were packed from.
 
