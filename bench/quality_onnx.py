@@ -19,8 +19,9 @@ from quality import Judge, make_files, ratio, size
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.gguf.write import Quantization, write_gguf
-from edgetune.export.onnx.build import build_graph, rewrite_weights
-from edgetune.export.onnx.folder import finish_folder, move_graph, write_graph
+from edgetune.export.onnx.build import write_weights
+from edgetune.export.onnx.folder import data_name, finish_folder, graph_name, write_graph
+from edgetune.export.onnx.frame import open_frame
 from edgetune.quantize.plan import ONNX_SETTINGS
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.genai_folder import find_graph
@@ -91,7 +92,7 @@ def measure_onnx(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[s
 
 def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Any]:
     """Return the KL from llama.cpp to ONNX Runtime, both with the same blocks in them."""
-    build_graph(judge.base, folder / "fp32", folder / "scratch")
+    frame = open_frame(judge.base, folder / "scratch")
     convert_gguf(judge.base, folder / "F32.gguf", GgufHeader("plan"))
     source = open_gguf(folder / "F32.gguf")
     judges = {"answers": Judge(args, folder, answers=True), "every position": judge}
@@ -106,7 +107,7 @@ def measure_runtimes(args: argparse.Namespace, judge: Judge, folder: Path) -> di
             for name, tensor in source.tensors.items()
         }
         write_gguf(source, folder / f"{kind}.gguf", Quantization(kind, types))
-        rewrite_weights(folder / "fp32", judge.base, folder / precision, settings, {})
+        write_weights(frame, folder / precision, settings, {})
         for what, one in judges.items():
             path = folder / "kept.npy"
             reference = one.kept(open_runtime(folder / f"{kind}.gguf"), path)
@@ -139,7 +140,15 @@ def _build(model: Path, target: Path, options: list[str]) -> Path:
         given = (None, str(model), str(target), "int4", "cpu", str(target.parent / "scratch"))
         builder.create_model(*given, **builder.parse_extra_options(*given, wanted))
     built = onnx.load(target / "model.onnx", load_external_data=False)
-    move_graph(target, built, "model.onnx", "q4")
+    graph = target / graph_name("q4")
+    graph.parent.mkdir()
+    (target / "model.onnx.data").rename(graph.with_name(data_name(graph)))
+    (target / "model.onnx").unlink()
+    for tensor in built.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = data_name(graph)
+    write_graph(built, graph)
     finish_folder(model, target, "q4")
     return target
 

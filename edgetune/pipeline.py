@@ -68,7 +68,7 @@ STAGES = (
         ("merge",),
     ),
     Stage(
-        "export", "files", 10, ("file_name", "device", "data", "quantize", "export"),
+        "export", "files", 11, ("file_name", "device", "data", "quantize", "export"),
         ("tune", "merge", "quantize"),
     ),
     Stage(

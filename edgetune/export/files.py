@@ -20,12 +20,8 @@ from edgetune.export.gguf.f32 import convert_gguf, open_model
 from edgetune.export.gguf.support import check_gguf_support
 from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.export.onnx.blocks import quantize_the_rest
-from edgetune.export.onnx.build import (
-    build_graph,
-    check_onnx_support,
-    rewrite_weights,
-    tensor_bytes,
-)
+from edgetune.export.onnx.build import check_onnx_support, tensor_bytes, write_weights
+from edgetune.export.onnx.frame import open_frame
 from edgetune.export.room import count_gguf_bytes
 from edgetune.log import Log
 from edgetune.models.hardware import require_room, trim_malloc
@@ -128,16 +124,13 @@ def write_ggufs(
 
 
 def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> Written:
-    """Write ``onnx/<precision>/`` below ``out``: fp32 by the builder, the rest from it.
+    """Write ``onnx/<precision>/`` below ``out``, each weight read, converted and written.
 
-    The builder holds the model in float32, so this takes more memory than that. Nodes that were
-    quantized by a method are read from ``planned``, the folder of the plan.
+    Nodes that were quantized by a method are read from ``planned``, the folder of the plan.
     """
-    source = out / ("onnx" if "fp32" in plan.onnx else SCRATCH) / "fp32"
-    builder = out / SCRATCH / "builder"
     written, importance = Written(), _read_importance(planned, plan)
     try:
-        _finish(source, out, lambda part: build_graph(model, part, builder))
+        frame = open_frame(model, out / SCRATCH / "builder")
     except Unsupported as error:
         return written.refuse("onnx", plan.onnx, error)
     with log.progress("ONNX", len(plan.onnx)) as bar:
@@ -148,7 +141,7 @@ def write_onnx(model: Path, plan: Plan, planned: Path, out: Path, log: Log) -> W
                 part: Path, precision: str = precision, settings: Any = settings
             ) -> list[dict[str, str]]:
                 quantize = quantize_the_rest(read_quants(planned, f"{precision}.onnx"))
-                return rewrite_weights(source, model, part, settings, importance, quantize)
+                return write_weights(frame, part, settings, importance, quantize)
 
             _add(written, path, ("onnx", precision), out, write)
             bar.update(1, now=precision)

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgetune.quantize.formats.ggml import PLAIN, row_bytes
-from edgetune.quantize.formats.nbits import nbits_row_bytes
+from edgetune.quantize.formats.nbits import fits_nbits, nbits_row_bytes
 
-_SCALAR_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0}
-_ROW = 256  # a whole number of every type's blocks
-_SCALE_BYTES = 2  # more than ggml's: a graph may keep scales in float32
+_SCALAR_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 def count_gguf_bytes(types: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -28,28 +26,32 @@ def count_gguf_bytes(types: Mapping[str, str], shapes: Mapping[str, tuple[int, .
 
 
 def count_onnx_bytes(
-    onnx: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
+    onnx: Mapping[str, Mapping[str, Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    vocabulary: int | None,
 ) -> int:
-    """Return the most bytes of ONNX folders, with the float32 graph that they are made from.
+    """Return the most bytes of ONNX folders: a searched one as if its widest type were every one's.
 
     Args:
         onnx: precision to its settings, as in the plan.
-        shapes: of the model's tensors; a graph may hold the largest, the embedding, twice.
+        shapes: of the model's tensors.
+        vocabulary: rows of the embedding and the head.
     """
-    if not onnx:
-        return 0
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    others = [settings for precision, settings in onnx.items() if precision != "fp32"]
-    return int((sum(sizes) + max(sizes)) * (4 + sum(map(_bytes_per_weight, others))))
+    total = 0
+    for settings in onnx.values():
+        searched = settings.get("types", {}).values()
+        inner = {settings["weights"], *searched}
+        tables = {settings.get(key, settings["weights"]) for key in ("head", "embedding")}
+        for shape in shapes.values():
+            kinds = tables.union(searched) if shape[0] == vocabulary else inner
+            total += max(_matrix_bytes(shape, kind) for kind in kinds)
+    return total
 
 
-def _bytes_per_weight(settings: Mapping[str, Any]) -> float:
-    """Return the most that a weight takes: an embedding may be wider than the layers."""
-    kinds = {settings[key] for key in ("weights", "head", "embedding") if key in settings}
-    return max(map(_weight_bytes, kinds | set(settings.get("types", {}).values())))
-
-
-def _weight_bytes(kind: str) -> float:
+def _matrix_bytes(shape: tuple[int, ...], kind: str) -> int:
+    size = math.prod(shape)
+    if len(shape) < 2 or (kind not in PLAIN and not fits_nbits(shape[-1], kind)):
+        return 4 * size
     if kind in PLAIN:
-        return _SCALAR_BYTES[kind]
-    return nbits_row_bytes(_ROW, kind) / _ROW + _SCALE_BYTES / 32
+        return _SCALAR_BYTES[kind] * size
+    return size // shape[-1] * nbits_row_bytes(shape[-1], kind)

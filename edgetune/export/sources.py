@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from edgetune.disk import rename_whole
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf, open_model
 from edgetune.export.gguf.write import measure_header
-from edgetune.export.onnx.blocks import EMBEDDING, HEAD, find_importance
-from edgetune.export.onnx.build import build_graph, load_matrices, measure_overhead
+from edgetune.export.onnx.blocks import EMBEDDING, HEAD, find_importance, read_matrices
+from edgetune.export.onnx.build import measure_overhead
+from edgetune.export.onnx.frame import Frame
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import require_room
 from edgetune.quantize.formats.ggml import PLAIN
@@ -61,36 +61,20 @@ def count_header(
     return measure_header(source, scratch / "header", scheme, imatrix_keys if has_imatrix else {})
 
 
-def convert_to_onnx(model: Path, scratch: Path, copies: int) -> Path:
-    """Return the model as a float32 ONNX folder in ``scratch``; see :func:`convert_to_gguf`."""
-    source = scratch / "fp32"
-    size = copies * Checkpoint(model).bytes
-    require_room(scratch.parent, size, "the ONNX graph in float32 and its choices")
-    if not source.exists():
-        part = source.with_name("unfinished-fp32")
-        shutil.rmtree(part, ignore_errors=True)
-        build_graph(model, part, scratch / "builder")
-        rename_whole(part, source)
-    return source
-
-
-def describe_onnx(
-    source: Path, model: Path, scratch: Path, importance: Mapping[str, np.ndarray]
-) -> OnnxSource:
-    """Return what a search reads of a float32 ONNX folder.
+def describe_onnx(frame: Frame, scratch: Path, importance: Mapping[str, np.ndarray]) -> OnnxSource:
+    """Return what a search reads of an ONNX graph.
 
     Args:
-        source: of :func:`convert_to_onnx`.
-        model: the merged folder that it was made from.
+        frame: the graph of the model.
         scratch: for folders whose bytes around the blocks are counted.
         importance: by GGUF tensor.
     """
 
     def overhead(types: Mapping[str, str], rows: Mapping[str, int]) -> tuple[int, int]:
-        return measure_overhead(source, model, scratch / "frame", settings_of(types), rows)
+        return measure_overhead(frame, scratch / "frame", settings_of(types), rows)
 
     return OnnxSource(
-        load_matrices(source),
+        read_matrices(frame),
         overhead,
         lambda name: find_importance(name, importance),
         (HEAD, EMBEDDING),

@@ -16,7 +16,8 @@ import numpy as np
 
 from edgetune.errors import InputError
 from edgetune.export.gguf.write import Quantization, write_gguf
-from edgetune.export.onnx.build import rewrite_weights
+from edgetune.export.onnx.build import write_weights
+from edgetune.export.onnx.frame import Frame
 from edgetune.measure.footprint import Footprint, measure_file
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.nbits import quantize_nbits
@@ -115,13 +116,12 @@ def gguf_writer(
 
 
 def onnx_writer(
-    source: Path, folder: Path, importance: Mapping[str, np.ndarray], candidates: Candidates
+    frame: Frame, importance: Mapping[str, np.ndarray], candidates: Candidates
 ) -> Write:
     """Return what writes ONNX folders of other types.
 
     Args:
-        source: the model as a float32 ONNX folder.
-        folder: the Hugging Face folder that it was made from.
+        frame: the model as an ONNX graph.
         importance: by GGUF tensor; for nodes that are not searched.
         candidates: the bytes of every type, by node.
     """
@@ -135,6 +135,6 @@ def onnx_writer(
 
     def write(path: Path, types: Mapping[str, str]) -> None:
         settings = settings_of(types)
-        rewrite_weights(source, folder, path, settings, importance, partial(pack, types))
+        write_weights(frame, path, settings, importance, partial(pack, types))
 
     return write

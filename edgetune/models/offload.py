@@ -55,6 +55,25 @@ def open_offloaded(
     if not is_large(folder):
         return None
     trim_malloc()
+    found = build_empty(folder, weights)
+    if found is None:
+        return None
+    model, named = found
+    cpu_offload(model, torch.device("cpu"), state_dict=_Renamed(weights, named))
+    table = model.get_input_embeddings()
+    if type(table) is torch.nn.Embedding:  # a kind of its own may scale, and reads all its rows
+        remove_hook_from_module(table)
+        table.forward = _look_up(weights, named[_name_of(model, table)])  # type: ignore[method-assign]
+    return model  # type: ignore[no-any-return]
+
+
+def build_empty(
+    folder: Path, weights: CheckpointTensors | MergedTensors
+) -> tuple[Any, dict[str, str]] | None:
+    """Return the float32 model of a folder on the meta device, in eval mode, its buffers filled.
+
+    With it the name of each of its tensors on disk. Nothing where one is not there as it is.
+    """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -65,12 +84,7 @@ def open_offloaded(
     for name, buffer in model.named_buffers():
         if name in named:
             buffer.data = weights[named[name]].to(buffer.dtype)
-    cpu_offload(model, torch.device("cpu"), state_dict=_Renamed(weights, named))
-    table = model.get_input_embeddings()
-    if type(table) is torch.nn.Embedding:  # a kind of its own may scale, and reads all its rows
-        remove_hook_from_module(table)
-        table.forward = _look_up(weights, named[_name_of(model, table)])  # type: ignore[method-assign]
-    return model  # type: ignore[no-any-return]
+    return model, named
 
 
 def open_trained_offloaded(ref: ModelRef) -> PreTrainedModel | None:

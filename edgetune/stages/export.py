@@ -32,7 +32,7 @@ from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.checkpoint_tensors import CheckpointTensors
 from edgetune.models.hardware import count_threads, require_room, trim_malloc
 from edgetune.models.ref import ModelRef
-from edgetune.models.vocabulary import check_vocabulary
+from edgetune.models.vocabulary import check_vocabulary, embedding_rows
 from edgetune.quantize.plan import Plan, read_plan
 from edgetune.recipe import Sections
 from edgetune.runtimes import open_for_check
@@ -60,11 +60,12 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     refused = find_refusals(model, sections.quantize if sections.has("quantize") else plan)
     for refusal in refused:
         log.warn(f"no {refusal['scheme']}.{refusal['format']}: {refusal['why']}")
-    room = 0 if _stopped(refused, "onnx") else count_onnx_bytes(plan.onnx, weights.shapes)
+    graphs = {} if _stopped(refused, "onnx") else plan.onnx
+    room = count_onnx_bytes(graphs, weights.shapes, embedding_rows(model))
     room += 4 * checkpoint.bytes if trained else 0
     require_room(out, room, "the ONNX folders and the adapter's files")
 
-    # 2. GGUF files from the model, a tensor at a time; a float32 graph, and the others from it.
+    # 2. The files from the model, a tensor at a time.
     written = _write_files(sections, inputs, plan, refused, out, log)
     files, refused = written.files, written.refused
 

@@ -12,7 +12,8 @@ from edgetune.artifact import Artifact, hash_file
 from edgetune.export.gguf.header import header_of
 from edgetune.export.gguf.support import check_gguf_support, find_architecture
 from edgetune.export.onnx.build import check_onnx_support
-from edgetune.export.sources import convert_to_gguf, convert_to_onnx, count_header, describe_onnx
+from edgetune.export.onnx.frame import open_frame
+from edgetune.export.sources import convert_to_gguf, count_header, describe_onnx
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.facts import FormatRefusal, ImportanceFacts, QuantizeFacts
 from edgetune.log import Log
@@ -250,10 +251,10 @@ def _search_onnx(work: _Work, trials: Trials) -> SearchResult:
     """Search the types of the ONNX graphs that have a budget, and keep their quants."""
     if not work.budgets_of("onnx"):
         return SearchResult()
-    folder = convert_to_onnx(work.model, work.scratch, work.copies)
-    writer = partial(onnx_writer, folder, work.model, work.importance)
+    frame = open_frame(work.model, work.scratch / "builder")
+    writer = partial(onnx_writer, frame, work.importance)
     settings = work.settings("onnx", trials.run_by(writer))
-    source = describe_onnx(folder, work.model, work.scratch, work.importance)
+    source = describe_onnx(frame, work.scratch, work.importance)
     result = search_types(build_onnx_problem(source, settings), settings, work.log)
     _requantize(work, "onnx", result, dict)
     return result

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgetune.export.onnx.build import build_graph, rewrite_weights
+from edgetune.export.onnx.build import write_weights
+from edgetune.export.onnx.frame import Frame, open_frame
 from edgetune.runtimes.genai_folder import find_graph
 from tests.diagnose.injected_faults import Chain, make_chain
 from tests.diagnose.test_injected_faults import verify
@@ -28,25 +29,23 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
 
 @pytest.fixture(scope="module")
-def graph(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("onnx")
-    build_graph(chain.merged, folder / "fp32", folder / "scratch")
-    return folder / "fp32"
+def graph(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Frame:
+    return open_frame(chain.merged, tmp_path_factory.mktemp("onnx"))
 
 
 @pytest.mark.parametrize("precision", SETTINGS)
 def test_onnx_folders_of_our_own_pass(
-    precision: str, chain: Chain, graph: Path, tmp_path: Path
+    precision: str, chain: Chain, graph: Frame, tmp_path: Path
 ) -> None:
-    rewrite_weights(graph, chain.merged, tmp_path / "x", SETTINGS[precision], {})
+    write_weights(graph, tmp_path / "x", SETTINGS[precision], {})
     found = verify(str(chain.merged), str(tmp_path / "x"))
     assert found.ok, found.to_json()
     assert found.candidate["scheme"] == precision
     assert not found.notes
 
 
-def test_a_narrow_table_is_still_compared(chain: Chain, graph: Path, tmp_path: Path) -> None:
-    rewrite_weights(graph, chain.merged, tmp_path / "x", SETTINGS["fp16"], {})
+def test_a_narrow_table_is_still_compared(chain: Chain, graph: Frame, tmp_path: Path) -> None:
+    write_weights(graph, tmp_path / "x", SETTINGS["fp16"], {})
     model = onnx.load(find_graph(tmp_path / "x"))
     table = next(one for one in model.graph.initializer if one.name.startswith("cos_cache"))
     values = numpy_helper.to_array(table)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from edgetune.data.contract import read_contract
-from edgetune.export.onnx.build import rewrite_weights
+from edgetune.export.onnx.build import write_weights
+from edgetune.export.onnx.frame import open_frame
 from edgetune.quantize.plan import ONNX_SETTINGS
 from tests.export.test_readme import greedy_text, made
 
@@ -71,8 +72,9 @@ def test_int8_loads_in_the_default_browser_build(
     row = next(one for one in bench.CLIENTS if one.name == "transformers.js in Chromium")
     if why := row.missing():
         pytest.skip(f"{why}: python bench/clients.py installs it")
-    model, out = made
-    rewrite_weights(out / "onnx/fp32", model, tmp_path / "int8", ONNX_SETTINGS["int8"], {})
+    model, _ = made
+    frame = open_frame(model, tmp_path / "builder")
+    write_weights(frame, tmp_path / "int8", ONNX_SETTINGS["int8"], {})
     messages = read_contract(model)["golden"][0]["messages"]
     (answer,) = row.ask({"path": str(tmp_path / "int8"), "questions": [messages], "tokens": 24})
     assert len(re.sub(r"[^ -~]", "", answer)) > 10

@@ -13,8 +13,9 @@ from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.gguf.support import find_architecture
 from edgetune.export.gguf.write import Quantization, write_gguf
-from edgetune.export.onnx.blocks import find_importance
-from edgetune.export.onnx.build import build_graph, load_matrices, rewrite_weights
+from edgetune.export.onnx.blocks import find_importance, read_matrices
+from edgetune.export.onnx.build import write_weights
+from edgetune.export.onnx.frame import open_frame
 from edgetune.export.trial import Trials, gguf_writer, onnx_writer
 from edgetune.log import Log
 from edgetune.models.load import load_model
@@ -65,10 +66,9 @@ def test_a_gguf_trial_is_the_file(tiny_model: Path, tmp_path: Path, weighed: Any
 
 def test_an_onnx_trial_is_the_folder(tiny_model: Path, tmp_path: Path, weighed: Any) -> None:
     model, _, importance = weighed
-    source = tmp_path / "fp32"
-    build_graph(tiny_model, source, tmp_path / "builder")
+    frame = open_frame(tiny_model, tmp_path / "builder")
     weights = match_weights(
-        model, load_matrices(source), lambda name: find_importance(name, importance)
+        model, read_matrices(frame), lambda name: find_importance(name, importance)
     )
     candidates = Candidates(model, weights, tmp_path / "candidates", ONNX)
     kinds = ("uint4_g32", "int4_g64", "Q4_0", "Q8_0")
@@ -77,12 +77,12 @@ def test_an_onnx_trial_is_the_folder(tiny_model: Path, tmp_path: Path, weighed: 
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / "left").write_text("by a run that was killed")
     trials = Trials(tmp_path / "trials", REQUESTS, [5, 6, 7])
-    make = partial(onnx_writer, source, tiny_model, importance)
+    make = partial(onnx_writer, frame, importance)
     ((first, second),) = trials.run_by(make)(candidates)([types], 2)
     assert first.runtime == second.runtime == "onnxruntime"
     assert not (tmp_path / "trials").exists()
     make(candidates)(tmp_path / "trial", types)
-    rewrite_weights(source, tiny_model, tmp_path / "export", settings_of(types), importance)
+    write_weights(frame, tmp_path / "export", settings_of(types), importance)
     for file in (tmp_path / "export").rglob("*.*"):
         name = file.relative_to(tmp_path / "export")
         assert file.read_bytes() == (tmp_path / "trial" / name).read_bytes(), name

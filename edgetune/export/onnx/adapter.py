@@ -7,21 +7,20 @@ keeps the factors as constants; here they become such inputs, zero by default: t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnx.external_data_helper import load_external_data_for_tensor
 from onnx.helper import make_tensor_value_info
 
 from edgetune.errors import Unsupported
 from edgetune.export.gguf.adapter import refuse_more_than_factors
-from edgetune.export.onnx.build import build_graph, check_onnx_support
-from edgetune.export.onnx.folder import write_graph
+from edgetune.export.onnx.build import check_onnx_support, write_weights
+from edgetune.export.onnx.frame import Frame, open_frame
 from edgetune.models.lineage import check_lineage, lineage_of
 from edgetune.models.lora import Adapter
-from edgetune.runtimes.genai_folder import find_graph
 
 FILE = "adapter.onnx_adapter"
 _VERSION = 1  # of the model and the adapter: nothing of ours reads them
@@ -49,13 +48,11 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
     faults = check_onnx_support(base)
     if faults:
         raise Unsupported("; ".join(faults), where=str(base))
-    build_graph(base, target, scratch, folder)
-    graph = find_graph(target)
-    model = onnx.load(graph, load_external_data=False)
-    factors = _open_factors(model, graph.parent)
+    frame = open_frame(base, scratch, folder)
+    factors = {name: frame.read(name).copy() for name in frame.shapes if _is_factor(name)}
     if not factors:
         raise Unsupported("the builder left the adapter out", where=str(folder))
-    write_graph(model, graph)
+    write_weights(_open_factors(frame), target, {"weights": "F32"}, {})
     adapter_file = onnxruntime.AdapterFormat()
     adapter_file.set_adapter_version(_VERSION)
     adapter_file.set_model_version(_VERSION)
@@ -65,19 +62,23 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
     return len(adapter.modules)
 
 
-def _open_factors(model: onnx.ModelProto, folder: Path) -> dict[str, np.ndarray]:
-    """Make the graph's LoRA factors inputs that are zero by default; return what they were.
+def _is_factor(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def _open_factors(frame: Frame) -> Frame:
+    """Return a graph whose LoRA factors are inputs that are zero by default.
 
     The builder has multiplied B by the adapter's scale.
     """
-    factors = {}
+    model = onnx.ModelProto()
+    model.CopyFrom(frame.model)
     for tensor in model.graph.initializer:
-        if ".lora_A." not in tensor.name and ".lora_B." not in tensor.name:
-            continue
-        load_external_data_for_tensor(tensor, str(folder))
-        value = onnx.numpy_helper.to_array(tensor)
-        factors[tensor.name] = value.copy()
-        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(value), tensor.name))
-        given = make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        model.graph.input.append(given)
-    return factors
+        if _is_factor(tensor.name):
+            given = make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            model.graph.input.append(given)
+
+    def read(name: str) -> np.ndarray:
+        return np.zeros(frame.shapes[name], np.float32) if _is_factor(name) else frame.read(name)
+
+    return replace(frame, model=model, read=read)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgetune.errors import InputError, Unsupported
 from edgetune.export.onnx.embedding import look_up
+from edgetune.export.onnx.frame import Frame
+from edgetune.export.onnx.store import WeightStore
 from edgetune.quantize.formats.nbits import (
     fits_nbits,
     layout_of,
@@ -55,72 +57,140 @@ class _Packing:
     Attributes:
         importance: GGUF tensor name to column weights; may be empty.
         quantize: what makes the bytes.
-        weights: initializers by name.
+        made: what adds the new weights to a store, in their order.
+        names: inputs of the operators whose weights are made, by name of the node.
         casts: nodes that widen scales.
         fallbacks: ``{"tensor", "wanted", "got", "why"}``.
     """
 
     importance: Mapping[str, np.ndarray]
     quantize: Quantize
-    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    made: list[Callable[[WeightStore], None]] = field(default_factory=list)
+    names: dict[str, list[str]] = field(default_factory=dict)
     casts: list[onnx.NodeProto] = field(default_factory=list)
     fallbacks: list[dict[str, str]] = field(default_factory=list)
 
-    def fits(self, name: str, matrix: np.ndarray, kind: str) -> bool:
+    def fits(self, name: str, matrix: _Matrix, kind: str) -> bool:
         """Whether rows are whole blocks; one that is not falls back to float32."""
-        if fits_nbits(matrix.shape[1], kind):
+        columns = matrix.shape[1]
+        if fits_nbits(columns, kind):
             return True
-        why = f"rows of {matrix.shape[1]} are no multiple of {layout_of(kind).block}"
+        why = f"rows of {columns} are no multiple of {layout_of(kind).block}"
         self.fallbacks.append({"tensor": name, "wanted": kind, "got": "F32", "why": why})
         return False
 
-    def pack(self, name: str, matrix: np.ndarray, kind: str, is_matmul: bool = True) -> list[str]:
-        """Quantize ``[out, in]``, a tied table once; return the names of an operator's inputs."""
-        if name + ".blocks" in self.weights:
-            return _names(name, kind)
-        column_weights = find_importance(name if is_matmul else "", self.importance)
-        raw = self.quantize(np.ascontiguousarray(matrix, np.float32), kind, column_weights, name)
-        packed = unpack_rows(raw, kind)
-        blocks, scales, *zeros = _names(name, kind)
-        narrow = scales + ".float16"
-        parts = [(blocks, packed.quants_RBY), (narrow, packed.scales_RB)]
-        if packed.zeros_RY is not None:
-            parts.append((zeros[0], packed.zeros_RY))
-        for part, values in parts:
-            self.weights[part] = numpy_helper.from_array(np.ascontiguousarray(values), part)
-        self.casts.append(
-            helper.make_node(
-                "Cast", [narrow], [scales], scales + "/Cast", to=onnx.TensorProto.FLOAT
-            )
-        )
-        return [blocks, scales, *zeros]
+    def pack(self, name: str, matrix: _Matrix, kind: str, is_matmul: bool = True) -> list[str]:
+        """Have a matrix quantized, a tied table once; return the names of an operator's inputs."""
+        if name in self.names:
+            return self.names[name]
+        zeros = [name + ".zeros"] if layout_of(kind).has_zeros else []
+        self.names[name] = [name + ".blocks", name + ".scales", *zeros]
+        weighed = find_importance(name if is_matmul else "", self.importance)
+        scales = name + ".scales"
+
+        def make(store: WeightStore) -> None:
+            packed = unpack_rows(self.quantize(matrix.read(), kind, weighed, name), kind)
+            store.add(name + ".blocks", packed.quants_RBY)
+            store.add(scales + ".float16", packed.scales_RB)
+            if packed.zeros_RY is not None:
+                store.add(name + ".zeros", packed.zeros_RY)
+
+        self.made.append(make)
+        wide = onnx.TensorProto.FLOAT
+        cast = helper.make_node("Cast", [scales + ".float16"], [scales], scales + "/Cast", to=wide)
+        self.casts.append(cast)
+        return self.names[name]
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """A weight of a frame as ggml has it, [out, in].
+
+    Attributes:
+        frame: of the weight.
+        name: of the initializer.
+        is_flipped: whether the graph has it as [in, out].
+    """
+
+    frame: Frame
+    name: str
+    is_flipped: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.frame.shapes[self.name]
+        return (columns, rows) if self.is_flipped else (rows, columns)
+
+    def read(self) -> np.ndarray:
+        """Return the values."""
+        values = self.frame.read(self.name)
+        return values.T if self.is_flipped else values
 
 
 def quantize_graph(
-    model: onnx.ModelProto,
+    frame: Frame,
+    store: WeightStore,
     settings: dict[str, Any],
     importance: Mapping[str, np.ndarray],
     quantize: Quantize = quantize_nbits,
-    folder: Path | None = None,
-) -> list[dict[str, str]]:
-    """Replace the weights of ``model`` (float32, of the genai builder) by blocks, in place.
+) -> tuple[list[onnx.NodeProto], list[dict[str, str]]]:
+    """Write the weights of a graph as blocks; return its nodes and what stays wide.
 
     Args:
-        model: with its weights in memory, or as files of ``folder``.
+        frame: the graph.
+        store: for the weights, one in memory at a time.
         settings: ``weights``, ``head`` and ``embedding`` types, ``accuracy_level``; ``types`` has
             those of single nodes, by name. A tied table has the type of the head there.
         importance: GGUF tensor name to column weights; may be empty.
         quantize: what makes the bytes.
-        folder: of the graph whose weights are read one at a time.
 
     Returns:
-        ``{"tensor", "wanted", "got", "why"}`` for weights whose rows are no whole blocks.
+        The nodes; ``{"tensor", "wanted", "got", "why"}`` for weights whose rows are no whole
+        blocks.
 
     Raises:
         InputError: ``types`` has a node that the graph has not: the plan is of another model.
+        Unsupported: no weight has rows of whole blocks.
     """
-    graph, types = model.graph, settings.get("types", {})
+    graph, types = frame.model.graph, settings.get("types", {})
     packing = _Packing(importance, quantize)
+    _refuse_unknown(types, graph)
+    matrices = _find_matrices(frame)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        matrix = matrices.get(node.name)
+        if matrix is None:
+            nodes.append(node)
+        elif node.name == EMBEDDING:
+            is_tied = matrix.is_flipped
+            own = types.get(HEAD if is_tied else EMBEDDING, settings["embedding"])
+            head = types.get(HEAD, settings["head"])
+            prefix = HEAD if is_tied and own == head else EMBEDDING
+            if packing.fits(node.name, matrix, own):
+                inputs = packing.pack(prefix, matrix, own, is_tied)
+                found, constants = look_up(node, inputs, layout_of(own))
+                packing.made.append(partial(_add_all, constants))
+                nodes += found
+            else:
+                nodes.append(node)
+        else:
+            kind = types.get(node.name, settings["head" if node.name == HEAD else "weights"])
+            if packing.fits(node.name, matrix, kind):
+                inputs = packing.pack(node.name, matrix, kind)
+                node = _matmul(node, matrix.shape, inputs, kind, settings["accuracy_level"])
+            nodes.append(node)
+    nodes = _drop_unread(graph, [*packing.casts, *nodes])
+    read = {name for node in nodes for name in node.input}
+    for each in graph.initializer:
+        if each.name in read:
+            store.add(each.name, frame.read(each.name))
+    for make in packing.made:
+        make(store)
+    return nodes, packing.fallbacks
+
+
+def _refuse_unknown(types: Mapping[str, str], graph: onnx.GraphProto) -> None:
     unknown = sorted(set(types) - {node.name for node in graph.node})
     if unknown:
         raise InputError(
@@ -128,41 +198,11 @@ def quantize_graph(
             where=unknown[0],
             hint="run edgetune quantize on this model",
         )
-    weights = {each.name: each for each in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights:
-            kind = types.get(node.name, settings["head" if node.name == HEAD else "weights"])
-            matrix = _read(weights[node.input[1]], folder).T  # [out, in], as ggml has it
-            if packing.fits(node.name, matrix, kind):
-                inputs = packing.pack(node.name, matrix, kind)
-                node = _matmul(node, matrix, inputs, kind, settings["accuracy_level"])
-            nodes.append(node)
-        elif node.name == EMBEDDING:
-            table, is_tied = _read_table(node, graph, weights, folder)
-            own = types.get(HEAD if is_tied else EMBEDDING, settings["embedding"])
-            head = types.get(HEAD, settings["head"])
-            prefix = HEAD if is_tied and own == head else EMBEDDING
-            if packing.fits(node.name, table, own):
-                inputs = packing.pack(prefix, table, own, is_tied)
-                found, constants = look_up(node, inputs, layout_of(own))
-                packing.weights |= constants
-                nodes += found
-            else:
-                nodes.append(node)
-        else:
-            nodes.append(node)
-    _replace(graph, [*packing.casts, *nodes], packing.weights)
-    return packing.fallbacks
 
 
-def _read(weight: onnx.TensorProto, folder: Path | None) -> np.ndarray:
-    """Return a weight's values; the graph does not keep those that lie in a file."""
-    if folder is None:
-        return numpy_helper.to_array(weight)
-    copy = onnx.TensorProto()
-    copy.CopyFrom(weight)
-    return numpy_helper.to_array(copy, str(folder))
+def _add_all(constants: Mapping[str, np.ndarray], store: WeightStore) -> None:
+    for name, values in constants.items():
+        store.add(name, values)
 
 
 def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
@@ -187,76 +227,31 @@ def quantize_the_rest(ready: Mapping[str, np.ndarray]) -> Quantize:
     return quantize
 
 
-def read_matrices(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Return the matrices of a float32 graph by node name, each [out, in]; a tied table once."""
-    graph = model.graph
-    weights = {each.name: each for each in graph.initializer}
+def read_matrices(frame: Frame) -> dict[str, np.ndarray]:
+    """Return the matrices of a graph by node name, each [out, in]; a tied table once."""
+    return {
+        name: matrix.read()
+        for name, matrix in _find_matrices(frame).items()
+        if name != EMBEDDING or not matrix.is_flipped
+    }
+
+
+def _find_matrices(frame: Frame) -> dict[str, _Matrix]:
+    """Return the weights that nodes multiply with or look up in, by name of the node."""
+    graph, shapes = frame.model.graph, frame.shapes
+    flipped = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Transpose"}
     found = {}
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights:
-            found[node.name] = numpy_helper.to_array(weights[node.input[1]]).T
-        elif node.name == EMBEDDING:
-            table, is_tied = _read_table(node, graph, weights)
-            if not is_tied:
-                found[node.name] = table
+        if node.op_type == "MatMul" and node.input[1] in shapes:
+            found[node.name] = _Matrix(frame, node.input[1], True)
+        elif node.name == EMBEDDING:  # of the head's matrix where that is tied
+            source = flipped.get(node.input[0])
+            found[node.name] = _Matrix(frame, source or node.input[0], source is not None)
     return found
 
 
-def narrow_graph(model: onnx.ModelProto) -> list[dict[str, str]]:
-    """Store the matrices of a float32 graph as float16, each cast back where it is read.
-
-    ONNX Runtime folds these constants when it loads, so the file is half as big and every operator
-    has its float32 kernel: the CPU has none for attention in float16.
-
-    Returns:
-        ``{"tensor", "wanted", "got", "why"}`` for weights beyond float16's range.
-    """
-    graph = model.graph
-    fallbacks = []
-    casts = []
-    for weight in graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2:
-            continue
-        values = numpy_helper.to_array(weight)
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            why = f"its largest weight is {np.abs(values).max():.3g}"
-            fallbacks.append({"tensor": weight.name, "wanted": "F16", "got": "F32", "why": why})
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".float16"))
-        casts.append(
-            helper.make_node(
-                "Cast", [weight.name], [name], name + "/Cast", to=onnx.TensorProto.FLOAT
-            )
-        )
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return fallbacks
-
-
-def _read_table(
-    node: onnx.NodeProto,
-    graph: onnx.GraphProto,
-    weights: Mapping[str, onnx.TensorProto],
-    folder: Path | None = None,
-) -> tuple[np.ndarray, bool]:
-    """Return the embedding [vocabulary, hidden], and whether it is the head's matrix."""
-    flipped = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Transpose"}
-    source = flipped.get(node.input[0])
-    if source is None:
-        return _read(weights[node.input[0]], folder), False
-    return _read(weights[source], folder).T, True
-
-
-def _names(name: str, kind: str) -> list[str]:
-    """Return what an operator reads: blocks, scales and, where the type has them, zeros."""
-    zeros = [name + ".zeros"] if layout_of(kind).has_zeros else []
-    return [name + ".blocks", name + ".scales", *zeros]
-
-
 def _matmul(
-    node: onnx.NodeProto, matrix: np.ndarray, inputs: list[str], kind: str, accuracy_level: int
+    node: onnx.NodeProto, shape: tuple[int, int], inputs: list[str], kind: str, accuracy_level: int
 ) -> onnx.NodeProto:
     layout = layout_of(kind)
     return helper.make_node(
@@ -265,8 +260,8 @@ def _matmul(
         list(node.output),
         node.name,
         domain="com.microsoft",
-        K=matrix.shape[1],
-        N=matrix.shape[0],
+        K=shape[1],
+        N=shape[0],
         bits=layout.bits,
         block_size=layout.block,
         accuracy_level=accuracy_level,
@@ -282,16 +277,9 @@ def find_importance(name: str, importance: Mapping[str, np.ndarray]) -> np.ndarr
     return importance.get(f"blk.{match[1]}.{part}.weight") if match and part else None
 
 
-def _replace(
-    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], made: Mapping[str, onnx.TensorProto]
-) -> None:
-    """Put the new nodes and weights in, and drop what nothing reads any more."""
-    read = {name for node in nodes for name in node.input} | {o.name for o in graph.output}
-    nodes = [n for n in nodes if n.op_type != "Transpose" or n.output[0] in read]
-    read = {name for node in nodes for name in node.input}
-    kept = [each for each in graph.initializer if each.name in read]
+def _drop_unread(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return the nodes without transposes that nothing reads any more."""
     if not any(node.op_type == "MatMulNBits" for node in nodes):
         raise Unsupported("no weight of the graph has rows of whole blocks")
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend([*kept, *made.values()])
+    read = {name for node in nodes for name in node.input} | {o.name for o in graph.output}
+    return [n for n in nodes if n.op_type != "Transpose" or n.output[0] in read]

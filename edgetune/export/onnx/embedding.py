@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgetune.quantize.formats.nbits import Layout
 
 _BASE = "/model/embed_tokens/Gather"
-Constants = dict[str, onnx.TensorProto]
+Constants = dict[str, np.ndarray]
 
 
 def look_up(
@@ -56,8 +56,8 @@ def _dequantize(
     The difference is exact and the product rounded once: the values are GatherBlockQuantized's.
     """
     one, zero = _BASE + "/one", _BASE + "/zero"
-    constants[one] = numpy_helper.from_array(np.array(1, np.float32), one)
-    constants[zero] = numpy_helper.from_array(np.array(128, np.uint8), zero)
+    constants[one] = np.array(1, np.float32)
+    constants[zero] = np.array(128, np.uint8)
     quants, factors, centered = _BASE + "/quants", _BASE + "/scales", _BASE + "/centered"
     return [
         helper.make_node("Gather", [blocks, ids], [quants], quants),
@@ -75,5 +75,5 @@ def _gather_quantized(inputs: list[str], out: str, layout: Layout, axis: int) ->
 
 
 def _reshape(name: str, to: str, shape: list[int], constants: Constants) -> onnx.NodeProto:
-    constants[f"{to}.shape"] = numpy_helper.from_array(np.array(shape), f"{to}.shape")
+    constants[f"{to}.shape"] = np.array(shape)
     return helper.make_node("Reshape", [name, f"{to}.shape"], [to], f"{to}/Reshape")

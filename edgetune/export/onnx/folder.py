@@ -48,26 +48,6 @@ def data_name(graph: Path) -> str:
     return graph.name + "_data"
 
 
-def move_graph(folder: Path, model: onnx.ModelProto, name: str, dtype: str) -> None:
-    """Put what the builder wrote at ``folder / name`` where clients look for it.
-
-    Args:
-        folder: of the builder.
-        model: the graph, without its weights.
-        name: of the graph; its weights lie in ``<name>.data``.
-        dtype: one of :data:`SUFFIXES`.
-    """
-    graph = folder / graph_name(dtype)
-    graph.parent.mkdir()
-    (folder / f"{name}.data").rename(graph.with_name(data_name(graph)))
-    (folder / name).unlink()
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = data_name(graph)
-    write_graph(model, graph)
-
-
 def write_graph(model: onnx.ModelProto, path: Path) -> None:
     """Write the graph alone; its external data stays as it lies."""
     temporary = path.with_name(path.name + ".tmp")

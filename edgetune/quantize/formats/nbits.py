@@ -96,7 +96,7 @@ def quantize_nbits(
     quants it gives; errors are weighted by the importance of their column.
 
     Args:
-        values_RC: C-contiguous.
+        values_RC: in any order of bytes.
         kind: one of :data:`NBITS_TYPES`.
         importance: float32 [C], or none.
         name: what errors call the tensor.
@@ -106,6 +106,7 @@ def quantize_nbits(
         Unsupported: rows that are no whole number of blocks.
     """
     layout = layout_of(kind)
+    values_RC = np.ascontiguousarray(values_RC, np.float32)
     if layout.is_ggml:
         return quantize_tensor(values_RC, kind, importance, name)
     rows, columns = values_RC.shape

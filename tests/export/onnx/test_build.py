@@ -14,15 +14,16 @@ from gguf.quants import dequantize
 
 from edgetune.diagnose.tensors import OnnxTensors
 from edgetune.errors import InputError, Unsupported
+from edgetune.export.onnx.blocks import read_matrices
 from edgetune.export.onnx.build import (
     FAILING,
     build_graph,
     check_onnx_support,
-    load_matrices,
     measure_overhead,
-    rewrite_weights,
     tensor_bytes,
+    write_weights,
 )
+from edgetune.export.onnx.frame import Frame, open_frame
 from edgetune.quantize.formats.ggml import quantize_tensor
 from edgetune.quantize.formats.nbits import (
     NBITS_TYPES,
@@ -55,6 +56,11 @@ def float_folder(contracted: Path) -> Path:
     folder = contracted.parent / "fp32"
     build_graph(contracted, folder, contracted.parent / "scratch")
     return folder
+
+
+@pytest.fixture(scope="module")
+def frame(contracted: Path) -> Frame:
+    return open_frame(contracted, contracted.parent / "builder")
 
 
 def log_probs(path: Path) -> np.ndarray:
@@ -94,12 +100,12 @@ def test_folder_holds_what_clients_read(float_folder: Path) -> None:
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 1e-5), ("int8", 2e-3), ("int4", 0.1)])
 def test_precisions_stay_close(
-    precision: str, limit: float, float_folder: Path, contracted: Path, tmp_path: Path
+    precision: str, limit: float, frame: Frame, float_folder: Path, tmp_path: Path
 ) -> None:
     settings = ONNX_SETTINGS[precision]
-    left = rewrite_weights(float_folder, contracted, tmp_path / precision, settings, {})
+    left = write_weights(frame, tmp_path / precision, settings, {})
     assert left == []
-    assert 0 < divergence(tmp_path / precision, contracted) < limit
+    assert 0 < divergence(tmp_path / precision, frame.folder) < limit
     runtime = open_runtime(tmp_path / precision, threads=1)
     assert len(list(runtime.stream(IDS[:9], 5))) == 5  # the cache works, not just a first pass
     runtime.close()
@@ -107,13 +113,11 @@ def test_precisions_stay_close(
     assert sum(f.stat().st_size for f in (tmp_path / precision).glob("onnx/*")) < whole
 
 
-def test_importance_reaches_the_blocks(
-    float_folder: Path, contracted: Path, tmp_path: Path
-) -> None:
+def test_importance_reaches_the_blocks(frame: Frame, tmp_path: Path) -> None:
     importance = {"blk.0.attn_q.weight": np.geomspace(1, 1e4, 64, dtype=np.float32)}
     weights = []
     for name, given in (("plain", {}), ("weighed", importance)):
-        rewrite_weights(float_folder, contracted, tmp_path / name, ONNX_SETTINGS["int4"], given)
+        write_weights(frame, tmp_path / name, ONNX_SETTINGS["int4"], given)
         graph = onnx.load(find_graph(tmp_path / name)).graph
         weights.append({each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer})
     changed = {
@@ -134,24 +138,24 @@ def test_blocks_hold_ggmls_numbers(kind: str, number: int, zero: int) -> None:
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
-def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model whose rows hold blocks of 128, and its float32 graph."""
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Frame:
+    """A model whose rows hold blocks of 128; its float32 graph lies beside it."""
     folder = tmp_path_factory.mktemp("wide")
     make_model(folder / "model", layers=1, hidden=256, tied=request.param)
     build_graph(folder / "model", folder / "fp32", folder / "scratch")
-    return folder
+    return open_frame(folder / "model", folder / "scratch")
 
 
 @pytest.mark.parametrize("kind", NBITS_TYPES)
 def test_every_type_runs_as_weights_head_and_embedding(
-    kind: str, wide: Path, tmp_path: Path
+    kind: str, wide: Frame, tmp_path: Path
 ) -> None:
     """The graph says what torch says with the rounded weights, and a tied table is there once."""
-    settings = settings_of(dict.fromkeys(load_matrices(wide / "fp32"), kind))
-    left = rewrite_weights(wide / "fp32", wide / "model", tmp_path / "made", settings, {})
+    settings = settings_of(dict.fromkeys(read_matrices(wide), kind))
+    left = write_weights(wide, tmp_path / "made", settings, {})
     assert left == []
     again = open_tensors(tmp_path / "made")
-    plain = open_tensors(wide / "fp32")
+    plain = open_tensors(wide.folder.parent / "fp32")
     held = {name for name in again.entries if name.endswith(("MatMul", "embed_tokens.weight"))}
     assert held == {name for name in plain.entries if name.endswith(("MatMul", "tokens.weight"))}
     for name in held:
@@ -163,19 +167,17 @@ def test_every_type_runs_as_weights_head_and_embedding(
     assert len(list(runtime.stream(IDS[:9], 5))) == 5
     runtime.close()
     limit = {8: 5e-3, 4: 1.0, 2: 3.0}[layout_of(kind).bits]
-    assert divergence(tmp_path / "made", wide / "model") < limit
+    assert divergence(tmp_path / "made", wide.folder) < limit
 
 
-def test_overhead_is_the_size_without_blocks(wide: Path, tmp_path: Path) -> None:
-    matrices = load_matrices(wide / "fp32")
+def test_overhead_is_the_size_without_blocks(wide: Frame, tmp_path: Path) -> None:
+    matrices = read_matrices(wide)
     sizes = {}
     for kind in ("uint4_g32", "Q4_0", "int8_g128"):
         types = dict.fromkeys(matrices, kind)
         rows = {n: len(m) * nbits_row_bytes(m.shape[1], kind) for n, m in matrices.items()}
-        over, header = measure_overhead(
-            wide / "fp32", wide / "model", tmp_path / "frame", settings_of(types), rows
-        )
-        rewrite_weights(wide / "fp32", wide / "model", tmp_path / kind, settings_of(types), {})
+        over, header = measure_overhead(wide, tmp_path / "frame", settings_of(types), rows)
+        write_weights(wide, tmp_path / kind, settings_of(types), {})
         size = sum(file.stat().st_size for file in (tmp_path / kind).rglob("*") if file.is_file())
         assert size == over + sum(rows.values())
         assert size - header == tensor_bytes(tmp_path / kind) > sum(rows.values())
@@ -196,18 +198,18 @@ def test_rows_of_no_whole_blocks_stay_float(contracted: Path, tmp_path: Path) ->
         num_attention_heads=3, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(model)
-    build_graph(model, tmp_path / "fp32", tmp_path / "scratch")
-    left = rewrite_weights(tmp_path / "fp32", model, tmp_path / "int4", ONNX_SETTINGS["int4"], {})
+    frame = open_frame(model, tmp_path / "scratch")
+    left = write_weights(frame, tmp_path / "int4", ONNX_SETTINGS["int4"], {})
     named = {fallback["tensor"]: fallback for fallback in left}
     assert named["/model/layers.0/mlp/gate_proj/MatMul"]["why"].startswith("rows of 48")
     assert "/model/layers.0/mlp/down_proj/MatMul" not in named  # rows of 96
     assert divergence(tmp_path / "int4", model) < 0.1
 
 
-def test_a_plan_of_another_model_is_refused(wide: Path, tmp_path: Path) -> None:
+def test_a_plan_of_another_model_is_refused(wide: Frame, tmp_path: Path) -> None:
     settings = settings_of({"/model/layers.7/mlp/up_proj/MatMul": "Q8_0"})
     with pytest.raises(InputError, match="types for 1 nodes that the graph has not"):
-        rewrite_weights(wide / "fp32", wide / "model", tmp_path / "made", settings, {})
+        write_weights(wide, tmp_path / "made", settings, {})
 
 
 def test_refuses_by_name(tiny_model: Path, tmp_path: Path) -> None:
@@ -258,16 +260,15 @@ def test_stories260k_is_refused_before_any_work(assets: Path) -> None:
     ],
 )
 def test_clients_find_graph_weights_template_and_class(
-    settings: dict[str, Any], dtype: str, graph: str, float_folder: Path, contracted: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    settings: dict[str, Any], dtype: str, graph: str, frame: Frame, tmp_path: Path
+) -> None:
     """transformers.js goes by names (its src/utils/dtypes.js), genai by its configuration."""
     made = tmp_path / "made"
-    rewrite_weights(float_folder, contracted, made, settings, {})
+    write_weights(frame, made, settings, {})
     config = json.loads((made / "config.json").read_text())
     said = config.pop("transformers.js_config")
     assert said == {"dtype": dtype, "use_external_data_format": True}
-    assert config == json.loads((contracted / "config.json").read_text())
+    assert config == json.loads((frame.folder / "config.json").read_text())
     genai = json.loads((made / "genai_config.json").read_text())
     assert genai["model"]["decoder"]["filename"] == graph
     places = {

@@ -33,8 +33,7 @@ def test_lookup_equals_dequantized_rows(kind: str) -> None:
     graph = helper.make_graph(
         nodes, "lookup", [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, [None] * 2)],
         [helper.make_tensor_value_info("rows", onnx.TensorProto.FLOAT, None)],
-        [*(numpy_helper.from_array(array, name) for name, array in weights.items()),
-         *constants.values()],
+        [numpy_helper.from_array(array, name) for name, array in (weights | constants).items()],
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
