@@ -52,6 +52,7 @@ PARTS = (
     Part("loss_kernels", 70, ("triton",)),
     Part("packing", 60, ("bitsandbytes",)),
     Part("large_model", 120, TRAINING),
+    Part("memory_caps", 150, TRAINING),
     Part("marked_tests", 120, ("pytest", *TRAINING)),
     Part("chain", 270, (*TRAINING, "click", "rich")),
 )
@@ -84,7 +85,8 @@ def run_part(part: Part, flags: list[str], limit: float, logs: Path) -> dict[str
     found: dict[str, Any] = {"status": "failed", "seconds": round(time.monotonic() - began, 1)}
     figures = _last_object(said)
     if code is None:
-        return {**found, "status": "timeout", "why": f"over {limit:.0f} s: {_last_words(heard)}"}
+        why = f"over {limit:.0f} s: {_last_words(heard)}"
+        return {**(figures or {}), **found, "status": "timeout", "why": why}
     if code or figures is None:
         return {**found, "why": f"exit code {code}: {_last_words(heard)}", **(figures or {})}
     return {**found, "status": "failed" if figures.get("faults") else "ok", **figures}
