@@ -98,6 +98,8 @@ def student_config(recipe: Recipe, base: Any) -> Any:
 def trace_step(config: Any, settings: StepSettings) -> Step:
     """Return what one forward and backward pass of the whole model takes.
 
+    Traced are as many layers as follow one another before their kinds repeat, and twice as many.
+
     Args:
         config: of transformers.
         settings: of the training.
@@ -107,17 +109,33 @@ def trace_step(config: Any, settings: StepSettings) -> Step:
         Unsupported: its code does not run on fake tensors, as that of experts in float32.
     """
     layers = int(config.get_text_config().num_hidden_layers)
-    one = _trace(cut_layers(config, 1), settings)
-    if layers == 1:
-        return one
-    two = _trace(cut_layers(config, 2), settings)
+    period = find_period(config)
+    if layers <= 2 * period:
+        return _trace(config, settings)
+    one = _trace(cut_layers(config, period), settings)
+    two = _trace(cut_layers(config, 2 * period), settings)
 
     def extrapolate(name: str) -> float:
         first, second = getattr(one, name), getattr(two, name)
-        return float(first + (layers - 1) * max(second - first, 0.0))
+        return float(first + (layers / period - 1) * max(second - first, 0.0))
 
     names = ("saved_bytes", "flops", "forward_flops", "moved_bytes", "operations")
     return replace(two, **{name: extrapolate(name) for name in names})
+
+
+def find_period(config: Any) -> int:
+    """Return after how many layers their kinds repeat, as where some attend and some are recurrent.
+
+    Attention over a window is of the same kind as over all: training computes both by one mask.
+    """
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
+    kinds = ["attention" if kind in _ATTENTION else kind for kind in kinds]
+    repeats = (
+        period
+        for period in range(1, len(kinds) + 1)
+        if all(kind == kinds[index % period] for index, kind in enumerate(kinds))
+    )
+    return next(repeats)
 
 
 def cut_layers(config: Any, layers: int) -> Any:
@@ -243,6 +261,7 @@ class _Traffic(TorchDispatchMode):
         return result
 
 
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 _PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
 
 

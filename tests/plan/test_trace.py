@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Lfm2Config
 
 from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base
-from edgetune.plan.trace import StepSettings, cut_layers, read_config, trace_step
+from edgetune.plan.trace import (
+    StepSettings,
+    _trace,
+    cut_layers,
+    find_period,
+    read_config,
+    trace_step,
+)
 from edgetune.recipe import TuneSection
 from tests.conftest import make_model
 
@@ -55,6 +64,37 @@ def test_saved_bytes_and_flops_equal_a_real_step(
     saved, flops = run_step(folder, section, 2, 32)
     assert step.saved_bytes == pytest.approx(saved, rel=0.02)
     assert step.flops == pytest.approx(flops, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "period"),
+    [
+        (None, 1),
+        (["sliding_attention", "sliding_attention", "full_attention"], 1),
+        (["conv", "conv", "full_attention", "conv", "conv", "full_attention"], 3),
+        (["linear_attention"] * 3 + ["full_attention"] + ["linear_attention"], 4),
+        (["conv", "full_attention", "full_attention"], 3),
+    ],
+)
+def test_layers_of_several_kinds_repeat(kinds: list[str] | None, period: int) -> None:
+    text = SimpleNamespace(layer_types=kinds)
+    assert find_period(SimpleNamespace(get_text_config=lambda: text)) == period
+
+
+@pytest.mark.parametrize("layers", [4, 6, 7])
+def test_a_hybrid_of_two_kinds_of_layers_is_traced_by_its_period(layers: int) -> None:
+    kinds = (["conv", "full_attention"] * 4)[:layers]
+    config = Lfm2Config(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=256, layer_types=kinds, block_auto_adjust_ff_dim=False,
+    )  # fmt: skip
+    section = TuneSection(rank=4, dropout=0.0)
+    settings = StepSettings(section, True, "float32", 2, 32)
+    found, whole = trace_step(config, settings), _trace(config, settings)
+    assert found.flops == pytest.approx(whole.flops, rel=0.02 if layers % 2 == 0 else 0.1)
+    assert found.saved_bytes == pytest.approx(
+        whole.saved_bytes, rel=0.02 if layers % 2 == 0 else 0.1
+    )
 
 
 def test_cut_layers_keeps_the_configuration_it_was_given(tmp_path: Path) -> None:
