@@ -41,12 +41,46 @@ class Head(NamedTuple):
 
     def logits(self, hidden_CD: torch.Tensor) -> torch.Tensor:
         """Return float32 logits [C, V]."""
-        logits_CV = torch.nn.functional.linear(hidden_CD, self.weight_VD, self.bias_V).float()
+        product_CV = torch.nn.functional.linear(hidden_CD, self.weight_VD, self.bias_V)
+        return self.finish_(product_CV.float())
+
+    def finish_(self, logits_CV: torch.Tensor) -> torch.Tensor:
+        """Scale and cap float32 products [C, V] in place; return them."""
         if self.scale != 1.0:
             logits_CV *= self.scale
         if self.cap:
-            logits_CV = logits_CV.div_(self.cap).tanh_().mul_(self.cap)
+            logits_CV.div_(self.cap).tanh_().mul_(self.cap)
         return logits_CV
+
+
+class _Buffers:
+    """Where each chunk's logits are computed: memory newly mapped costs a fault a page."""
+
+    def __init__(self, head: Head, step: int) -> None:
+        size = (step, len(head.weight_VD))
+        self._head = head
+        self._narrow_CV = head.weight_VD.new_empty(size)
+        floats = self._narrow_CV.dtype == torch.float32
+        self._wide_CV = self._narrow_CV if floats else self._narrow_CV.new_empty(
+            size, dtype=torch.float32
+        )  # fmt: skip
+
+    def logits(self, hidden_CD: torch.Tensor) -> torch.Tensor:
+        """Return float32 logits [C, V], until those of the next chunk."""
+        narrow_CV = self._narrow_CV[: len(hidden_CD)]
+        torch.mm(hidden_CD, self._head.weight_VD.T, out=narrow_CV)
+        if self._head.bias_V is not None:
+            narrow_CV += self._head.bias_V
+        wide_CV = self._wide_CV[: len(hidden_CD)]
+        if wide_CV.dtype != narrow_CV.dtype:
+            wide_CV.copy_(narrow_CV)
+        return self._head.finish_(wide_CV)
+
+    def narrow(self, grad_CV: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`logits` returned, overwritten since, in the dtype of the weights."""
+        if grad_CV.dtype == self._narrow_CV.dtype:
+            return grad_CV
+        return self._narrow_CV[: len(grad_CV)].copy_(grad_CV)
 
 
 def linear_loss_sum(hidden_PD: torch.Tensor, head: Head, loss_: ChunkLoss) -> torch.Tensor:
@@ -98,11 +132,12 @@ class _LinearLoss(torch.autograd.Function):
         grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
         grad_V = torch.zeros(len(weight_VD), device=weight_VD.device) if wants_bias else None
         total = torch.zeros((), device=hidden_PD.device)
-        step = max(1, CHUNK_BYTES // (4 * len(weight_VD)))
+        step = min(max(1, CHUNK_BYTES // (4 * len(weight_VD))), max(1, len(hidden_PD)))
+        buffers = _Buffers(head, step)
         for first in range(0, len(hidden_PD), step):
             last = min(first + step, len(hidden_PD))
             hidden_CD = hidden_PD[first:last]
-            logits_CV = head.logits(hidden_CD)
+            logits_CV = buffers.logits(hidden_CD)
             slope_CV = 1 - (logits_CV / cap) ** 2 if cap else None  # of the soft cap
             total += loss_(logits_CV, first, last).sum()
             if not (wants_hidden or wants_weight or wants_bias):
@@ -112,7 +147,7 @@ class _LinearLoss(torch.autograd.Function):
                 grad_CV *= slope_CV
             if scale != 1.0:
                 grad_CV *= scale
-            narrow_CV = grad_CV.to(weight_VD.dtype)
+            narrow_CV = buffers.narrow(grad_CV)
             if grad_PD is not None:
                 torch.mm(narrow_CV, weight_VD, out=grad_PD[first:last])
             if grad_VD is not None:
