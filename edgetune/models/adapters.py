@@ -11,14 +11,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from edgetune.models.fused_lora import fuse_lora
+from edgetune.models.fused_norm import fuse_norms
 from edgetune.recipe import Training
 
 
 def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftModel:
     """Put LoRA on all linear layers but the head (Hu et al. 2021, arXiv 2106.09685).
 
-    The seed fixes the adapter's initial weights. Its layers are computed as
-    :mod:`edgetune.models.fused_lora` does, which changes rounding and nothing else.
+    The seed fixes the adapter's initial weights. Its layers are computed by
+    :mod:`edgetune.models.fused_lora` and :mod:`edgetune.models.fused_norm`, which changes rounding
+    and nothing else.
     """
     torch.manual_seed(seed)
     config = LoraConfig(
@@ -33,6 +35,7 @@ def add_adapter(model: PreTrainedModel, section: Training, seed: int) -> PeftMod
         model.enable_input_require_grads()
     adapted = get_peft_model(model, config)
     fuse_lora(adapted)
+    fuse_norms(adapted)
     return adapted
 
 
