@@ -65,7 +65,7 @@ def adopt_files(paths: Iterable[Path]) -> Artifact:
     """Return GGUF files and ONNX folders as the artifact that `export` makes.
 
     Raises:
-        InputError: a path that is neither.
+        InputError: a path that is neither, or a graph whose weights lie outside its folder.
     """
     files = [_describe_file(path) for path in paths]
     key = " ".join(str(file["sha256"]) for file in files)
@@ -104,6 +104,11 @@ def _describe_file(path: Path) -> dict[str, object]:
     gguf = path.suffix == ".gguf"
     if not gguf and not (path / "genai_config.json").exists():
         raise InputError("neither a GGUF file nor a folder with genai_config.json", where=str(path))
+    if not gguf:
+        from edgetune.runtimes.genai_folder import find_graph
+        from edgetune.runtimes.onnx_header import open_onnx
+
+        open_onnx(find_graph(path))  # what it names outside its folder is refused before it runs
     parts = [path] if gguf else [p for p in path.rglob("*") if p.is_file()]
     return {
         "name": path.name,

@@ -201,11 +201,16 @@ def load(path: PathLike, threads: int | None = None, device: str = "cpu") -> Run
     ``generate_text`` answers a conversation or a prompt; ``tokenize``, ``generate`` and ``logits``
     work with token ids.
     """
-    from edgetune.runtimes import open_runtime
+    from edgetune.runtimes import GENAI_CONFIG, open_runtime
 
     given = Path(path)
     if (given / ENTRY).is_file():
         given = open_artifact(given).model_folder
+    if (given / GENAI_CONFIG).is_file():
+        from edgetune.runtimes.genai_folder import find_graph
+        from edgetune.runtimes.onnx_header import open_onnx
+
+        open_onnx(find_graph(given))  # what it names outside its folder is refused
     return open_runtime(given, threads, device)
 
 

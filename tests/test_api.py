@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import edgetune
 from edgetune import api
+from edgetune.adopt import adopt_files
 from edgetune.artifact import Artifact
 from edgetune.cli import COMMANDS
 from edgetune.errors import InputError
@@ -87,3 +89,22 @@ def test_a_loaded_model_answers_in_text(make: Callable[[Path], Path], tiny_model
         assert answer and answer == model.detokenize(ids).strip()
     finally:
         model.close()
+
+
+def test_a_graph_that_names_files_outside_its_folder_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    folder = tmp_path / "files" / "onnx"
+    shutil.copytree(make_onnx(tiny_model), folder)
+    graph = onnx.load(folder / "model.onnx", load_external_data=False)
+    (folder / "model.onnx.data").rename(tmp_path / "weights")
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../../weights"
+    onnx.save(graph, folder / "model.onnx")
+    for opening in (lambda: edgetune.load(folder), lambda: adopt_files([folder])):
+        with pytest.raises(InputError, match="outside the model's folder"):
+            opening()

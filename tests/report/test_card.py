@@ -52,6 +52,14 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
     assert "## Failed gates" not in card
 
 
+def test_tells_what_was_not_measured(sample: SampleRun, tmp_path: Path) -> None:
+    report = sample.report()
+    report["models"][9]["not_measured"] = [{"device": "cuda", "why": "no GPU <build>"}]
+    write_report(report, tmp_path)
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "was not measured on cuda: no GPU" in card and "<build>" not in card
+
+
 def test_tells_of_the_adapter_alone(sample: SampleRun) -> None:
     adapter = {
         "name": "adapter.gguf", "path": "gguf/a-adapter.gguf", "bytes": 12_345, "sha256": "cd",
