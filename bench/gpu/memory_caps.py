@@ -153,7 +153,8 @@ def plan_bytes(config: Any, length: int, device: str) -> int:
         "tune": section().model_dump(exclude_unset=True),
     })  # fmt: skip
     shape = read_shape(config)
-    machine = Machine(device, 1 << 40, (1 << 40) * (device == "cuda"), 1 << 50, 1e14, 1e12, 5e-6)
+    large, on_gpu = 1 << 50, device == "cuda"
+    machine = Machine(device, large, large * on_gpu, large, 1e14, 1e12, 1e12, 5e-6)
     tokens = Tokens(STEPS, 0, float(length), length, 1.0)
     job = Job(recipe, config, shape, config, shape, tokens, machine, "bfloat16")
     (estimate,) = estimate_stages(job)

@@ -10,6 +10,7 @@ from typing import Any
 from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
 from edgetune.plan.machine import Machine
+from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds
 from edgetune.plan.shape import Shape, Tokens
 from edgetune.plan.trace import Step, StepSettings, trace_step
 from edgetune.recipe import Recipe, Training
@@ -85,7 +86,13 @@ class Job:
 
 def estimate_stages(job: Job) -> list[Estimate]:
     """Return an estimate of each stage of the recipe, in their order."""
-    return [make(job) for name, make in ESTIMATES.items() if getattr(job.recipe, name) is not None]
+    estimates = []
+    for name, make in ESTIMATES.items():
+        if getattr(job.recipe, name) is not None:
+            estimate = make(job)
+            seconds = SECONDS[name](job) if name in SECONDS else estimate.seconds
+            estimates.append(replace(estimate, seconds=seconds))
+    return estimates
 
 
 def _estimate_tune(job: Job) -> Estimate:
@@ -150,7 +157,9 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         ram_bytes=PROCESS_BYTES + (2 * shape.total + paged if on_gpu else max(peak, loading)),
         gpu_bytes=CUDA_BYTES + peak - paged if on_gpu else 0,
         disk_bytes=3 * saved + 4 * trainable,
-        seconds=_training_seconds(job, settings, step, load),
+        seconds=start_seconds(job)
+        + load_seconds(shape, load.nf4, machine)
+        + _training_seconds(job, settings, step, load),
         why={"process": PROCESS_BYTES, **parts},
         step_seconds=section.gradient_accumulation
         * step_seconds(job, settings, step, load.trained * settings.batch),

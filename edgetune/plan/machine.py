@@ -23,6 +23,7 @@ class Machine:
         gpu_bytes: of the GPU; 0 without one.
         disk_bytes: free where the run lies.
         flops: of matrix products in the compute dtype.
+        float32_flops: of matrix products in float32 on the CPU, as files are measured and compared.
         bandwidth: bytes read and written by an elementwise operation.
         overhead: seconds that dispatching an operation takes.
     """
@@ -32,6 +33,7 @@ class Machine:
     gpu_bytes: int
     disk_bytes: int
     flops: float
+    float32_flops: float
     bandwidth: float
     overhead: float
 
@@ -51,6 +53,7 @@ def measure_machine(device: str, dtype: str, folder: Path) -> Machine:
         gpu_bytes=int(gpu),
         disk_bytes=free_disk(folder),
         flops=measure_flops(device, getattr(torch, dtype)),
+        float32_flops=measure_flops("cpu", torch.float32),
         bandwidth=_measure_bandwidth(device),
         overhead=_measure_overhead(device),
     )

@@ -1,0 +1,137 @@
+"""SECONDS: how long a stage takes that does not train, one function a stage.
+
+What it computes, moves and reads is counted and divided by this machine's rates. The constants are
+per weight, token or file, from measured runs (bench/results/size.jsonl).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgetune.plan.estimate import Job
+    from edgetune.plan.machine import Machine
+    from edgetune.plan.shape import Shape
+
+DISK_RATE = 300e6  # bytes per second
+#: Of importing a stage's libraries and its first calls, in dispatched operations of torch.
+_START_OPERATIONS = 1.5e6
+#: Of loading a tokenizer, per entry of its vocabulary.
+_TOKENIZER_OPERATIONS = 6.0
+#: Bytes that elementwise operations move per weight: rounding to NF4 and back, to a GGUF type, to
+#: an ONNX precision, and reading a weight of a checkpoint into float32.
+_NF4_BYTES, _GGUF_BYTES, _ONNX_BYTES, _READ_BYTES = 100.0, 160.0, 100.0, 12.0
+#: Passes over logits of two models that are compared.
+_COMPARE_PASSES = 24
+#: Of a worker process of bench that opens a file.
+_WORKER_OPERATIONS = 2.0e6
+#: Tokens of a prompt are computed at this fraction of the rate of a large product.
+_RUNTIME_EFFICIENCY = 0.25
+#: Tokens of an answer that is a call or a sentence, where its length is not known.
+_CALIBRATION_TOKENS = 200_000
+
+
+def start_seconds(job: Job) -> float:
+    """Return the seconds of starting a stage: imports, the tokenizer, first calls."""
+    operations = _START_OPERATIONS + _TOKENIZER_OPERATIONS * job.shape.vocabulary
+    return operations * job.machine.overhead
+
+
+def load_seconds(shape: Shape, nf4: bool, machine: Machine) -> float:
+    """Return the seconds of reading a 16-bit checkpoint, and of rounding its layers to NF4."""
+    read = 2 * shape.total / DISK_RATE + _READ_BYTES * shape.total / machine.bandwidth
+    return read + nf4 * _nf4_seconds(shape, machine)
+
+
+def merge_seconds(job: Job) -> float:
+    """Return the seconds of a merge: candidates written, each compared with what was trained."""
+    recipe, shape, machine = job.recipe, job.student_shape, job.machine
+    assert recipe.merge is not None
+    nf4 = recipe.tune is not None and recipe.tune.method == "qlora" and recipe.distill is None
+    copies = 2 if nf4 and recipe.merge.base == "auto" else 1
+    size = 4 if recipe.merge.dtype == "float32" else 2
+    written = copies * (
+        size * shape.total / DISK_RATE + _READ_BYTES * shape.total / machine.bandwidth
+    )
+    tokens = min(recipe.merge.measure_rows, job.tokens.validation_rows) * job.tokens.mean
+    answers = tokens * job.tokens.trained
+    scored = (1 + copies) * _score_seconds(shape, machine, tokens, answers)
+    compared = copies * _COMPARE_PASSES * 4 * answers * shape.vocabulary / machine.bandwidth
+    rounded = 2 * nf4 * _nf4_seconds(shape, machine)  # for the reference, and for the copy
+    return start_seconds(job) + written + scored + compared + rounded
+
+
+def quantize_seconds(job: Job) -> float:
+    """Return the seconds of the calibration pass, and of the searches."""
+    shape, section, machine = job.student_shape, job.recipe.quantize, job.machine
+    assert section is not None
+    rows = min(section.calibration_rows, job.tokens.rows)
+    tokens = rows * job.tokens.mean if section.imatrix or section.budget else 0.0
+    seconds = start_seconds(job) + _score_seconds(shape, machine, tokens, 0)
+    if section.budget:
+        types = len(section.types) or 8
+        seconds += types * _GGUF_BYTES * shape.total / machine.bandwidth
+        searched = min(section.search_tokens, int(rows * job.tokens.mean))
+        trials = 2 * types + 3 * len(section.budget)
+        seconds += trials * _score_seconds(shape, machine, searched, searched)
+    return seconds
+
+
+def export_seconds(job: Job) -> float:
+    """Return the seconds of writing each file and of comparing it with the merged model."""
+    shape, section, machine = job.student_shape, job.recipe.quantize, job.machine
+    assert section is not None and job.recipe.export is not None
+    tokens = min(job.recipe.export.check_rows, job.tokens.validation_rows) * job.tokens.mean
+    files = len(section.gguf) + len(section.onnx) + len(section.budget)
+    rounded = _GGUF_BYTES * len(section.gguf) + _ONNX_BYTES * len(section.onnx)
+    seconds = start_seconds(job) + rounded * shape.total / machine.bandwidth
+    seconds += 2 * files * shape.total / DISK_RATE
+    seconds += _score_seconds(shape, machine, tokens, tokens)
+    seconds += files * _run_seconds(shape, machine, tokens, 0)
+    compared = files * _COMPARE_PASSES * 4 * tokens * shape.vocabulary / machine.bandwidth
+    return seconds + compared
+
+
+def bench_seconds(job: Job) -> float:
+    """Return the seconds of the workers: a model each, its answers, distributions and requests."""
+    shape, section, machine = job.shape, job.recipe.bench, job.machine
+    assert section is not None
+    quantized = job.recipe.quantize
+    files = (*quantized.gguf, *quantized.onnx, *quantized.budget) if quantized else ()
+    models = len(files) + 2 + (job.recipe.tune is not None) + (job.recipe.distill is not None)
+    rows = min(section.task_rows, job.tokens.validation_rows)
+    scored = min(section.kl_rows, job.tokens.validation_rows) * job.tokens.mean
+    answer = min(section.max_new_tokens, job.tokens.mean * job.tokens.trained)
+    asked = section.repeats + 1
+    prompts = scored + rows * job.tokens.mean * (1 - job.tokens.trained)
+    prompts += asked * section.prompt_tokens
+    decoded = rows * answer + asked * section.new_tokens
+    one = _WORKER_OPERATIONS * machine.overhead + load_seconds(shape, False, machine)
+    one += _run_seconds(shape, machine, prompts, decoded)
+    one += _COMPARE_PASSES * 4 * scored * job.tokens.trained * shape.vocabulary / machine.bandwidth
+    return start_seconds(job) + models * one
+
+
+def _nf4_seconds(shape: Shape, machine: Machine) -> float:
+    return _NF4_BYTES * shape.linear / machine.bandwidth
+
+
+def _score_seconds(shape: Shape, machine: Machine, tokens: float, heads: float) -> float:
+    """Of a pass of a float32 model in torch over tokens, and of its head over some of them."""
+    read = _READ_BYTES * shape.total / machine.bandwidth
+    return read + 2 * (tokens * shape.linear + heads * shape.head) / machine.float32_flops
+
+
+def _run_seconds(shape: Shape, machine: Machine, prompts: float, decoded: float) -> float:
+    """Of a runtime that reads prompts and decodes answers a token at a time."""
+    read = 2 * prompts * shape.total / (_RUNTIME_EFFICIENCY * machine.float32_flops)
+    return read + decoded * 2 * shape.total / machine.bandwidth
+
+
+SECONDS: dict[str, Callable[[Job], float]] = {
+    "merge": merge_seconds,
+    "quantize": quantize_seconds,
+    "export": export_seconds,
+    "bench": bench_seconds,
+}
