@@ -155,7 +155,7 @@ def write_recipe(folder: Path, model: Path, rows: Path, stages: list[str]) -> Pa
         "name": "size",
         "model": {"path": str(model), "device": "cpu"},
         "data": {"train": str(rows), "max_length": 512},
-        "tune": {"max_steps": 2, "batch_size": 1, "dropout": 0.05},
+        "tune": {"max_steps": 2, "batch_size": 1},
         "merge": {"measure_rows": 4},
         "quantize": {"gguf": ["Q8_0", "Q4_K_M"], "onnx": ["int4"], "calibration_rows": 16},
         "export": {"check_rows": 2},
