@@ -8,7 +8,9 @@ text: the data of the assets (EDGETUNE_ASSETS) mixed, short commands beside long
 rank, targets, learning rate and seed are the same, one pass each. A side is a process of its own,
 in the dtype that is its fastest here; sides take turns. Rate: tokens that are no padding, from
 the end of the first step to that of the last. Both are then asked for the loss on the same held-out
-rows. Rows go to bench/results/training_speed.jsonl.
+rows. On a machine that does other work too, take --threads 1 and the ratio of CPU seconds
+(`speedup_cpu`); the share of the matmul peak is by CPU seconds as well. Rows go to
+bench/results/training_speed.jsonl.
 """
 
 from __future__ import annotations
@@ -263,8 +265,8 @@ def run_side(args: argparse.Namespace, side: str, dtype: str, seed: int) -> dict
 
 def fastest_dtype(args: argparse.Namespace, side: str) -> tuple[str, dict[str, float]]:
     """Return the dtype in which a side is faster on the first rows, and its rates in both."""
-    few = argparse.Namespace(**{**vars(args), "rows": min(args.rows, 8 * args.batch)})
-    rates = {dtype: run_side(few, side, dtype, 0)["tokens_per_s"] for dtype in DTYPES}
+    few = argparse.Namespace(**{**vars(args), "rows": min(args.rows, 4 * args.batch)})
+    rates = {dtype: run_side(few, side, dtype, 0)["tokens_per_cpu_s"] for dtype in DTYPES}
     return max(rates, key=rates.__getitem__), rates
 
 
@@ -272,27 +274,41 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take both sides in turn, and put their medians beside each other."""
     from edgetune.models.compute_dtype import measure_rates
 
-    dtypes = {side: fastest_dtype(args, side) for side in ("here", "plain")}
+    sides = ("here", "plain")
+    if args.dtypes:
+        dtypes = {side: (dtype, {}) for side, dtype in zip(sides, args.dtypes, strict=True)}
+    else:
+        dtypes = {side: fastest_dtype(args, side) for side in sides}
     runs: dict[str, list[dict[str, Any]]] = {"here": [], "plain": []}
     for number in range(args.pairs):
         for side in ("here", "plain") if number % 2 == 0 else ("plain", "here"):
             runs[side].append(run_side(args, side, dtypes[side][0], number))
     pairs = list(zip(runs["here"], runs["plain"], strict=True))
-    machine = measure_rates()
+    machine, cores = measure_rates(), len(os.sched_getaffinity(0))
     flops = step_flops(args, dtypes["here"][0])
     found: dict[str, Any] = {
         "rates_by_dtype": {side: rates for side, (_, rates) in dtypes.items()},
         "speedup": round(_median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs), 3),
+        "speedup_cpu": round(
+            _median(a["tokens_per_cpu_s"] / b["tokens_per_cpu_s"] for a, b in pairs), 3
+        ),
         "rss_ratio": round(_median(a["peak_rss_bytes"] / b["peak_rss_bytes"] for a, b in pairs), 3),
         "machine_flops": machine,
     }
     for side, some in runs.items():
-        names = ("tokens_per_s", "peak_rss_bytes", "held_out_loss", "positions", "tokens")
+        names = (
+            "tokens_per_s",
+            "tokens_per_cpu_s",
+            "peak_rss_bytes",
+            "held_out_loss",
+            "positions",
+            "tokens",
+        )
         found[side] = {name: _median(one[name] for one in some) for name in names}
         found[side]["dtype"] = some[0]["dtype"]
         found[side]["runs"] = some
-        work = statistics.median(one["positions"] / one["seconds"] for one in some) * flops
-        found[side]["share_of_matmul_peak"] = round(work / max(machine.values()), 4)
+        work = _median(one["positions"] / one["cpu_seconds"] for one in some) * flops
+        found[side]["share_of_matmul_peak"] = round(work / (max(machine.values()) / cores), 4)
     losses = [[one["held_out_loss"] for one in some] for some in runs.values()]
     found["loss_difference"] = round(statistics.mean(losses[0]) - statistics.mean(losses[1]), 4)
     found["loss_spread"] = round(max(max(some) - min(some) for some in losses), 4)
@@ -324,6 +340,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="of training")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--dtypes", nargs=2, choices=DTYPES, metavar=("HERE", "PLAIN"),
+        help="where it is known which is the faster of each side",
+    )  # fmt: skip
     parser.add_argument("--models", type=Path, help="folder that keeps the random models")
     parser.add_argument("--note", default="", help="kept in the row, such as what else was running")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
@@ -340,8 +361,8 @@ def main() -> None:
         if not args.model.exists():
             make_model(args.shape, args.model, None)
         row = {
-            "shape": args.shape, "rows": args.rows, "batch": args.batch, "rank": RANK,
-            "note": args.note, **measure(args),
+            "shape": args.shape, "threads": args.threads, "rows": args.rows, "batch": args.batch,
+            "rank": RANK, "note": args.note, **measure(args),
         }  # fmt: skip
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

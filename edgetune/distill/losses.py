@@ -14,6 +14,7 @@ import torch
 
 from edgetune.distill.cache import Cache
 from edgetune.distill.sparse_probs import Target
+from edgetune.models.batching import unmasked
 from edgetune.models.head import find_head, head_only_at, hidden_at
 from edgetune.ops import Choice
 from edgetune.ops.linear_loss import ChunkLoss, Head, linear_loss_sum, whole_loss_sum
@@ -197,7 +198,7 @@ def loss_of(
     trained_BT = labels_BT != -100
     labels_P = labels_BT[trained_BT]
     chunk = loss.of_chunk(batch, labels_P)
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    inputs = unmasked({name: batch[name] for name in ("input_ids", "attention_mask")})
     if head is None:
         with head_only_at(model, trained_BT):
             logits_PV = model(**inputs, use_cache=False).logits[:, : loss.vocabulary]

@@ -15,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from edgetune.data.encode import Encoded
 from edgetune.log import counted
+from edgetune.models.batching import unmasked
 from edgetune.models.head import find_head, head_only_at, hidden_at
 from edgetune.ops.linear_loss import ChunkLoss, Head, linear_loss_sum
 from edgetune.ops.sparse_loss import sparse_loss_
@@ -51,7 +52,7 @@ class HeadLossMixin(TokensMixin):
         labels_P = labels_BT[trained_BT]
         logits_bytes = 4 * labels_P.numel() * model.config.get_text_config().vocab_size
         if not (return_outputs or self.aux_loss_enabled):
-            arguments = {name: value for name, value in inputs.items() if name != "labels"}
+            arguments = {n: value for n, value in unmasked(inputs).items() if n != "labels"}
             count = max(labels_P.numel(), 1) if num_items_in_batch is None else num_items_in_batch
             if logits_bytes <= SMALL_LOGITS:
                 with head_only_at(model, trained_BT):
