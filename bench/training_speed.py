@@ -234,10 +234,24 @@ def be_side(args: argparse.Namespace) -> None:
         model = train(args, rows, Path(folder))
     peak = _peak()
     found = {
-        **clock.figures(), "dtype": args.dtype, "peak_rss_bytes": peak, "before_bytes": before,
+        **clock.figures(), "peak_flops": peak_flops(args.dtype), "dtype": args.dtype, "peak_rss_bytes": peak, "before_bytes": before,
         "held_out_loss": round(held_out_loss(model, held_out), 4),
     }  # fmt: skip
     print(json.dumps(found))
+
+
+def peak_flops(dtype: str) -> float:
+    """Return what matrix products reach per CPU second, in this process and in its threads."""
+    import torch
+
+    left = torch.randn(1024, 1024).to(getattr(torch, dtype))
+    right = torch.randn(1024, 2816).to(left.dtype)
+    rates = []
+    for _ in range(20):
+        began = time.process_time()
+        left @ right
+        rates.append(2 * 1024 * 1024 * 2816 / (time.process_time() - began))
+    return max(rates)
 
 
 def _peak() -> int:
@@ -272,8 +286,6 @@ def fastest_dtype(args: argparse.Namespace, side: str) -> tuple[str, dict[str, f
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take both sides in turn, and put their medians beside each other."""
-    from edgetune.models.compute_dtype import measure_rates
-
     sides = ("here", "plain")
     if args.dtypes:
         dtypes = {side: (dtype, {}) for side, dtype in zip(sides, args.dtypes, strict=True)}
@@ -284,7 +296,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for side in ("here", "plain") if number % 2 == 0 else ("plain", "here"):
             runs[side].append(run_side(args, side, dtypes[side][0], number))
     pairs = list(zip(runs["here"], runs["plain"], strict=True))
-    machine, cores = measure_rates(), len(os.sched_getaffinity(0))
     flops = step_flops(args, dtypes["here"][0])
     found: dict[str, Any] = {
         "rates_by_dtype": {side: rates for side, (_, rates) in dtypes.items()},
@@ -293,7 +304,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             _median(a["tokens_per_cpu_s"] / b["tokens_per_cpu_s"] for a, b in pairs), 3
         ),
         "rss_ratio": round(_median(a["peak_rss_bytes"] / b["peak_rss_bytes"] for a, b in pairs), 3),
-        "machine_flops": machine,
     }
     for side, some in runs.items():
         names = (
@@ -307,8 +317,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         found[side] = {name: _median(one[name] for one in some) for name in names}
         found[side]["dtype"] = some[0]["dtype"]
         found[side]["runs"] = some
-        work = _median(one["positions"] / one["cpu_seconds"] for one in some) * flops
-        found[side]["share_of_matmul_peak"] = round(work / (max(machine.values()) / cores), 4)
+        shares = (one["positions"] * flops / one["cpu_seconds"] / one["peak_flops"] for one in some)
+        found[side]["share_of_matmul_peak"] = round(_median(shares), 4)
     losses = [[one["held_out_loss"] for one in some] for some in runs.values()]
     found["loss_difference"] = round(statistics.mean(losses[0]) - statistics.mean(losses[1]), 4)
     found["loss_spread"] = round(max(max(some) - min(some) for some in losses), 4)
