@@ -234,7 +234,8 @@ def be_side(args: argparse.Namespace) -> None:
         model = train(args, rows, Path(folder))
     peak = _peak()
     found = {
-        **clock.figures(), "peak_flops": peak_flops(args.dtype), "dtype": args.dtype, "peak_rss_bytes": peak, "before_bytes": before,
+        **clock.figures(), "peak_flops": peak_flops(args.dtype), "dtype": args.dtype,
+        "peak_rss_bytes": peak, "before_bytes": before,
         "held_out_loss": round(held_out_loss(model, held_out), 4),
     }  # fmt: skip
     print(json.dumps(found))

@@ -1,7 +1,8 @@
 """PEFT's LoRA layers computed by :mod:`edgetune.ops.lora_linear`, where that is the same.
 
 A layer stays PEFT's in every other way: it is saved, merged, switched off and loaded as before.
-DoRA, dropout, several adapters and layers that are not linear keep PEFT's own forward pass.
+DoRA, several adapters and layers that are not linear keep PEFT's own forward pass. Dropout is drawn
+once for layers of one input, where PEFT draws it for each: every layer's input is dropped as often.
 """
 
 from __future__ import annotations
@@ -69,12 +70,22 @@ class FusedForward:
             return found
         members = [module]
         if module is self._members[0]:
-            members += [one for one in self._members[1:] if _applies(one, x)]
+            members += [one for one in self._members[1:] if _joins(one, module, x)]
         first, *rest = _compute(members, x)
         if rest:
             shared.source = x
             shared.outputs = {id(m): y for m, y in zip(members[1:], rest, strict=True)}
         return first
+
+
+def _joins(module: Any, first: Any, x: torch.Tensor) -> bool:
+    return _applies(module, x) and _dropout_of(module) == _dropout_of(first)
+
+
+def _dropout_of(module: Any) -> tuple[float, bool]:
+    (name,) = module.lora_A
+    dropout = module.lora_dropout[name]
+    return float(getattr(dropout, "p", 0.0)), bool(dropout.training)
 
 
 def _compute(members: list[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -85,7 +96,9 @@ def _compute(members: list[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         bias = base.bias if base.bias is None else base.bias.to(x.dtype)
         layers.append(FrozenLinear(_Weight(base, x.dtype), bias, module.scaling[name]))
         factors += [module.lora_A[name].weight, module.lora_B[name].weight]
-    return lora_linears(x, layers, factors)
+    dropout = members[0].lora_dropout[name]
+    drops = isinstance(dropout, torch.nn.Dropout) and dropout.training and dropout.p > 0
+    return lora_linears(x, layers, factors, dropout(x) if drops else None)
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ def _is_plain(module: Any) -> bool:
     return (
         not module.lora_variant  # DoRA and others
         and not any(module.lora_bias.values())
-        and isinstance(module.lora_dropout[name], torch.nn.Identity)
+        and type(module.lora_dropout[name]) in (torch.nn.Identity, torch.nn.Dropout)
         and not getattr(module, "fan_in_fan_out", False)
         and not base.weight.requires_grad
     )

@@ -1,9 +1,9 @@
 """Linear layers of one input, each with a low-rank update, as one differentiable function.
 
-y_i = x W_iᵀ + b_i + s_i (x A_iᵀ) B_iᵀ with W_i frozen (Hu et al. 2021, arXiv 2106.09685, section
-4.1). Beside x, which all of them share, only x A_iᵀ is kept for the backward pass; updates are
-added where products are written. Layer by layer through autograd, an update over a bfloat16 base is
-a float32 copy of x, float32 products and five passes over an output.
+y_i = x W_iᵀ + b_i + s_i (x' A_iᵀ) B_iᵀ with W_i frozen (Hu et al. 2021, arXiv 2106.09685, section
+4.1); x' is x, or x after dropout. Beside x', which all of them share, only x' A_iᵀ is kept for the
+backward pass; updates are added where products are written. Layer by layer through autograd, an
+update over a bfloat16 base is a float32 copy of x, float32 products and five passes over an output.
 
 T tokens, D inputs, O outputs of a layer, R ranks of all layers together.
 """
@@ -33,7 +33,10 @@ class FrozenLinear(NamedTuple):
 
 
 def lora_linears(
-    x: torch.Tensor, layers: Sequence[FrozenLinear], factors: Sequence[torch.Tensor]
+    x: torch.Tensor,
+    layers: Sequence[FrozenLinear],
+    factors: Sequence[torch.Tensor],
+    dropped: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, ...]:
     """Return the output of each layer [..., O], in the dtype of ``x``.
 
@@ -43,19 +46,27 @@ def lora_linears(
         factors: A [r, D] and B [O, r] of each layer in turn, float32 or the dtype of ``x``. They
             are rounded to it for the products, which accumulate in float32; gradients have the
             factors' own dtype.
+        dropped: what the updates get in place of ``x``.
     """
-    outputs: tuple[torch.Tensor, ...] = _LoraLinears.apply(x, tuple(layers), *factors)  # type: ignore[no-untyped-call]
+    outputs: tuple[torch.Tensor, ...] = _LoraLinears.apply(  # type: ignore[no-untyped-call]
+        x, dropped, tuple(layers), *factors
+    )
     return outputs
 
 
 class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, layers: tuple[FrozenLinear, ...], *factors: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor | None,
+        layers: tuple[FrozenLinear, ...],
+        *factors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         x_TD = x.reshape(-1, x.shape[-1])
-        a_RD = _stack(factors[::2], x.dtype)
-        low_TR = x_TD @ a_RD.T
+        ctx.drops = dropped is not None
+        used = x if dropped is None else dropped
+        low_TR = used.reshape(x_TD.shape) @ _stack(factors[::2], x.dtype).T
         outputs, at = [], 0
         for layer, b_Or in zip(layers, factors[1::2], strict=True):
             last = at + b_Or.shape[1]
@@ -65,7 +76,7 @@ class _LoraLinears(torch.autograd.Function):
             at = last
         ctx.layers = layers
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, low_TR, *factors)
+        ctx.save_for_backward(used, low_TR, *factors)
         return tuple(outputs)
 
     @staticmethod
@@ -92,13 +103,17 @@ class _LoraLinears(torch.autograd.Function):
             elif grad_TD is not None:
                 grad_TD.addmm_(grad_TO, layer.weight())
         a_RD = _stack(factors[::2], x.dtype)
-        grad_RD = low_grad_TR.T @ x_TD
+        grad_RD = low_grad_TR.T @ x_TD  # x' here
         ranks = [factor.shape[0] for factor in factors[::2]]
         for number, part in enumerate(grad_RD.split(ranks)):
             grads[2 * number] = part.to(factors[2 * number].dtype)
-        if grad_TD is not None:
-            grad_TD = grad_TD.addmm_(low_grad_TR, a_RD).view(x.shape)
-        return grad_TD, None, *grads
+        dropped_grad_TD = None
+        if ctx.drops:
+            dropped_grad_TD = (low_grad_TR @ a_RD).view(x.shape)
+        elif grad_TD is not None:
+            grad_TD.addmm_(low_grad_TR, a_RD)
+        grad_x = None if grad_TD is None else grad_TD.view(x.shape)
+        return grad_x, dropped_grad_TD, None, *grads
 
 
 def _stack(factors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:

@@ -94,13 +94,43 @@ def test_a_layer_asked_alone_gives_its_own_output(tiny_model: Path) -> None:
         torch.testing.assert_close(one, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"use_dora": True}, {"lora_dropout": 0.1}, {"lora_bias": True}]
-)
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"lora_bias": True}])
 def test_other_variants_keep_pefts_own(tiny_model: Path, settings: dict[str, Any]) -> None:
     model = adapt(tiny_model, **settings)
     fuse_lora(model)
     assert fused_layers(model) == []
+
+
+def test_dropout_drops_as_often_in_training_and_nothing_in_evaluation(tiny_model: Path) -> None:
+    model = adapt(tiny_model, lora_dropout=0.3)
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    for part in (layer.lora_A, layer.lora_B):
+        part["default"].weight.data.fill_(1.0)
+    x = torch.ones(1, 4000, model.config.hidden_size, requires_grad=True)
+    base, expected = layer.base_layer(x), layer.eval()(x)
+    fuse_lora(model)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-3)
+    layer.train()
+    update = (layer(x) - base).detach()
+    whole = (expected - base).detach()
+    assert not torch.equal(update, whole)
+    mean, spread = update.mean() / whole.mean(), update[0, :, 0].std() / whole.mean()
+    assert abs(float(mean) - 1) < 0.02
+    width = x.shape[-1]
+    assert abs(float(spread) / (0.3 / 0.7 / width) ** 0.5 - 1) < 0.1
+
+
+def test_gradients_pass_through_the_numbers_that_dropout_kept(tiny_model: Path) -> None:
+    model = adapt(tiny_model, lora_dropout=0.5).train()
+    layer = model.base_model.model.model.layers[0].self_attn.o_proj
+    x = torch.randn(2, 3, layer.base_layer.in_features, requires_grad=True)
+    torch.manual_seed(1)
+    expected = torch.autograd.grad(layer(x).square().sum(), [x, layer.lora_A["default"].weight])
+    fuse_lora(model)
+    torch.manual_seed(1)
+    found = torch.autograd.grad(layer(x).square().sum(), [x, layer.lora_A["default"].weight])
+    for one, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_scale_of_rslora_is_kept(tiny_model: Path) -> None:
