@@ -142,7 +142,7 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
         "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
         "activations": int(step.saved_bytes),
-        "loss": 3 * CHUNK_BYTES,
+        "loss": 2 * CHUNK_BYTES,
         "largest tensor": int(2 * step.largest_bytes)
         + size * shape.largest * (not settings.adapter),
     }
