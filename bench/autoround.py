@@ -89,7 +89,10 @@ def make_files(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path],
         tuned, load_tokenizer(model), chosen, texts.calibration, recipe.quantize.autoround, 0
     )
     seconds = time.monotonic() - began
-    ready = order_rows(raw, source, candidates.weights, loaded)
+    ready = {
+        name: order_rows(rows, source, candidates.weights[name], loaded)
+        for name, rows in raw.items()
+    }
     write_gguf(source, files["autoround"], Quantization("bench", types, importance, ready))
     tokens = sum(map(len, texts.calibration))
     return files, {"matrices": len(raw), "tokens": tokens, "autoround_s": round(seconds, 1)}

@@ -36,10 +36,11 @@ from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.resolve import resolve_model  # noqa: E402
 from edgetune.quantize.calibration.activations import collect_activation_stats  # noqa: E402
 from edgetune.quantize.calibration.kl_meter import KLMeter  # noqa: E402
+from edgetune.quantize.calibration.layer_passes import open_hessians  # noqa: E402
 from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402
 from edgetune.quantize.formats.nbits import pack_bits  # noqa: E402
 from edgetune.quantize.formats.types import GGUF, ONNX  # noqa: E402
-from edgetune.quantize.methods.gptq import Gptq, match_hessians  # noqa: E402
+from edgetune.quantize.methods.gptq import Gptq, find_readers  # noqa: E402
 from edgetune.quantize.weights import find_weights  # noqa: E402
 from edgetune.recipe import Recipe, Sections  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
@@ -142,13 +143,18 @@ def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             }
 
         def make_gptq(codec: Any = codec, made: Any = made) -> dict[str, np.ndarray]:
-            passed = collect_activation_stats(model, calibration, log, hessians=True).hessians
-            hessians = match_hessians(model, list(weights.values()), passed)
-            gptq = {
-                name: Gptq(hessian).round(values[name], made["rtn_imatrix"][name], codec)
-                for name, hessian in hessians.items()
-            }
-            return made["rtn_imatrix"] | gptq
+            readers = find_readers(model, list(weights.values()))
+            rounded = dict(made["rtn_imatrix"])
+            with open_hessians(model, calibration, "cpu", folder) as hessians:
+                for layer in sorted({reader.layer for reader in readers.values()}):
+                    here = {
+                        n: reader.module for n, reader in readers.items() if reader.layer == layer
+                    }
+                    found = hessians.of(layer, list(here.values()))
+                    for name, module in here.items():
+                        gptq = Gptq(found[module])
+                        rounded[name] = gptq.round(values[name], rounded[name], codec)
+            return rounded
 
         methods: dict[str, Callable[[], dict[str, np.ndarray]]] = {
             "rtn": lambda make=make_rtn: make(False),

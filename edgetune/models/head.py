@@ -46,17 +46,21 @@ def hidden_at(model: Any, chosen_BT: torch.Tensor, **inputs: torch.Tensor) -> to
     return kept[0]
 
 
-def find_head(model: Any) -> Head | None:
+def find_head(model: Any, own: Head | None = None) -> Head | None:
     """Return what makes this model's logits of its hidden states, or none where that is unknown.
 
     The formula is proven on a few tokens: a family that does something else to its logits, or a
     head with an adapter on it, has none.
+
+    Args:
+        model: in torch.
+        own: its head, where the weights of the model are on disk.
     """
     layer = model.get_output_embeddings()
     if type(layer) is not torch.nn.Linear:
         return None
-    head = head_formula(model)
-    ids_BT = torch.arange(1, 5, device=layer.weight.device)[None]
+    head = own or head_formula(model)
+    ids_BT = torch.arange(1, 5, device=head.weight_VD.device)[None]
     every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     was_training = model.training
     model.eval()

@@ -6,7 +6,8 @@ accelerate's hooks load the weights of a module before its forward and drop them
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,12 @@ def open_offloaded(
     if found is None:
         return None
     model, named = found
-    cpu_offload(model, torch.device("cpu"), state_dict=_Renamed(weights, named))
+    model.streamed_weights = source = StreamedWeights(weights, named)
+    cpu_offload(model, torch.device("cpu"), state_dict=source)
     table = model.get_input_embeddings()
     if type(table) is torch.nn.Embedding:  # a kind of its own may scale, and reads all its rows
         remove_hook_from_module(table)
-        table.forward = _look_up(weights, named[_name_of(model, table)])  # type: ignore[method-assign]
+        table.forward = _look_up(source, _name_of(model, table))  # type: ignore[method-assign]
     return model  # type: ignore[no-any-return]
 
 
@@ -139,7 +141,7 @@ def keep_head_in_memory(model: Any) -> None:
     hook = getattr(head, "_hf_hook", None)
     if type(head) is not torch.nn.Linear or hook is None:
         return  # read again for each row
-    source: _Renamed = hook.weights_map.dataset
+    source: StreamedWeights = hook.weights_map.dataset
     name = _name_of(model, head)
     weight, bias = source.read_stored_dtype(name), None
     if head.bias is not None:
@@ -154,12 +156,12 @@ def keep_head_in_memory(model: Any) -> None:
     head.forward = forward  # type: ignore[method-assign,assignment]
 
 
-def _look_up(weights: CheckpointTensors | MergedTensors, name: str) -> Any:
+def _look_up(source: StreamedWeights, name: str) -> Any:
     """Return what an embedding computes, reading the rows that are asked for."""
 
     def forward(ids_BT: torch.Tensor) -> torch.Tensor:
         rows, places_BT = ids_BT.unique(return_inverse=True)
-        return weights.read_rows(name, rows)[places_BT]
+        return source.read_rows(name, rows)[places_BT]
 
     return forward
 
@@ -168,19 +170,56 @@ def _name_of(model: Any, module: Any) -> str:
     return next(f"{name}.weight" for name, one in model.named_modules() if one is module)
 
 
-class _Renamed(dict[str, Any]):
-    """The model's names to the values of those on disk: a tied head is its embedding's tensor."""
+class StreamedWeights(dict[str, Any]):
+    """The model's names to the values of those on disk: a tied head is its embedding's tensor.
+
+    Args:
+        weights: on disk.
+        named: the model's names to those on disk.
+    """
 
     def __init__(self, weights: CheckpointTensors | MergedTensors, named: dict[str, str]) -> None:
         super().__init__(named)
         self._weights = weights
+        # By name on disk: other values, and their name there. The last that has one counts.
+        self._changes: list[tuple[dict[str, str], Mapping[str, torch.Tensor]]] = []
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._weights[super().__getitem__(name)]
+        stored = self.stored_name(name)
+        for names, values in reversed(self._changes):
+            if stored in names:
+                return values[names[stored]]
+        return self._weights[stored]
+
+    def stored_name(self, name: str) -> str:
+        """Return a parameter's name on disk."""
+        return super().__getitem__(name)  # type: ignore[no-any-return]
+
+    def read_unchanged(self, name: str) -> torch.Tensor:
+        """Return a parameter in float32, whatever is put in its place."""
+        return self._weights[self.stored_name(name)]
+
+    def read_rows(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """Return some rows of a parameter in float32."""
+        stored = self.stored_name(name)
+        for names, values in reversed(self._changes):
+            if stored in names:
+                some = getattr(values, "read_rows", None)
+                return some(names[stored], rows) if some else values[names[stored]][rows]
+        return self._weights.read_rows(stored, rows)
 
     def read_stored_dtype(self, name: str) -> torch.Tensor:
         """Return one in the dtype it is stored in."""
-        return self._weights.read_stored_dtype(super().__getitem__(name))
+        return self._weights.read_stored_dtype(self.stored_name(name))
+
+    @contextmanager
+    def changed(self, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Give other values for parameters of these names while the context is open."""
+        self._changes.append(({self.stored_name(name): name for name in values}, values))
+        try:
+            yield
+        finally:
+            self._changes.pop()
 
 
 def _find_weights(model: Any, weights: CheckpointTensors | MergedTensors) -> dict[str, str] | None:

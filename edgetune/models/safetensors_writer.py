@@ -80,7 +80,7 @@ def write_shard(
     """
     at = 0
     ordered = sorted(entries, key=lambda one: (-one.kind.itemsize, one.name))
-    table: dict[str, Any] = {"__metadata__": metadata}
+    table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     for entry in ordered:
         table[entry.name] = {
             "dtype": _NAMES[entry.kind], "shape": list(entry.shape),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,32 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_atomic(folder / NAME, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
 
 
-def write_quants(folder: Path, file: str, raw: Mapping[str, np.ndarray]) -> None:
-    """Write the bytes of a file's tensors beside the plan; ``file`` as in :func:`read_quants`."""
-    from safetensors.numpy import save_file
+def write_quants(
+    folder: Path,
+    file: str,
+    raw: Mapping[str, np.ndarray],
+    order: Callable[[str, np.ndarray], np.ndarray],
+) -> None:
+    """Write the bytes of a file's tensors beside the plan, a tensor at a time.
+
+    Args:
+        folder: of the plan.
+        file: as in :func:`read_quants`.
+        raw: tensor name to its bytes, uint8.
+        order: returns them in the order of the file's rows.
+    """
+    import torch  # reports read plans without it
+
+    from edgetune.models.safetensors_writer import Entry, write_shard
 
     path = folder / QUANTS / f"{file}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(dict(raw), path)
+    entries = [Entry(name, name, raw[name].shape, torch.uint8) for name in raw]
+
+    def read(entry: Entry) -> torch.Tensor:
+        return torch.from_numpy(order(entry.name, raw[entry.name]))
+
+    write_shard(path, entries, read, {})
 
 
 def read_quants(folder: Path, file: str) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,22 +33,23 @@ def order_like(file_rows: np.ndarray, model_rows: np.ndarray) -> np.ndarray | No
     return np.array([each[0] for each in found])
 
 
-def order_rows(
-    raw: Mapping[str, np.ndarray], source: GgufFile, weights: Mapping[str, Weight], model: Any
-) -> dict[str, np.ndarray]:
-    """Return trained bytes as a GGUF file has them: rows in the order of the F32 file ``source``.
+def order_rows(rows: np.ndarray, source: GgufFile, weight: Weight, model: Any) -> np.ndarray:
+    """Return a tensor's bytes as a GGUF file has them: rows in the order of the F32 file.
+
+    Args:
+        rows: bytes [R, row bytes], in the model's order.
+        source: the model as an F32 file.
+        weight: the tensor.
+        model: in torch.
 
     Raises:
-        Unsupported: a tensor whose rows are not those of the model in some order.
+        Unsupported: its rows are not those of the model in some order.
     """
-    ordered = {}
-    for name, rows in raw.items():
-        order = order_like(source.read(name), weights[name].read(model))
-        if order is None:
-            raise Unsupported(
-                "its rows in the file are not those of the model",
-                where=name,
-                hint="set quantize.method: rtn for this architecture",
-            )
-        ordered[name] = np.ascontiguousarray(rows[order])
-    return ordered
+    order = order_like(source.read(weight.tensor), weight.read(model))
+    if order is None:
+        raise Unsupported(
+            "its rows in the file are not those of the model",
+            where=weight.tensor,
+            hint="set quantize.method: rtn for this architecture",
+        )
+    return np.ascontiguousarray(rows[order])

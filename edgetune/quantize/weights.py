@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from edgetune.models.layers import find_layers
+from edgetune.models.parameters import own_names, read_parameter
 from edgetune.quantize.calibration.activations import ActivationStats
 from edgetune.quantize.calibration.imatrix import name_map
 
@@ -35,13 +36,23 @@ class Weight:
 
     def read(self, model: Any) -> np.ndarray:
         """Return the values as a file has them, [out, in], float32; rows may be in other order."""
-        values = model.get_parameter(self.parameter).detach().float().cpu()
+        values = read_parameter(model, self.parameter)
         return np.ascontiguousarray((values.T if self.transposed else values).numpy())
+
+    def shape(self, model: Any) -> tuple[int, int]:
+        """Return [out, in]."""
+        rows, columns = model.get_parameter(self.parameter).shape
+        return (columns, rows) if self.transposed else (rows, columns)
 
     def to_model(self, values: np.ndarray) -> torch.Tensor:
         """Return [out, in] values in the shape the model keeps."""
         tensor = torch.from_numpy(values)
         return tensor.T.contiguous() if self.transposed else tensor
+
+    @property
+    def parts(self) -> tuple[Weight, ...]:
+        """The matrix alone; see :class:`Fused`."""
+        return (self,)
 
     def as_parameters(self, values: np.ndarray) -> dict[str, torch.Tensor]:
         """Return parameter name to what it is with these [out, in] values."""
@@ -68,6 +79,10 @@ class Fused:
     def layer(self) -> int:
         """The first layer that has one of them; see :class:`Weight`."""
         return min(part.layer for part in self.parts)
+
+    def shape(self, model: Any) -> tuple[int, int]:
+        """Return [out, in]."""
+        return sum(self.rows), self.parts[0].shape(model)[1]
 
     def read(self, model: Any) -> np.ndarray:
         """Return the values as the file has them, [out, in], float32."""
@@ -106,13 +121,14 @@ def find_weights(
     layer_of = {
         id(m): number for number, one in enumerate(find_layers(model)) for m in one.modules()
     }
-    parameters = {id(p): name for name, p in model.named_parameters()}
+    parameters = own_names(model)
     head, found = model.get_output_embeddings(), {}
+    scored = next((f"{name}.weight" for name, m in modules.items() if m is head), "")
     for name, module in modules.items():
         if not isinstance(module, torch.nn.Linear | torch.nn.Embedding | Conv1D):
             continue
         tensor = names.get_name(name)
-        parameter = parameters[id(module.weight)]
+        parameter = parameters[f"{name}.weight"]
         if tensor is None or (module is head and f"{tensor}.weight" not in shapes):
             continue  # a tied head is its embedding's tensor
         transposed = isinstance(module, Conv1D)
@@ -120,8 +136,8 @@ def find_weights(
         if shapes.get(f"{tensor}.weight") != shape:
             continue
         is_table = isinstance(module, torch.nn.Embedding)
-        tied = is_table and head is not None and head.weight is module.weight
-        reader = next((n for n, m in modules.items() if m is head), name) if tied else name
+        tied = is_table and parameters.get(scored) == parameter
+        reader = scored.removesuffix(".weight") if tied else name
         layer = layer_of.get(id(module), 0 if is_table else blocks)
         found[parameter] = Weight(
             f"{tensor}.weight", parameter, layer, transposed, _mean(stats, reader)
@@ -151,11 +167,15 @@ def match_weights(
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     flipped = {id(m.weight) for m in model.modules() if isinstance(m, Conv1D)}
     places: dict[bytes, list[Weight]] = {}
-    for name, parameter in model.named_parameters():
+    rows_of: dict[str, int] = {}
+    for name in dict.fromkeys(own_names(model).values()):
+        parameter = model.get_parameter(name)
         if parameter.ndim == 2:
             layer = layer_of.get(id(parameter), 0 if id(parameter) in tables else len(layers))
             weight = Weight(name, name, layer, id(parameter) in flipped, None)
-            places.setdefault(weight.read(model)[0].tobytes(), []).append(weight)
+            values = weight.read(model)
+            rows_of[name] = len(values)
+            places.setdefault(values[0].tobytes(), []).append(weight)
     found = []
     for name, matrix in matrices.items():
         parts: list[Weight] = []
@@ -167,7 +187,7 @@ def match_weights(
             if part is None:
                 break
             parts.append(part)
-            rows.append(len(part.read(model)))
+            rows.append(rows_of[part.parameter])
         if parts and sum(rows) == len(matrix):
             found.append(Fused(name, tuple(parts), tuple(rows), importance(name)))
     return found

@@ -31,6 +31,7 @@ from edgetune.quantize.calibration.imatrix import (
     read_imatrix,
     write_imatrix,
 )
+from edgetune.quantize.calibration.layer_passes import open_hessians
 from edgetune.quantize.calibration.rows import Texts, choose_texts
 from edgetune.quantize.methods import METHODS, Job, check_method, types_of
 from edgetune.quantize.plan import (
@@ -67,7 +68,7 @@ class _Work:
     texts: Texts
     loaded: Any = None  # the model in torch
     activations: ActivationStats | None = None
-    hessians: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"  # where calibration runs
     importance: dict[str, Any] = field(default_factory=dict)
     requantized: list[dict[str, Any]] = field(default_factory=list)
 
@@ -87,6 +88,9 @@ class _Work:
     def settings(self, container: str, run_files: Any) -> SearchSettings:
         """Return the settings of a format's search."""
         section = self.sections.quantize
+        hessians = partial(
+            open_hessians, self.loaded, self.texts.calibration, self.device, self.scratch
+        )
         return SearchSettings(
             self.loaded,
             self.texts.calibration,
@@ -95,7 +99,7 @@ class _Work:
             self.budgets_of(container),
             self.scratch,
             self.sections.seed,
-            self.hessians,
+            hessians if METHODS[section.method].needs_hessian else None,
             run_files,
         )
 
@@ -124,17 +128,14 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     refused = {"gguf": check_gguf_support(model)}
     source = None if refused["gguf"] else _convert(work)
 
-    # 2. One pass over rows the model was trained on and is not evaluated on: the importance matrix,
-    #    and the Hessians of GPTQ.
+    # 2. One pass over rows the model was trained on and is not evaluated on: the importance matrix.
     needs_hessians = bool(budgets) and METHODS[section.method].needs_hessian
-    if reads_text:  # a search changes weights, and needs them in memory
-        device = choose_float32_device(sections.device, model, 3 if needs_hessians else 1, log)
-        whole = budgets or device == "cuda"
+    if reads_text:
+        work.device = choose_float32_device(sections.device, model, 1 + needs_hessians, log)
+        whole = work.device == "cuda"
         work.loaded = load_model(ModelRef(model)) if whole else load_or_offload(model)
-    if section.imatrix or needs_hessians:
-        stats = collect_stats_on(device, work.loaded, texts.calibration, log, needs_hessians)
-        work.hessians = stats.hessians
     if section.imatrix:
+        stats = collect_stats_on(work.device, work.loaded, texts.calibration, log)
         work.activations = stats
         _write_importance(model, stats, source.tensors if source else None, out / IMATRIX, log)
     work.importance = read_imatrix(out / IMATRIX) if (out / IMATRIX).is_file() else {}
@@ -239,9 +240,9 @@ def _search_gguf(work: _Work, file: GgufFile, trials: Trials) -> SearchResult:
     settings = work.settings("gguf", trials.run_by(writer, ".gguf"))
     result = search_types(build_gguf_problem(source, settings), settings, work.log)
 
-    def in_file_order(raw: Mapping[str, Any]) -> dict[str, Any]:
+    def in_file_order(name: str, rows: Any) -> Any:
         assert result.candidates is not None
-        return order_rows(raw, file, result.candidates.weights, work.loaded)
+        return order_rows(rows, file, result.candidates.weights[name], work.loaded)
 
     _requantize(work, "gguf", result, in_file_order)
     return result
@@ -256,7 +257,7 @@ def _search_onnx(work: _Work, trials: Trials) -> SearchResult:
     settings = work.settings("onnx", trials.run_by(writer))
     source = describe_onnx(frame, work.scratch, work.importance)
     result = search_types(build_onnx_problem(source, settings), settings, work.log)
-    _requantize(work, "onnx", result, dict)
+    _requantize(work, "onnx", result, lambda _, rows: rows)
     return result
 
 
@@ -264,7 +265,7 @@ def _requantize(
     work: _Work,
     container: str,
     result: SearchResult,
-    in_file_order: Callable[[Mapping[str, Any]], dict[str, Any]],
+    in_file_order: Callable[[str, Any], Any],
 ) -> None:
     """Write the quants of each searched file as the quantization method makes them."""
     section = work.sections.quantize
@@ -283,7 +284,7 @@ def _requantize(
             work.sections.seed, work.out, file, work.log,
         )  # fmt: skip
         raw, facts = method.quantize_file(job)
-        write_quants(work.out, file, in_file_order(raw))
+        write_quants(work.out, file, raw, in_file_order)
         work.requantized.append({"name": name, "format": container, **facts})
 
 

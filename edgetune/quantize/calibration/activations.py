@@ -1,4 +1,4 @@
-"""What enters each weight of a model on calibration text: squares of its inputs, and Hessians.
+"""What enters each weight of a model on calibration text: squares of its inputs.
 
 B sequences of T tokens, N tokens of a batch, C input columns, E experts.
 """
@@ -29,15 +29,11 @@ class ActivationStats:
         sums: name of a linear layer, or of stacked experts' parameter, to float64 ``[C]``, for
             experts ``[E, C]``.
         counts: the number of tokens summed, int64 ``[1]`` or ``[E]``.
-        hessians: name of a linear layer to the mean outer product of its inputs, float32
-            ``[C, C]``, where they were asked for. Their diagonals are the means of ``sums``, which
-            are added in float64.
         sequences: how many sequences were read, and ``longest`` the tokens of the longest.
     """
 
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     counts: dict[str, np.ndarray] = field(default_factory=dict)
-    hessians: dict[str, np.ndarray] = field(default_factory=dict)
     sequences: int = 0
     longest: int = 0
 
@@ -66,7 +62,7 @@ class ActivationStats:
 
 
 def collect_activation_stats(
-    model: Any, sequences: Sequence[Sequence[int]], log: Log, hessians: bool = False
+    model: Any, sequences: Sequence[Sequence[int]], log: Log
 ) -> ActivationStats:
     """Run the model over token sequences once and sum the squared inputs of every weight.
 
@@ -77,8 +73,6 @@ def collect_activation_stats(
         model: in torch.
         sequences: token ids.
         log: where the bar goes.
-        hessians: accumulate those of linear layers too; one layer's together take about the memory
-            of its weights.
 
     Raises:
         InputError: there is no sequence, or an input is NaN or infinite.
@@ -88,7 +82,7 @@ def collect_activation_stats(
     from edgetune.models.batching import batch_sequences, device_of, replaced_forward
 
     stats = ActivationStats(sequences=len(sequences), longest=max(map(len, sequences), default=0))
-    watch, device = _Watch(model, stats, hessians), device_of(model)
+    watch, device = _Watch(model, stats), device_of(model)
     head = model.get_output_embeddings()  # its inputs are wanted, its scores are not
     with (
         torch.inference_mode(),
@@ -105,9 +99,6 @@ def collect_activation_stats(
     for name, sums in stats.sums.items():
         if not np.isfinite(sums).all():
             raise InputError("the inputs of this layer are NaN or infinite", where=name)
-    tokens = sum(map(len, sequences))
-    for name, sums_CC in watch.outer_products.items():
-        stats.hessians[name] = (sums_CC / tokens).cpu().numpy()
     return stats
 
 
@@ -118,10 +109,9 @@ class _Watch:
         experts: stacked parameters: their name to their module and its name for them.
         padded: whether sequences of several lengths can be computed together.
         real_BT: which tokens of the batch are no padding.
-        outer_products: name of a linear layer to the sum of its inputs' outer products ``[C, C]``.
     """
 
-    def __init__(self, model: Any, stats: ActivationStats, hessians: bool) -> None:
+    def __init__(self, model: Any, stats: ActivationStats) -> None:
         import torch
         from transformers.pytorch_utils import Conv1D
 
@@ -138,10 +128,6 @@ class _Watch:
         # Which of an expert's tokens are padding is not told.
         self.padded = not any("expert" in name for name in modules)
         self.real_BT: Any = None
-        self._hessians = hessians
-        self.outer_products: dict[str, Tensor] = {}
-        # Matrices of one input, such as q, k and v, share its outer product: the input, its own.
-        self._latest: tuple[Tensor, Tensor] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -161,17 +147,8 @@ class _Watch:
             real = self.real_BT.reshape(-1).to(flat.device)
             flat = flat[real] if self.padded and not real.all() else flat
             self._stats.add(name, flat)
-            if self._hessians:
-                product_CC = self._outer_product(inputs[0], flat)
-                self.outer_products[name] = self.outer_products.get(name, 0) + product_CC
 
         return add
-
-    def _outer_product(self, inputs: Tensor, flat_NC: Tensor) -> Tensor:
-        if self._latest is None or self._latest[0] is not inputs:
-            flat_NC = flat_NC.float()
-            self._latest = inputs, flat_NC.T @ flat_NC
-        return self._latest[1]
 
     def _add_expert(self, inputs: Tensor, weight: Tensor) -> None:
         place = weight.untyped_storage().data_ptr()

@@ -26,8 +26,8 @@ def on_device(model: Any, device: str) -> Iterator[None]:
 
 
 def collect_stats_on(
-    device: str, model: Any, sequences: Sequence[Sequence[int]], log: Log, hessians: bool
+    device: str, model: Any, sequences: Sequence[Sequence[int]], log: Log
 ) -> ActivationStats:
     """Return :func:`collect_activation_stats` of a model, computed on ``device``."""
     with on_device(model, device):
-        return collect_activation_stats(model, sequences, log, hessians)
+        return collect_activation_stats(model, sequences, log)

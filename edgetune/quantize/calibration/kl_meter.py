@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from edgetune.errors import EdgetuneError, InputError
-from edgetune.models.head import find_head, hidden_at
+from edgetune.models.batching import device_of, replaced_forward
+from edgetune.models.head import find_head, head_formula, hidden_at
 from edgetune.models.layers import find_layers
+from edgetune.models.parameters import (
+    changed_parameters,
+    is_streamed,
+    own_names,
+    read_parameter,
+)
+from edgetune.ops.linear_loss import Head
 
 #: Of log probabilities: so many are kept of the reference; those of more are computed anew, from
 #: hidden states. A vocabulary of 128 k has 523 positions in it.
@@ -47,7 +55,8 @@ class KLMeter:
         vocabulary = int(head.weight.shape[0])
         self._model = model.eval()
         self._layers = find_layers(model)
-        self._head = find_head(model)
+        self._streamed = _read_head(model) if is_streamed(model) else None
+        self._head = find_head(model, self._streamed)
         self._chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
         if self._head is None:
             tokens = min(tokens, LOGIT_BYTES // (4 * vocabulary))
@@ -58,8 +67,12 @@ class KLMeter:
         self.positions = sum(self.counts)
         self._kept: list[list[Any]] = []
         # The same storage as the weights now; a change puts other storage into the parameters.
-        self._true_head = self._head and self._head._replace(
-            weight_VD=head.weight.detach(), bias_V=None if head.bias is None else head.bias.detach()
+        self._true_head = self._head and (
+            self._streamed
+            or self._head._replace(
+                weight_VD=head.weight.detach(),
+                bias_V=None if head.bias is None else head.bias.detach(),
+            )
         )
         self._keeps = self._head is None or 4 * vocabulary * self.positions <= LOGIT_BYTES
         self._reference = [self._remember(ids_BT) for ids_BT in self._batches]
@@ -89,15 +102,14 @@ class KLMeter:
     @contextmanager
     def changed(self, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
         """Put other values into parameters of these names while the context is open."""
-        parameters = dict(self._model.named_parameters())
-        before = {name: parameters[name].data for name in weights}
+        before = self._head
+        if self._streamed and before and (name := _head_name(self._model)) in weights:
+            self._head = before._replace(weight_VD=weights[name])
         try:
-            for name, values in weights.items():
-                parameters[name].data = values.to(before[name].device)
-            yield
+            with changed_parameters(self._model, weights):
+                yield
         finally:
-            for name, values in before.items():
-                parameters[name].data = values
+            self._head = before
 
     @torch.no_grad()
     def keep(self) -> float:
@@ -133,7 +145,7 @@ class KLMeter:
 
     def _give(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Return what logits are made of at every position: hidden states, else the logits."""
-        ids_BT = ids_BT.to(self._model.device)
+        ids_BT = ids_BT.to(device_of(self._model))
         if self._head is not None:
             every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
             return hidden_at(self._model, every_BT, input_ids=ids_BT)
@@ -170,14 +182,26 @@ class KLMeter:
     def _handing_on(self, number: int, first_layer: int) -> Iterator[None]:
         """Let the layers before ``first_layer`` give what they gave, computing nothing."""
         kept = self._kept[number] if self._kept else []
-        skipped = list(zip(self._layers[:first_layer], kept, strict=False))
-        for layer, output in skipped:
-            layer.forward = lambda *_, output=output, **__: output
-        try:
+        with ExitStack() as stack:
+            for layer, output in zip(self._layers[:first_layer], kept, strict=False):
+                hand_on = replaced_forward(layer, lambda *_, output=output, **__: output)
+                stack.enter_context(hand_on)
             yield
-        finally:
-            for layer, _ in skipped:
-                del layer.forward  # the class's own again
+
+
+def _head_name(model: Any) -> str:
+    head = model.get_output_embeddings()
+    return own_names(model)[next(f"{n}.weight" for n, m in model.named_modules() if m is head)]
+
+
+def _read_head(model: Any) -> Head | None:
+    """Return the head of a model whose weights are on disk."""
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:
+        return None
+    name = _head_name(model)
+    bias = None if head.bias is None else read_parameter(model, f"{name.rpartition('.')[0]}.bias")
+    return head_formula(model)._replace(weight_VD=read_parameter(model, name), bias_V=bias)
 
 
 def _batch(sequences: Sequence[Sequence[int]], positions: int) -> list[torch.Tensor]:

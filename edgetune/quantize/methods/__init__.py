@@ -96,11 +96,11 @@ class Method:
     trains: bool = False
     requires_budget: str | None = None
 
-    def quantize_file(self, job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def quantize_file(self, job: Job) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
         """Return tensor name to bytes, rows in the model's order, and facts of what changed."""
         assert self.module is not None
         module = import_module(f"{__name__}.{self.module}")  # trainers take 190 MB: on use only
-        quantize: Callable[..., tuple[dict[str, np.ndarray], dict[str, Any]]]
+        quantize: Callable[..., tuple[Mapping[str, np.ndarray], dict[str, Any]]]
         quantize = module.quantize_file
         return quantize(job)
 

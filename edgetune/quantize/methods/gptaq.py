@@ -12,9 +12,9 @@ N tokens, R rows and C columns of a matrix.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,31 +22,33 @@ import torch
 
 from edgetune.log import Log
 from edgetune.models.batching import batch_sequences, device_of, replaced_forward
-from edgetune.models.layers import find_layers
+from edgetune.models.parameters import is_streamed, own_names
+from edgetune.quantize.calibration.layer_passes import LayerPasses
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.held_out import compare_held_out
 from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.gptq import Gptq
-from edgetune.quantize.weights import Weight, put_weights
+from edgetune.quantize.stored import Stored, save_bytes
+from edgetune.quantize.weights import Weight
 
 
-def quantize_file(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def quantize_file(job: Job) -> tuple[Stored, dict[str, Any]]:
     """Return the bytes of the tensors GPTQ rounds, as GPTAQ improves them, and facts.
 
     See :class:`~edgetune.quantize.methods.Method`; export rounds the other tensors to nearest.
     """
     raw, facts = quantize_gptaq(job)
-    return {tensor: raw[tensor] for tensor in job.candidates.gptq_tensors(job.types)}, facts
+    return raw.of(job.candidates.gptq_tensors(job.types)), facts
 
 
-def quantize_gptaq(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def quantize_gptaq(job: Job) -> tuple[Stored, dict[str, Any]]:
     """Return every tensor's bytes, rows in the model's own order, and what this order changed.
 
     The bytes are the candidates' where it did not help by more than chance: on held-out rows, or,
     where there are fewer than two of them, on the calibration rows.
     """
     model, candidates, types, texts = job.loaded, job.candidates, job.types, job.texts
-    alone = {tensor: candidates.load(tensor, kind) for tensor, kind in types.items()}
+    alone = candidates.stored(types)
     sequential = quantize_sequential(model, candidates, types, texts.calibration, job.log)
     in_order = alone | sequential
     rows, split = texts.calibration, "calibration"
@@ -62,31 +64,38 @@ def quantize_gptaq(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def quantize_sequential(
     model: Any, candidates: Candidates, types: Mapping[str, str], rows: Sequence[Sequence[int]],
     log: Log,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> Stored:  # fmt: skip
     """Return the bytes of the matrices that were quantized again, rows in the model's own order.
 
     Lookups, types without a grid, and matrices that not every token reaches (experts) are not;
-    their errors are made up for by what comes after them.
+    their errors are made up for by what comes after them. The model and the rounded one advance
+    layer by layer: the rounded weights of one layer are in memory beside the model.
 
     Args:
         model: in torch, float32; it is as before afterwards.
-        candidates: its matrices, and their bytes in every type.
+        candidates: its matrices, and their bytes in every type; bytes go to files beside them.
         types: tensor name to type.
         rows: token ids to calibrate on.
         log: where bars go.
     """
-    rounded = copy.deepcopy(model)
     batches = [(ids_BT, real_BT) for _, ids_BT, real_BT in batch_sequences(rows)]
     order = _find_order(model, candidates, types, batches[0][0])
     anew = {tensor for group in order for tensor in group.tensors}
-    put_weights(
-        rounded, candidates.in_model({n: kind for n, kind in types.items() if n not in anew})
-    )
-    passes = [_Passes(one, batches) for one in (model, rounded)]
-    made = {}
+    fixed = candidates.in_model({n: kind for n, kind in types.items() if n not in anew})
+    if not is_streamed(model):
+        fixed = dict(fixed)  # asked for in every pass
+    rounded: dict[str, torch.Tensor] = {}  # of the layer at work
+    folder = Path(tempfile.mkdtemp(prefix="sequential-", dir=candidates.folder))
+    passes = [LayerPasses(model, batches, folder, changes) for changes in ((), (fixed, rounded))]
+    paths: dict[str, Path] = {}
+    at_work = 0
     with log.progress("rounding in order", len(anew)) as bar:
         for group in order:
-            moments = _compare(passes, group.module, candidates.weights[group.tensors[0]].layer)
+            layer = candidates.weights[group.tensors[0]].layer
+            moments = _compare(passes, group.module, layer)
+            if layer != at_work:
+                rounded.clear()
+                at_work = layer
             feedback = None if moments is None else Gptq(moments[0])
             for tensor in group.tensors:
                 weight, kind = candidates.weights[tensor], types[tensor]
@@ -95,10 +104,11 @@ def quantize_sequential(
                     wanted_RC = feedback.correct_weights(weight.read(model), moments[1])
                     plain = candidates.load(tensor, kind, rtn=True)
                     raw = feedback.round(wanted_RC, plain, candidates.types.codec(kind))
-                    made[tensor] = raw
-                put_weights(rounded, candidates.as_parameters({tensor: raw}, types))
+                    paths[tensor] = folder / f"{len(paths)}.npy"
+                    save_bytes(paths[tensor], raw)
+                rounded.update(candidates.as_parameters({tensor: raw}, types))
                 bar.update(1, now=tensor)
-    return made
+    return Stored(paths)
 
 
 class _Group(NamedTuple):
@@ -112,12 +122,17 @@ def _find_order(
     model: Any, candidates: Candidates, types: Mapping[str, str], ids_BT: torch.Tensor
 ) -> list[_Group]:
     """Return the matrices that can be quantized again, in the order they are computed."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    names = own_names(model)
+    tables = {
+        names[f"{name}.weight"]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Embedding)
+    }
     tensors, handles = {}, []
     for tensor in candidates.gptq_tensors(types):
         weight = candidates.weights[tensor]
         part = weight if isinstance(weight, Weight) else weight.parts[0]
-        if id(model.get_parameter(part.parameter)) not in tables:
+        if names[part.parameter] not in tables:
             tensors[part.parameter.removesuffix(".weight")] = tensor
     order: list[_Group] = []
     seen: set[str] = set()
@@ -138,7 +153,8 @@ def _find_order(
     for module in tensors:
         handles.append(model.get_submodule(module).register_forward_pre_hook(note(module)))
     try:
-        model(ids_BT.to(device_of(model)), use_cache=False)
+        with replaced_forward(model.get_output_embeddings(), lambda hidden_BTD: hidden_BTD):
+            model(ids_BT[:1].to(device_of(model)), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -146,7 +162,7 @@ def _find_order(
 
 
 def _compare(
-    passes: Sequence[_Passes], module: str, layer: int
+    passes: Sequence[LayerPasses], module: str, layer: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return two means over tokens [C, C]: of the rounded model's inputs, and of what they lack.
 
@@ -163,63 +179,3 @@ def _compare(
         count += tokens
     hessian_CC, cross_CC = ((each / count).cpu().numpy() for each in sums)
     return hessian_CC, cross_CC
-
-
-class _Seen(Exception):
-    """What was waited for has been computed; the rest of the pass is not needed."""
-
-
-class _Passes:
-    """A model that is asked about one layer after the other, and computes each once.
-
-    Args:
-        model: in torch.
-        batches: ids [B, T], and which of these are no padding.
-    """
-
-    def __init__(self, model: Any, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self._model, self._batches = model, batches
-        self._layers = find_layers(model)
-        self._done = 0  # so many layers have been computed for good
-        self._given: list[Any] = [None] * len(batches)  # by the last of them
-
-    def inputs(self, module: str, layer: int) -> Iterator[tuple[torch.Tensor | None, int]]:
-        """Yield what enters a module of a layer, [N, C] or none, and the tokens, batch by batch."""
-        for number in range(self._done, layer):
-            self._given = [
-                self._wait(batch, self._layers[number].register_forward_hook)
-                for batch in range(len(self._batches))
-            ]
-            self._done = number + 1
-        waits = self._model.get_submodule(module).register_forward_pre_hook
-        for batch, (_, real_BT) in enumerate(self._batches):
-            found = self._wait(batch, waits)
-            real_N, flat_NC = real_BT.reshape(-1), None
-            if found is not None:
-                flat_NC = found.reshape(-1, found.shape[-1]).float()
-                if len(flat_NC) == len(real_N):
-                    flat_NC = flat_NC[real_N.to(flat_NC.device)]
-            yield flat_NC, int(real_N.sum())
-
-    def _wait(self, batch: int, register: Callable[[Callable[..., None]], Any]) -> Any:
-        """Return a module's output, or its input, whatever hook it is that is registered."""
-        seen: list[Any] = []
-
-        def note(_: Any, inputs: tuple[Any, ...], *output: Any) -> None:
-            seen.append(output[0] if output else inputs[0])
-            raise _Seen
-
-        handle = register(note)
-        try:
-            with ExitStack() as stack:
-                for layer in self._layers[: self._done]:  # they hand on, computing nothing
-                    stack.enter_context(
-                        replaced_forward(layer, lambda *_, **__: self._given[batch])
-                    )
-                ids_BT = self._batches[batch][0].to(device_of(self._model))
-                self._model(ids_BT, use_cache=False)
-        except _Seen:
-            return seen[0]
-        finally:
-            handle.remove()
-        return None

@@ -11,12 +11,14 @@ R rows, C columns, B blocks and S super-blocks a row, F super-block scales a sup
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from edgetune.models.layers import find_layers
+from edgetune.models.parameters import own_names
 from edgetune.quantize.formats.codec import BlockCodec
 from edgetune.quantize.weights import Fused, Weight
 
@@ -28,32 +30,37 @@ _CHUNK_ROWS = 4096  # whose quants are chosen together: what changes of them sta
 _CHUNK_VALUES = 1 << 22  # of rows whose super-block scales are fitted together
 
 
-def match_hessians(
-    model: Any, weights: Sequence[Weight | Fused], hessians: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Return tensor name to the Hessian of what enters its matrix, float32 [C, C].
+class Reader(NamedTuple):
+    """A linear module that multiplies with a matrix, and the layer it is in.
 
-    A lookup has none; a tied table has that of the head.
+    The layer is the one after the last for what is in none.
+    """
+
+    module: str
+    layer: int
+
+
+def find_readers(model: Any, weights: Sequence[Weight | Fused]) -> dict[str, Reader]:
+    """Return tensor name to the module whose inputs its Hessian is made of.
+
+    A lookup has none; that of a tied table is the head.
 
     Args:
         model: in torch.
         weights: the matrices; one that is fused has one input.
-        hessians: by linear layer, as
-            :func:`~edgetune.quantize.calibration.activations.collect_activation_stats` returns
-            them.
     """
+    from transformers.pytorch_utils import Conv1D
+
+    layers = find_layers(model)
+    layer_of = {id(one): number for number, layer in enumerate(layers) for one in layer.modules()}
+    names = own_names(model)
     readers = {
-        id(module.weight): hessians[name]
+        names[f"{name}.weight"]: Reader(name, layer_of.get(id(module), len(layers)))
         for name, module in model.named_modules()
-        if name in hessians
+        if isinstance(module, torch.nn.Linear | Conv1D)
     }
-    found = {}
-    for weight in weights:
-        part = weight if isinstance(weight, Weight) else weight.parts[0]
-        parameter = id(model.get_parameter(part.parameter))
-        if parameter in readers:
-            found[weight.tensor] = readers[parameter]
-    return found
+    owned = {weight.tensor: names[weight.parts[0].parameter] for weight in weights}
+    return {tensor: readers[name] for tensor, name in owned.items() if name in readers}
 
 
 class Gptq:
@@ -65,13 +72,19 @@ class Gptq:
 
     def __init__(self, hessian_CC: np.ndarray) -> None:
         self._hessian_CC = hessian_CC
-        damped_hessian_CC = torch.from_numpy(hessian_CC).double().clone()
+        # One name: of 14,336 columns (Llama 8B) each matrix in float64 takes 1.6 GB.
+        matrix_CC = torch.from_numpy(hessian_CC).double()
         # Columns whose inputs are all 0 would make the matrix singular.
-        level = max(float(damped_hessian_CC.diagonal().mean()), 1e-12)
-        damped_hessian_CC.diagonal().add_(DAMPING * level)
-        self._damped_hessian_CC = damped_hessian_CC.float()
-        inverse_CC = torch.cholesky_inverse(torch.linalg.cholesky(damped_hessian_CC))
-        self._cholesky_CC = torch.linalg.cholesky(inverse_CC, upper=True).float()
+        level = max(float(matrix_CC.diagonal().mean()), 1e-12)
+        matrix_CC.diagonal().add_(DAMPING * level)
+        self._damped_hessian_CC = matrix_CC.float()
+        matrix_CC = torch.linalg.cholesky(matrix_CC)
+        matrix_CC = torch.cholesky_inverse(matrix_CC)
+        self._cholesky_CC = torch.linalg.cholesky(matrix_CC, upper=True).float()
+
+    def fits(self, hessian_CC: np.ndarray) -> bool:
+        """Whether these inputs are the same: q, k and v have one."""
+        return np.array_equal(self._hessian_CC, hessian_CC)
 
     def round(self, values_RC: np.ndarray, raw: np.ndarray, codec: BlockCodec) -> np.ndarray:
         """Return the rows with error-compensating quants and fitted super-block scales.

@@ -11,7 +11,7 @@ from edgetune.quantize.calibration.activations import ActivationStats
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.llama_quantize import stock_types
 from edgetune.quantize.formats.types import GGUF
-from edgetune.quantize.methods.gptq import match_hessians
+from edgetune.quantize.methods.gptq import find_readers
 from edgetune.quantize.row_order import order_like
 from edgetune.quantize.search.problem import SearchProblem, SearchSettings, count_parameters
 from edgetune.quantize.search.skeleton import Skeleton, count_gguf
@@ -60,11 +60,11 @@ def build_gguf_problem(source: GgufSource, settings: SearchSettings) -> SearchPr
     file, model = source.file, settings.model
     shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
     weights = find_weights(model, source.architecture, source.layers, shapes, source.activations)
-    hessians = {}
+    readers = {}
     if settings.hessians:
         ordered = [w for w in weights if order_like(file.read(w.tensor), w.read(model)) is not None]
-        hessians = match_hessians(model, ordered, settings.hessians)
-    candidates = Candidates(model, weights, settings.scratch / "candidates", GGUF, hessians)
+        readers = find_readers(model, ordered)
+    candidates = Candidates(model, weights, settings.scratch / "candidates", GGUF, readers)
 
     def mix_of(scheme: str) -> dict[str, str]:
         return stock_types(file.path, scheme, source.importance).types

@@ -15,7 +15,7 @@ import numpy as np
 from edgetune.errors import Unsupported
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.types import ONNX
-from edgetune.quantize.methods.gptq import match_hessians
+from edgetune.quantize.methods.gptq import find_readers
 from edgetune.quantize.search.problem import SearchProblem, SearchSettings, count_parameters
 from edgetune.quantize.search.skeleton import Skeleton
 from edgetune.quantize.weights import match_weights
@@ -56,9 +56,9 @@ def build_onnx_problem(source: OnnxSource, settings: SearchSettings) -> SearchPr
     weights = match_weights(settings.model, whole, source.importance)
     if not weights:
         raise Unsupported("no matrix of the ONNX graph can be searched", where="quantize.budget")
-    hessians = match_hessians(settings.model, weights, settings.hessians)
+    readers = find_readers(settings.model, weights) if settings.hessians else {}
     folder = settings.scratch / "onnx-candidates"
-    candidates = Candidates(settings.model, weights, folder, ONNX, hessians)
+    candidates = Candidates(settings.model, weights, folder, ONNX, readers)
     widest = dict.fromkeys(candidates.weights, WIDEST)
     rows = {name: candidates.size(name, WIDEST) for name in widest}
     overhead, header = source.measure_overhead(widest, rows)

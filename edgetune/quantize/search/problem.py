@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgetune.errors import GateFailed, InputError
 from edgetune.log import Log, bytes_text
+from edgetune.models.parameters import own_names
 from edgetune.quantize.calibration.kl_meter import KLMeter
+from edgetune.quantize.calibration.layer_passes import LayerHessians
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.search.budget import MEASURED, Budget
 from edgetune.quantize.search.device import Device, Measure, describe_taken
@@ -34,8 +35,8 @@ class SearchSettings:
         budgets: what the files have to meet.
         scratch: folder for the candidates' bytes; a killed search finds them again.
         seed: of the pairs that the estimate is checked on.
-        hessians: of the inputs, by linear layer: tensors are rounded with error compensation (GPTQ)
-            in types with a codec; none: to nearest.
+        hessians: opens those of the inputs: tensors are rounded with error compensation (GPTQ) in
+            types with a codec; none: to nearest.
         run_files: makes, of the candidates, what runs files of their types; needed where a budget
             is memory or time.
     """
@@ -47,7 +48,7 @@ class SearchSettings:
     budgets: Sequence[Budget]
     scratch: Path
     seed: int
-    hessians: Mapping[str, np.ndarray] = field(default_factory=dict)
+    hessians: Callable[[], AbstractContextManager[LayerHessians]] | None = None
     run_files: Callable[[Candidates], Measure] | None = None
 
 
@@ -92,7 +93,8 @@ def search_types(problem: SearchProblem, settings: SearchSettings, log: Log) -> 
     # 1. Every candidate's bytes, unless a budget of bytes cannot be met by any.
     candidates, skeleton = problem.candidates, problem.skeleton
     refuse_too_small(settings.budgets, skeleton, candidates, settings.types)
-    candidates.make(settings.types, log)
+    with settings.hessians() if settings.hessians else nullcontext() as hessians:
+        candidates.make(settings.types, log, hessians)
 
     # 2. The sensitivity of each tensor, checked by its ranks; then the stock mixes.
     meter = KLMeter(settings.model, settings.sequences, settings.kl_tokens)
@@ -196,4 +198,5 @@ def _frontier(search: Search, skeleton: Skeleton) -> list[dict[str, Any]]:
 
 def count_parameters(model: Any) -> int:
     """Return how many weights a model in torch has, a tied head counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    names = dict.fromkeys(own_names(model).values())
+    return sum(model.get_parameter(name).numel() for name in names)

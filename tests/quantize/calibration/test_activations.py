@@ -15,6 +15,7 @@ from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.quantize.calibration.activations import ActivationStats, collect_activation_stats
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix
+from edgetune.quantize.calibration.layer_passes import LayerHessians
 from tests.tiny_models import make_tiny_model
 
 SEQUENCES = [[5, 9, 11, 30, 44], [7, 8, 120], list(range(3, 60)), [44, 2, 9], [7]]
@@ -106,18 +107,16 @@ def test_experts_in_the_file(tmp_path: Path) -> None:
     assert np.array_equal(found, [[1] * 8, [4] * 8])  # no token reached the first
 
 
-def test_one_pass_gives_squares_and_hessians(tiny_model: Path) -> None:
-    """A Hessian's diagonal is the importance matrix; asking for it changes no sum."""
+def test_diagonals_of_hessians_are_the_importance(tiny_model: Path, tmp_path: Path) -> None:
     model = load_model(ModelRef(tiny_model))
-    passes = []
-    model.register_forward_pre_hook(lambda *_: passes.append(1))
-    alone = measure(model)
-    count = len(passes)
-    both = collect_activation_stats(model, SEQUENCES, Log(quiet=True), hessians=True)
-    assert len(passes) == 2 * count
-    assert not alone.hessians
-    assert both.hessians.keys() == both.sums.keys()
-    for name, hessian_CC in both.hessians.items():
-        assert np.array_equal(both.sums[name], alone.sums[name])
-        np.testing.assert_allclose(hessian_CC.diagonal(), both.means(name), rtol=1e-4, atol=1e-9)
-        assert np.array_equal(hessian_CC, hessian_CC.T)
+    stats = measure(model)
+    hessians = LayerHessians(model, SEQUENCES, tmp_path)
+    for layer in range(3):
+        at_work = f"model.layers.{layer}." if layer < 2 else "lm_head"
+        modules = [name for name in stats.sums if name.startswith(at_work)]
+        found = hessians.of(layer, modules)
+        assert list(found) == modules and modules
+        for name, hessian_CC in found.items():
+            means = stats.means(name)
+            np.testing.assert_allclose(hessian_CC.diagonal(), means, rtol=1e-4, atol=1e-9)
+            assert np.array_equal(hessian_CC, hessian_CC.T)

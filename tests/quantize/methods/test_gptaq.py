@@ -13,19 +13,26 @@ from edgetune.export.gguf.f32 import open_model
 from edgetune.export.gguf.header import header_of
 from edgetune.export.gguf.support import find_architecture
 from edgetune.log import Log
+from edgetune.models import offload
 from edgetune.models.batching import batch_sequences
 from edgetune.models.load import load_model
+from edgetune.models.offload import load_or_offload
+from edgetune.models.parameters import is_streamed
 from edgetune.models.ref import ModelRef
+from edgetune.quantize.calibration import layer_passes
 from edgetune.quantize.calibration.activations import collect_activation_stats
+from edgetune.quantize.calibration.kl_meter import KLMeter
+from edgetune.quantize.calibration.layer_passes import LayerHessians, LayerPasses, open_hessians
 from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.methods.gptaq import (
     _find_order,
-    _Passes,
     quantize_gptaq,
     quantize_sequential,
 )
-from edgetune.quantize.methods.gptq import match_hessians
+from edgetune.quantize.methods.gptq import find_readers
+from edgetune.quantize.search.problem import count_parameters
+from edgetune.quantize.search.sensitivity import Search
 from edgetune.quantize.weights import find_weights
 from tests.conftest import make_model
 from tests.quantize.methods.jobs import make_job
@@ -57,11 +64,9 @@ def make(folder: Path, kind: str) -> tuple[Any, Candidates, dict[str, str], list
     weights = find_weights(model, "llama", 2, shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 200)]
-    hessians = match_hessians(
-        model, weights, collect_activation_stats(model, rows, QUIET, hessians=True).hessians
-    )
-    candidates = Candidates(model, weights, folder / "candidates", hessians=hessians)
-    candidates.make((kind,), QUIET)
+    readers = find_readers(model, weights)
+    candidates = Candidates(model, weights, folder / "candidates", readers=readers)
+    candidates.make((kind,), QUIET, LayerHessians(model, rows, folder))
     return model, candidates, dict.fromkeys(candidates.weights, kind), rows
 
 
@@ -75,7 +80,7 @@ def last_hidden(model: Any, rows: list[list[int]]) -> torch.Tensor:
 def test_captured_inputs_equal_those_of_a_full_pass(tmp_path: Path) -> None:
     model, _, _, rows = make(tmp_path, "Q4_0")
     batches = [(ids, real) for _, ids, real in batch_sequences(rows)]
-    passes = _Passes(model, batches)
+    passes = LayerPasses(model, batches, tmp_path)
     for name, layer in (("self_attn.q_proj", 0), ("mlp.down_proj", 1), ("self_attn.o_proj", 1)):
         module = f"model.layers.{layer}.{name}"
         found = [flat_NC for flat_NC, _ in passes.inputs(module, layer)]
@@ -138,12 +143,52 @@ def test_families_whose_layers_are_built_differently(family: str, tmp_path: Path
     weights = find_weights(model, *found[:2], shapes)
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
-    hessians = match_hessians(
-        model, weights, collect_activation_stats(model, rows[:100], QUIET, hessians=True).hessians
-    )
-    candidates = Candidates(model, weights, tmp_path / "candidates", hessians=hessians)
-    candidates.make(("Q4_0",), QUIET)
+    readers = find_readers(model, weights)
+    candidates = Candidates(model, weights, tmp_path / "candidates", readers=readers)
+    candidates.make(("Q4_0",), QUIET, LayerHessians(model, rows[:100], tmp_path))
     types = dict.fromkeys(candidates.weights, "Q4_0")
     texts = Texts(rows[:100], [], rows[100:])
     _, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
     assert facts["kept"] and facts["kl_after"] < 0.95 * facts["kl_before"], facts
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt2"])
+def test_a_model_on_disk_gives_the_same_bytes_and_kl(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read as it computes, tied head included, and what a layer gives kept in files."""
+    folder = make_tiny_model(family, tmp_path / "model", real_tokenizer=False)
+    found = find_architecture(folder)
+    assert found is not None
+    source = open_model(folder, tmp_path / "frame.gguf", header_of(folder, "twin"))
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    random = np.random.default_rng(0)
+    rows = [random.integers(5, 300, n).tolist() for n in random.integers(8, 40, 120)]
+
+    def quantize(scratch: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        model = load_or_offload(folder)
+        assert is_streamed(model) == (scratch.name == "streamed")
+        stats = collect_activation_stats(model, rows[:100], QUIET)
+        weights = find_weights(model, *found[:2], shapes, stats)
+        assert count_parameters(model) == sum(int(np.prod(shape)) for shape in shapes.values())
+        readers = find_readers(model, weights)
+        candidates = Candidates(model, weights, scratch, readers=readers)
+        with open_hessians(model, rows[:100], "cpu", scratch) as hessians:
+            candidates.make(("Q8_0", "Q4_0"), QUIET, hessians)
+        search = Search(candidates, KLMeter(model, rows, 512), QUIET)
+        search.estimate()
+        types = search.best_for_bytes(
+            candidates.bytes_of(dict.fromkeys(candidates.weights, "Q4_0")) * 5 // 4
+        ).types
+        texts = Texts(rows[:100], [], rows[100:])
+        raw, facts = quantize_gptaq(make_job(candidates, types, texts, loaded=model))
+        return dict(raw), {"types": types, **facts}
+
+    wanted, facts = quantize(tmp_path / "held")
+    monkeypatch.setattr(offload, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(layer_passes, "KEPT_BYTES", 0)
+    found_raw, found_facts = quantize(tmp_path / "streamed")
+    assert found_facts["types"] == facts["types"] and len(set(facts["types"].values())) == 2
+    assert all(np.array_equal(found_raw[name], rows) for name, rows in wanted.items())
+    for key in ("kl_before", "kl_after"):
+        assert found_facts[key] == pytest.approx(facts[key], rel=1e-5)

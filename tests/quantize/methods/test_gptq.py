@@ -10,9 +10,9 @@ import pytest
 from edgetune.log import Log
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.calibration.activations import collect_activation_stats
+from edgetune.quantize.calibration.layer_passes import LayerHessians
 from edgetune.quantize.formats.types import GGUF, ONNX, TypeSet
-from edgetune.quantize.methods.gptq import Gptq, match_hessians
+from edgetune.quantize.methods.gptq import Gptq, find_readers
 from edgetune.quantize.weights import find_weights
 
 QUIET = Log(quiet=True)
@@ -96,7 +96,7 @@ def test_independent_columns_are_rounded_each_by_itself() -> None:
     assert np.array_equal(fed.quants_RC.reshape(16, 8, 32), np.clip(steps, 0, 15))
 
 
-def test_hessian_is_that_of_the_inputs(tiny_model: Path) -> None:
+def test_hessian_is_that_of_the_inputs(tiny_model: Path, tmp_path: Path) -> None:
     """Padded and computed together they are the same; a tied table has those of the head."""
     import torch
 
@@ -108,9 +108,16 @@ def test_hessian_is_that_of_the_inputs(tiny_model: Path) -> None:
     }
     weights = find_weights(model, "llama", 2, shapes)
     sequences = [[(7 * n + 3 * t) % 290 + 5 for t in range(9 + n)] for n in range(5)]
-    stats = collect_activation_stats(model, sequences, QUIET, hessians=True)
-    found = match_hessians(model, weights, stats.hessians)
-    assert set(found) == set(shapes)
+    readers = find_readers(model, weights)
+    assert readers == {
+        "blk.1.ffn_down.weight": ("model.layers.1.mlp.down_proj", 1),
+        "token_embd.weight": ("lm_head", 2),
+    }
+    hessians = LayerHessians(model, sequences, tmp_path)
+    found = {
+        tensor: hessians.of(reader.layer, [reader.module])[reader.module]
+        for tensor, reader in sorted(readers.items(), key=lambda one: one[1].layer)
+    }
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
     watched = dict(zip(shapes, (model.model.layers[1].mlp.down_proj, model.lm_head), strict=True))
     for name, module in watched.items():
