@@ -19,7 +19,8 @@ from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.load import load_rows
 from edgetune.data.split import choose_rows
 from edgetune.log import Log
-from edgetune.measure.quality import ReferenceLogProbs, score_rows
+from edgetune.measure.quality import score_rows
+from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.models.resolve import resolve_data, resolve_model
 from edgetune.recipe import DataSection
 from edgetune.runtimes import open_runtime

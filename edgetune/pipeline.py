@@ -72,7 +72,7 @@ STAGES = (
         ("tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 4, ("model", "data", "bench"),
+        "bench", "measurements", 5, ("model", "data", "bench"),
         ("tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from edgetune.compare import probes
 from edgetune.compare.checks import Question
 from edgetune.compare.comparison import Check
 from edgetune.compare.loaded import LoadedModel, attempt
-from edgetune.measure.quality import log_softmax
+from edgetune.measure.reference import log_softmax
 from edgetune.measure.statistics import ratio_of_sums
 
 WORSE = 1.05  # ratio of bits per byte, candidate over reference, above which the check fails

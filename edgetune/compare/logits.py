@@ -12,7 +12,8 @@ from edgetune.compare import probes
 from edgetune.compare.loaded import LoadedModel, attempt
 from edgetune.data.rows import Row
 from edgetune.errors import EdgetuneError, InputError
-from edgetune.measure.quality import compare_positions, log_softmax
+from edgetune.measure.quality import compare_positions
+from edgetune.measure.reference import log_softmax
 from edgetune.measure.statistics import Estimate, ratio_of_sums
 
 CHUNK_SCORES = 4_000_000  # logits turned into probabilities at a time: 32 MB in float64

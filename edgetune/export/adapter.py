@@ -19,7 +19,8 @@ from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.onnx.adapter import FILE, write_onnx_adapter
 from edgetune.export.onnx.folder import finish_folder
 from edgetune.facts import ExportedAdapter, GateResult, Refusal
-from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
+from edgetune.measure.quality import Scores, score_rows
+from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.lineage import fingerprint_adapter, lineage_of, read_stamp
 from edgetune.models.ref import ModelRef

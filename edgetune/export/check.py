@@ -13,7 +13,8 @@ from edgetune.compare.model_spec import LOSSLESS_KL
 from edgetune.data.encode import Encoded, Encoder
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
-from edgetune.measure.quality import ReferenceLogProbs, score_rows
+from edgetune.measure.quality import score_rows
+from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.runtimes import Runtime
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgetune.errors import InputError
+from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.hardware import choose_device
+from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
 from edgetune.runtimes.gpu import has_gpu
+
+FILLED = 0.8  # of the memory, the most that weights take
+_DTYPES = {"BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,20 @@ def choose_devices(section: BenchSection, model_device: str) -> Devices:
         return Devices()
     both = ("cpu", "cuda")
     return Devices(("cuda",) if model_device == "cuda" else both, both)
+
+
+def find_narrow_dtype(model: ModelRef, device: str) -> str | None:
+    """Return the dtype of a model whose float32 weights do not fit this machine's memory.
+
+    It is the checkpoint's own, bfloat16 where that is float32; none where float32 fits, on a GPU,
+    which has a dtype of its own, and for NF4 weights, which stay in 4 bits then.
+    """
+    import psutil
+
+    if device != "cpu" or model.nf4:
+        return None
+    checkpoint = Checkpoint(model.base)
+    if 4 * checkpoint.count <= FILLED * psutil.virtual_memory().total:
+        return None
+    stored = [header.dtype for header in checkpoint.headers.values() if len(header.shape) > 1]
+    return _DTYPES.get(max(set(stored), key=stored.count), "bfloat16")

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from edgetune.disk import rename_whole
 from edgetune.errors import EdgetuneError
+from edgetune.measure.reference import Keeper, ReferenceLogProbs, log_softmax
 from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
 from edgetune.runtimes import CHUNK_SCORES, Runtime, logits_at, logits_of
 
@@ -77,39 +77,6 @@ class Scores:
         return ratio_of_sums(self.comparisons[reference].agreements, self.counts)
 
 
-class ReferenceLogProbs:
-    """Log probabilities of a reference on disk: a ``.npy`` of float32 ``[positions, V]``.
-
-    They are written once, as the reference itself is measured, and read some rows at a time by
-    every model that is compared with it: mapped, they would count as its memory.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        rows = np.load(path, mmap_mode="r")
-        self.shape: tuple[int, int] = rows.shape  # positions and vocabulary
-        self._begin = rows.offset
-
-    def read(self, first: int, last: int) -> np.ndarray:
-        """Return float64 log probabilities ``[last - first, V]``, normalised again.
-
-        Rounding to float32 left them off by 1e-7; normalised, KL cannot come out negative.
-        """
-        width = self.shape[1]
-        rows = np.fromfile(
-            self.path, np.float32, (last - first) * width, offset=self._begin + 4 * first * width
-        )
-        return log_softmax(rows.reshape(-1, width))
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return float64 log probabilities over the last axis."""
-    scores = logits.astype(np.float64)
-    scores -= scores.max(axis=-1, keepdims=True)
-    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
-    return scores
-
-
 def score_rows(
     runtime: Runtime,
     rows: Sequence[Encoded],
@@ -135,7 +102,7 @@ def score_rows(
         row.ids[: trained[-1]] for row, trained in zip(rows, targets, strict=True) if trained
     ]
     every = logits_of(runtime, prefixes)
-    with _partial(keep).open("wb") if keep else nullcontext() as kept:
+    with Keeper(keep, runtime, total) if keep else nullcontext() as keeper:
         for number, (row, trained) in enumerate(zip(rows, targets, strict=True)):
             if not trained:
                 continue
@@ -144,13 +111,13 @@ def score_rows(
                 raise EdgetuneError(
                     "a logit is not finite", where=f"row {number} in {runtime.name}"
                 )
-            if kept and not done:
-                _write_npy_header(kept, (total, logits_PV.shape[1]))
+            if keeper and not done:
+                keeper.begin(logits_PV.shape[1])
             _check_references(references, total, logits_PV.shape[1])
-            _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, kept)
+            _score_row(scores, logits_PV, np.array(row.ids)[trained], references, done, keeper)
+            if keeper:
+                keeper.add_row(row.ids[: trained[-1]], [target - 1 for target in trained])
             done += len(trained)
-    if keep:
-        rename_whole(_partial(keep), keep)
     return scores
 
 
@@ -160,7 +127,7 @@ def _score_row(
     tokens_P: np.ndarray,
     references: dict[str, ReferenceLogProbs],
     offset: int,
-    keep: IO[bytes] | None,
+    keeper: Keeper | None,
 ) -> None:
     """Add one row's numbers, some positions at a time so that memory stays bounded."""
     positions, vocabulary = logits_PV.shape
@@ -172,8 +139,8 @@ def _score_row(
         chunk = slice(first, first + step)
         model = log_softmax(logits_PV[chunk])
         nll -= float(np.take_along_axis(model, tokens_P[chunk, None], axis=1).sum())
-        if keep:
-            keep.write(model.astype(np.float32).tobytes())
+        if keeper:
+            keeper.add(model)
         for name, reference in references.items():
             wanted = reference.read(offset + first, offset + first + len(model))
             divergence_P, agree_P = compare_positions(wanted, model)
@@ -255,12 +222,3 @@ def _check_references(
                 where=str(reference.path),
                 hint="only models of one tokenizer and vocabulary can be compared",
             )
-
-
-def _write_npy_header(file: IO[bytes], shape: tuple[int, int]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".part")

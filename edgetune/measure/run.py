@@ -13,7 +13,7 @@ from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.facts import MeasuredModel, Measurement, NotMeasured
 from edgetune.log import Log
-from edgetune.measure.devices import Devices
+from edgetune.measure.devices import Devices, find_narrow_dtype
 from edgetune.measure.quality import exact_match
 from edgetune.measure.subject import Subject, Workload
 from edgetune.measure.workers import Workers, describe_end
@@ -78,6 +78,11 @@ def measure_subjects(
             job = _make_job(subject, device, section, scratch)
             job |= _job_references(subject, keepers, scratch, is_first)
             job["workload_sha256"] = work_hash
+            if "dtype" in job:
+                log.warn(
+                    f"{subject.name} is measured in {job['dtype']}: in float32 its weights do not "
+                    "fit this machine's memory"
+                )
             measurements, why = _try_measure(subject, job, workload, scratch, workers)
             if why:
                 missing[subject.name].append(NotMeasured(device, why))
@@ -127,7 +132,12 @@ def _make_job(
 ) -> dict[str, Any]:
     """Return the worker's job, as :func:`edgetune.measure.worker.run_job` reads it."""
     model = subject.model
-    where = {"ref": model.to_json(Path())} if isinstance(model, ModelRef) else {"model": str(model)}
+    where: dict[str, Any] = {"model": str(model)}
+    if isinstance(model, ModelRef):
+        where = {"ref": model.to_json(Path())}
+        dtype = find_narrow_dtype(model, device)
+        if dtype is not None:
+            where["dtype"] = dtype
     return {
         **where,
         "sha256": subject.sha256,

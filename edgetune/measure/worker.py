@@ -21,7 +21,8 @@ from typing import Any
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
 from edgetune.measure.latency import measure_decode_from_start, measure_running
-from edgetune.measure.quality import ReferenceLogProbs, Scores, score_rows
+from edgetune.measure.quality import Scores, score_rows
+from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.measure.statistics import Estimate
 from edgetune.measure.vram import VramMeter
 from edgetune.models.ref import ModelRef
@@ -48,6 +49,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     kv_cache = job.get("kv_cache")
     if kv_cache is not None:
         opener = partial(opener, kv_cache=kv_cache)
+    if "dtype" in job:
+        opener = partial(opener, dtype=job["dtype"])
     with VramMeter() if job["device"] == "cuda" else nullcontext() as vram:
         runtime, figures = measure_running(
             partial(opener, job["threads"], job["device"]),
@@ -73,6 +76,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             measurement["where"] |= {"prompt_tokens": asked, "new_tokens": job["new_tokens"]}
         if kv_cache is not None:
             measurement["where"]["kv_cache"] = kv_cache
+        if "dtype" in job:
+            measurement["where"]["dtype"] = job["dtype"]
         if vram is not None and measurement["name"] == "peak_vram_bytes":
             measurement["where"]["vram"] = vram.source
     runtime.close()

@@ -197,7 +197,8 @@ def describe(model: dict[str, Any], device: str | None) -> str:
     what = "Hugging Face" if model["format"] == "hf" else model["format"].upper()
     parts = [" ".join(part for part in (what, model.get("scheme")) if part)]
     if where:
-        parts.append(f"{where['runtime']}, {where['device']}")
+        dtype = f" in {where['dtype']}" if "dtype" in where else ""
+        parts.append(f"{where['runtime']}, {where['device']}{dtype}")
     return " · ".join(parts)
 
 

@@ -17,9 +17,11 @@ from edgetune.models.adapters import fold_float32
 from edgetune.models.batching import batch_sequences, replaced_forward
 from edgetune.models.compute_dtype import choose_dtype
 from edgetune.models.hardware import trim_malloc
+from edgetune.models.head import find_head, hidden_at
 from edgetune.models.load import load_model, load_tokenizer
 from edgetune.models.offload import keep_head_in_memory
 from edgetune.models.ref import ModelRef
+from edgetune.ops.linear_loss import Head
 from edgetune.runtimes import count_together, greedy
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
@@ -74,6 +76,21 @@ class Torch(TextGeneration):
             logits_BTV = self._model(input_ids=ids_BT, use_cache=False).logits
             scores: np.ndarray = logits_BTV[0].float().cpu().numpy()
         return scores
+
+    def head(self) -> Head | None:
+        """Return what makes logits of the hidden states of :meth:`hidden_at`, if that is known."""
+        return find_head(self._model)
+
+    def hidden_at(self, ids: Sequence[int], positions: Sequence[int]) -> np.ndarray:
+        """Return the last hidden states at positions of a sequence, float32 ``[P, D]``."""
+        with torch.inference_mode():
+            ids_BT = torch.tensor([list(ids)], device=self.device)
+            chosen_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+            chosen_BT[0, list(positions)] = True
+            hidden_PD: np.ndarray = (
+                hidden_at(self._model, chosen_BT, input_ids=ids_BT).float().cpu().numpy()
+            )
+        return hidden_PD
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
@@ -140,6 +157,10 @@ class Streamed(Torch):
             step = count_together(self._model.get_output_embeddings().weight.shape[0])
             for block_PD in hidden_PD.split(step):
                 yield self._head(block_PD)
+
+    def head(self) -> Head | None:
+        """Return none: it is read from disk."""
+        return None
 
     def close(self) -> None:
         self._hidden, self._asked = [], []

@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgetune.errors import EdgetuneError
-from edgetune.measure import quality
-from edgetune.measure.quality import ReferenceLogProbs, compare_runtimes, exact_match, score_rows
+from edgetune.measure import quality, reference
+from edgetune.measure.quality import compare_runtimes, exact_match, score_rows
+from edgetune.measure.reference import ReferenceLogProbs, head_path
 from edgetune.runtimes import Runtime, open_runtime
 from tests.conftest import make_model
 from tests.model_files import make_gguf
+from tests.tiny_models import make_tiny_model
 
 
 @dataclass
@@ -114,6 +116,28 @@ def test_a_model_does_not_differ_from_itself(
     scores = score_rows(teacher, rows, {"own": ReferenceLogProbs(tmp_path / "own.npy")})
     assert 0 <= scores.mean_kl("own").value < 1e-12
     assert scores.top1_agreement("own").value == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "granite", "gemma2"])
+def test_hidden_states_give_the_log_probabilities_they_are_kept_for(
+    family: str, tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large vocabulary; heads that scale and cap their logits among them."""
+    runtime = open_runtime(make_tiny_model(family, tmp_path / "m", real_tokenizer=False), threads=1)
+    score_rows(runtime, rows, keep=tmp_path / "dense.npy")
+    monkeypatch.setattr(reference, "DENSE_BYTES", 0)
+    monkeypatch.setattr(reference, "_AHEAD", 5)
+    monkeypatch.setattr(reference, "_HEAD_ROWS", 37)
+    score_rows(runtime, rows, keep=tmp_path / "hidden.npy")
+    dense, made = (ReferenceLogProbs(tmp_path / f"{name}.npy") for name in ("dense", "hidden"))
+    assert head_path(made.path).is_file() and not head_path(dense.path).is_file()
+    assert made.shape == dense.shape
+    for first in range(0, dense.shape[0], 3):
+        last = min(first + 3, dense.shape[0])
+        np.testing.assert_allclose(made.read(first, last), dense.read(first, last), atol=2e-5)
+    scores = score_rows(runtime, rows, {"own": made})
+    assert 0 <= scores.mean_kl("own").value < 1e-9
+    assert np.load(made.path).shape[1] == 64, "a position takes the width of the model"
 
 
 def test_a_lossless_file_is_the_model(teacher: Runtime, rows: list[Row], tiny_model: Path) -> None:

@@ -16,11 +16,13 @@ from edgetune.data.load import load_splits
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.facts import to_json
 from edgetune.log import Log
+from edgetune.measure import devices
 from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
 from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection, Recipe, Sections
+from edgetune.report.tables import describe
 from edgetune.stages.bench import run
 from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
@@ -94,6 +96,26 @@ def test_bench(
     # A second call finds every result in scratch and starts no process.
     monkeypatch.setattr(measure_run, "_run_worker", None)
     assert to_json(run(sections, inputs, out, Log(quiet=True))) == facts
+
+
+def test_a_model_too_large_for_float32_is_measured_in_its_own_dtype(
+    tiny_model: Path, device_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says so; files have types of their own."""
+    monkeypatch.setattr(devices, "FILLED", 0.0)
+    sections = make_sections(tiny_model, device_rows)
+    inputs = make_inputs(tiny_model, tmp_path, sections)
+    (tmp_path / "bench.part").mkdir()
+    facts = to_json(run(sections, inputs, tmp_path / "bench.part", Log(quiet=True)))
+    models = {model["name"]: model for model in facts["models"]}
+    for name, dtype in {"base": "bfloat16", "merged": "bfloat16", "tiny-F32.gguf": None}.items():
+        where = [
+            m["where"].get("dtype") for m in models[name]["measurements"] if "runtime" in m["where"]
+        ]
+        assert set(where[1:]) == {dtype}
+    assert describe(models["merged"], "cpu").endswith("torch, cpu in bfloat16")
+    assert describe(models["tiny-F32.gguf"], "cpu").endswith("llama.cpp, cpu")
+    assert 1e-8 < by_name(models["tiny-F32.gguf"])["kl_answer_tokens"] < 0.1, "two dtypes"
 
 
 def test_exact_match_is_the_share_of_expected_answers(
