@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgetune.measure.devices import FILLED
+from edgetune.measure.reference import kept_bytes
 from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
 from edgetune.plan.machine import Machine
+from edgetune.plan.search import search_bytes, search_disk_bytes
 from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds
 from edgetune.plan.shape import Shape, Tokens
 from edgetune.plan.trace import Step, StepSettings, trace_step
@@ -231,16 +234,17 @@ def _estimate_merge(job: Job) -> Estimate:
 def _estimate_quantize(job: Job) -> Estimate:
     shape, section = job.student_shape, job.recipe.quantize
     assert section is not None
-    parts = {"process": PROCESS_BYTES, "model": _reference_bytes(shape)}
-    disk = seconds = 0.0
+    parts = {
+        "process": PROCESS_BYTES,
+        "tokenizer": TOKEN_BYTES * shape.vocabulary,
+        "model": _reference_bytes(shape),
+    }
+    disk = 0.0
     if section.budget:
-        parts["Hessians"] = 4 * shape.hessians
-        parts["model"] = 4 * shape.total
-        types = len(section.types) or 8
-        disk = types * shape.total  # candidates of each type, about a byte per weight
-        seconds = types * shape.total / 4e6
-    seconds += 2 * 4096 * 3 * shape.total / job.machine.flops
-    return Estimate("quantize", sum(parts.values()), 0, int(disk), seconds, parts)
+        tokens = section.calibration_rows * job.tokens.mean
+        parts["search"] = search_bytes(section, shape, tokens, parts["model"] == 4 * shape.total)
+        disk = search_disk_bytes(section, shape)
+    return Estimate("quantize", sum(parts.values()), 0, int(disk), 0.0, parts)
 
 
 def _estimate_export(job: Job) -> Estimate:
@@ -267,25 +271,16 @@ def _estimate_export(job: Job) -> Estimate:
 def _estimate_bench(job: Job) -> Estimate:
     shape, section = job.shape, job.recipe.bench
     assert section is not None
-    quantized = job.recipe.quantize
-    files = [*quantized.gguf, *quantized.onnx] if quantized else []
-    models = len(files) + 2 + (job.recipe.tune is not None)
+    size = 4 if 4 * shape.total <= FILLED * job.machine.ram_bytes else 2
     parts = {
-        "process": PROCESS_BYTES,
-        "worker": WORKER_BYTES,
-        "model": 4 * shape.total,
-        "logits": 4 * shape.vocabulary * job.tokens.longest,
+        "processes": PROCESS_BYTES + WORKER_BYTES,
+        "tokenizers": 2 * TOKEN_BYTES * shape.vocabulary,
+        "model": size * shape.total,
+        "logits": int(4 * shape.vocabulary * job.tokens.longest * (1 + job.tokens.trained)),
     }
-    tokens = section.task_rows * job.tokens.mean + section.kl_rows * job.tokens.mean
-    tokens += section.repeats * section.prompt_tokens
-    decoded = section.task_rows * job.tokens.mean * job.tokens.trained / 8
-    decoded += section.repeats * section.new_tokens
-    seconds = models * (
-        5.0 + 2 * tokens * shape.total / job.machine.flops
-        + decoded * 4 * shape.total / job.machine.bandwidth
-    )  # fmt: skip
-    disk = 4 * int(section.kl_rows * job.tokens.mean * job.tokens.trained) * 128
-    return Estimate("bench", sum(parts.values()), 0, disk, seconds, parts)
+    scored = int(section.kl_rows * job.tokens.mean * job.tokens.trained)
+    kept = kept_bytes(scored, shape.vocabulary, shape.head // shape.vocabulary)
+    return Estimate("bench", sum(parts.values()), 0, 2 * kept, 0.0, parts)
 
 
 def _reference_bytes(shape: Shape) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from transformers.pytorch_utils import Conv1D
+
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
@@ -27,7 +29,7 @@ class Shape:
         layer: of a decoder layer, on average.
         vocabulary: rows of the embedding.
         largest: of the largest tensor.
-        hessians: Σ in² over the linear layers; those that share an input count each.
+        inputs: of the linear layer that has most.
     """
 
     linear: int
@@ -37,7 +39,7 @@ class Shape:
     layer: int
     vocabulary: int
     largest: int
-    hessians: int
+    inputs: int
 
     @property
     def total(self) -> int:
@@ -71,7 +73,8 @@ def read_shape(config: Any) -> Shape:
         InputError: transformers cannot build it.
     """
     model = build_on_meta(config, config.model_type)
-    weights = [model.get_submodule(name).weight for name in sorted(find_nf4_layers(model))]
+    layers = [model.get_submodule(name) for name in sorted(find_nf4_layers(model))]
+    weights = [layer.weight for layer in layers]
     total = sum(parameter.numel() for parameter in model.parameters())
     linear = sum(weight.numel() for weight in weights)
     embedding = model.get_input_embeddings().weight
@@ -84,7 +87,7 @@ def read_shape(config: Any) -> Shape:
         layer=linear // depth,
         vocabulary=embedding.shape[0],
         largest=max(parameter.numel() for parameter in model.parameters()),
-        hessians=sum(weight.shape[1] ** 2 for weight in weights),
+        inputs=max(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1] for layer in layers),
     )
 
 
