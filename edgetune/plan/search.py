@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edgetune.plan.shape import Shape
-from edgetune.quantize.methods import METHODS
 from edgetune.recipe import QuantizeSection
 
 #: For each pair of inputs: Hessian, the cross moments of both models, factors in float64.
@@ -27,7 +26,7 @@ def search_bytes(section: QuantizeSection, shape: Shape, tokens: float, held: bo
     outputs = 4 * min(tokens, section.search_tokens) * width * depth
     scoring = outputs + (4 * shape.total if held else 2 * head) + _SCORING_BYTES
     rounding = 8.0 * shape.largest
-    if METHODS[section.method].needs_hessian:
+    if section.needs_hessian:
         rounding = max(rounding, _GPTQ_BYTES * shape.inputs**2)
     return int(max(scoring, rounding))
 
@@ -39,6 +38,6 @@ def search_disk_bytes(section: QuantizeSection, shape: Shape) -> float:
         section: the recipe's.
         shape: of the model.
     """
-    versions = 1 + METHODS[section.method].needs_hessian
+    versions = 1 + section.needs_hessian
     types = len(section.types) or _TYPES
     return (4 + _BYTES_PER_WEIGHT * types * versions) * shape.total

@@ -91,6 +91,11 @@ class QuantizeSection(Section):
         "seed; rows that share a prompt with a test row are excluded",
     )
 
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether matrices are rounded by GPTQ."""
+        return METHODS[self.method].needs_hessian
+
     @model_validator(mode="after")
     def _refuse_settings_of_another_method(self) -> QuantizeSection:
         for name, key in METHOD_SECTIONS.items():
