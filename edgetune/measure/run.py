@@ -65,7 +65,7 @@ def measure_subjects(
     _check_names(names)
     work = json.dumps(workload.to_json())
     write_atomic(scratch / WORKLOAD, work)
-    work_hash = hashlib.sha256(work.encode()).hexdigest()
+    digest = {"workload_sha256": hashlib.sha256(work.encode()).hexdigest()}
     keepers = _find_references(subjects)
     order = sorted(subjects, key=lambda s: s.name not in keepers.values())
     pairs = [(s, device) for s in order for device in devices.of(s.format)]
@@ -76,13 +76,8 @@ def measure_subjects(
         for subject, device in pairs:
             is_first = device == devices.of(subject.format)[0]
             job = _make_job(subject, device, section, scratch)
-            job |= _job_references(subject, keepers, scratch, is_first)
-            job["workload_sha256"] = work_hash
-            if "dtype" in job:
-                log.warn(
-                    f"{subject.name} is measured in {job['dtype']}: in float32 its weights do not "
-                    "fit this machine's memory"
-                )
+            job |= _job_references(subject, keepers, scratch, is_first) | digest
+            _warn_of_dtype(subject, job, log)
             measurements, why = _try_measure(subject, job, workload, scratch, workers)
             if why:
                 missing[subject.name].append(NotMeasured(device, why))
@@ -97,6 +92,14 @@ def measure_subjects(
                 log.event("measured", model=subject.name, measurements=measurements)
             bar.update(1, now=subject.name)
     return [_entry(s, found[s.name], missing[s.name]) for s in subjects]
+
+
+def _warn_of_dtype(subject: Subject, job: dict[str, Any], log: Log) -> None:
+    if "dtype" in job:
+        log.warn(
+            f"{subject.name} is measured in {job['dtype']}: in float32 its weights do not fit this "
+            "machine's memory"
+        )
 
 
 def _check_names(names: list[str]) -> None:
