@@ -9,8 +9,8 @@ from typing import Any
 
 from edgetune.measure.devices import FILLED
 from edgetune.measure.reference import kept_bytes
-from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
+from edgetune.plan.files import BITS, loaded_bytes, making_bytes, reference_bytes
 from edgetune.plan.machine import Machine
 from edgetune.plan.search import search_bytes, search_disk_bytes
 from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds
@@ -32,11 +32,6 @@ _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Passes over a chunk's logits: product, softmax, loss, gradient and its product.
 _LOSS_PASSES = 8
 _DISK_RATE = 300e6  # bytes per second
-#: Bits per weight of the files, as they come out for a model of some hundred million weights.
-_BITS = {
-    "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.56, "Q5_K_M": 5.7,
-    "Q4_K_M": 4.9, "Q4_0": 4.6, "Q3_K_M": 4.0, "fp32": 32.0, "fp16": 16.0, "int8": 8.6, "int4": 5.0,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -215,7 +210,7 @@ def _estimate_merge(job: Job) -> Estimate:
     parts = {
         "process": PROCESS_BYTES,
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
-        "models": 2 * _reference_bytes(shape),
+        "models": 2 * reference_bytes(shape),
         "logits": 4 * shape.vocabulary * job.tokens.longest,
     }
     written = _SIZES[recipe.merge.dtype] * shape.total
@@ -237,7 +232,7 @@ def _estimate_quantize(job: Job) -> Estimate:
     parts = {
         "process": PROCESS_BYTES,
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
-        "model": _reference_bytes(shape),
+        "model": reference_bytes(shape),
     }
     disk = 0.0
     if section.budget:
@@ -250,22 +245,26 @@ def _estimate_quantize(job: Job) -> Estimate:
 def _estimate_export(job: Job) -> Estimate:
     shape, section = job.student_shape, job.recipe.quantize
     assert section is not None and job.recipe.export is not None
-    files = {name: _BITS[name] / 8 * shape.total for name in (*section.gguf, *section.onnx)}
-    scratch = 4 * shape.total if section.onnx else 0  # the float32 graph
-    largest = max(files.values(), default=0.0)
+    names = (*section.gguf, *section.onnx)
+    logits = 8 * shape.vocabulary * job.tokens.longest  # a row's, and those that are compared
+    # One after the other: each tensor is in float32 while its bytes are made and kept beside it.
+    steps = {
+        "tensor": max(map(making_bytes, names), default=5.06) * shape.largest,
+        "reference": reference_bytes(shape) + logits,
+        "file checked": max((loaded_bytes(name, shape) for name in names), default=0) + logits,
+    }
+    most = max(steps, key=lambda step: steps[step])
     parts = {
         "process": PROCESS_BYTES,
-        "reference": _reference_bytes(shape),
-        "file checked": int(largest),
-        "tensor": 12 * shape.largest,
+        "tokenizer": TOKEN_BYTES * shape.vocabulary,
+        most: int(steps[most]),
     }
-    scored = job.recipe.export.check_rows * job.tokens.mean * (1 + len(files))
-    seconds = (sum(files.values()) + scratch) / _DISK_RATE + sum(
-        shape.total / 20e6 for name in files if _BITS[name] < 16
-    )
-    seconds += 2 * scored * shape.total / job.machine.flops
-    disk = int(sum(files.values()) + scratch)
-    return Estimate("export", sum(parts.values()), 0, disk, seconds, parts)
+    rows = min(job.recipe.export.check_rows, job.tokens.validation_rows)
+    # The files, and what is kept of the reference.
+    disk = sum(BITS[name] / 8 * shape.total for name in names)
+    positions = int(rows * job.tokens.mean)
+    disk += kept_bytes(positions, shape.vocabulary, shape.head // shape.vocabulary)
+    return Estimate("export", sum(parts.values()), 0, int(disk), 0.0, parts)
 
 
 def _estimate_bench(job: Job) -> Estimate:
@@ -281,12 +280,6 @@ def _estimate_bench(job: Job) -> Estimate:
     scored = int(section.kl_rows * job.tokens.mean * job.tokens.trained)
     kept = kept_bytes(scored, shape.vocabulary, shape.head // shape.vocabulary)
     return Estimate("bench", sum(parts.values()), 0, 2 * kept, 0.0, parts)
-
-
-def _reference_bytes(shape: Shape) -> int:
-    """Of a model in float32, or of a layer at a time and the head where that is too large."""
-    whole = 4 * shape.total
-    return whole if whole <= IN_MEMORY_BYTES else 8 * shape.layer + 2 * shape.head
 
 
 ESTIMATES: dict[str, Callable[[Job], Estimate]] = {
