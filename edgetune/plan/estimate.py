@@ -9,6 +9,7 @@ from typing import Any
 
 from edgetune.measure.devices import FILLED
 from edgetune.measure.reference import kept_bytes
+from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
 from edgetune.plan.files import BITS, loaded_bytes, making_bytes, reference_bytes
 from edgetune.plan.machine import Machine
@@ -20,17 +21,23 @@ from edgetune.recipe import Recipe, Training
 from edgetune.train.optimizers import OPTIMIZERS
 
 #: Resident memory of a process that has imported every stage and holds no model.
-PROCESS_BYTES = 600_000_000
+PROCESS_BYTES = 700_000_000
 #: Of a tokenizer, per entry of its vocabulary: 151,646 take 205 MB.
 TOKEN_BYTES = 1350
 #: Of a worker of bench, which imports one runtime.
-WORKER_BYTES = 450_000_000
+WORKER_BYTES = 500_000_000
 #: The CUDA context and the libraries' workspaces.
 CUDA_BYTES = 600_000_000
 NF4_BYTES = 0.5 + (1 + 4 / 256) / 64  # codes, and doubly quantized scales of 64 weights
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: What activations take with the holes that rows of other lengths leave between them.
+_HEAP_SHARE = 1.3
 #: Passes over a chunk's logits: product, softmax, loss, gradient and its product.
 _LOSS_PASSES = 8
+#: Of the machine's rates, which are those of one large product and of a stream within the cache:
+#: what a step's products and elementwise operations reach.
+_PRODUCTS_SHARE, _MOVED_SHARE = 0.4, 0.45
+_STEP_OPERATIONS = 30_000  # of the trainer's own, around a pass
 _DISK_RATE = 300e6  # bytes per second
 
 
@@ -139,7 +146,7 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
         "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
-        "activations": int(step.saved_bytes),
+        "activations": int(_HEAP_SHARE * step.saved_bytes),
         "loss": 2 * CHUNK_BYTES,
         "largest tensor": int(2 * step.largest_bytes)
         + size * shape.largest * (not settings.adapter),
@@ -177,11 +184,12 @@ def _weight_bytes(shape: Shape, nf4: bool, settings: StepSettings, machine: Mach
 def step_seconds(job: Job, settings: StepSettings, step: Step, trained: float) -> float:
     """Return the seconds of a forward and backward pass over ``trained`` positions with a loss."""
     machine, shape = job.machine, job.shape
-    body = step.flops / machine.flops + step.moved_bytes / machine.bandwidth
+    flops, bandwidth = _PRODUCTS_SHARE * machine.flops, _MOVED_SHARE * machine.bandwidth
+    body = step.flops / flops + step.moved_bytes / bandwidth
     products = 3 if not settings.adapter else 2
-    head = products * 2 * trained * shape.head / machine.flops
-    logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / machine.bandwidth
-    return body + step.operations * machine.overhead + head + logits
+    head = products * 2 * trained * shape.head / flops
+    logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / bandwidth
+    return body + (step.operations + _STEP_OPERATIONS) * machine.overhead + head + logits
 
 
 def _training_seconds(job: Job, settings: StepSettings, step: Step, load: _Load) -> float:
@@ -232,10 +240,12 @@ def _estimate_quantize(job: Job) -> Estimate:
     parts = {
         "process": PROCESS_BYTES,
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
-        "model": reference_bytes(shape),
+        # Of one that is streamed, the head is not asked for.
+        "model": whole if (whole := 4 * shape.total) <= IN_MEMORY_BYTES else 8 * shape.layer,
     }
     disk = 0.0
     if section.budget:
+        parts["model"] = reference_bytes(shape)
         tokens = section.calibration_rows * job.tokens.mean
         parts["search"] = search_bytes(section, shape, tokens, parts["model"] == 4 * shape.total)
         disk = search_disk_bytes(section, shape)
@@ -275,7 +285,8 @@ def _estimate_bench(job: Job) -> Estimate:
         "processes": PROCESS_BYTES + WORKER_BYTES,
         "tokenizers": 2 * TOKEN_BYTES * shape.vocabulary,
         "model": size * shape.total,
-        "logits": int(4 * shape.vocabulary * job.tokens.longest * (1 + job.tokens.trained)),
+        "checkpoint": 2 * shape.total,  # its pages are mapped while the weights are read
+        "logits": int(4 * shape.vocabulary * job.tokens.longest * (2 + job.tokens.trained)),
     }
     scored = int(section.kl_rows * job.tokens.mean * job.tokens.trained)
     kept = kept_bytes(scored, shape.vocabulary, shape.head // shape.vocabulary)

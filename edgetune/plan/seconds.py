@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 DISK_RATE = 300e6  # bytes per second
 #: Of importing a stage's libraries and its first calls, in dispatched operations of torch.
-_START_OPERATIONS = 1.5e6
+_START_OPERATIONS = 0.9e6
 #: Of loading a tokenizer, per entry of its vocabulary.
-_TOKENIZER_OPERATIONS = 6.0
+_TOKENIZER_OPERATIONS = 18.0
 #: Bytes that elementwise operations move per weight: rounding to NF4 and back, to a GGUF type, to
 #: an ONNX precision, and reading a weight of a checkpoint into float32.
-_NF4_BYTES, _GGUF_BYTES, _ONNX_BYTES, _READ_BYTES = 100.0, 160.0, 100.0, 12.0
+_NF4_BYTES, _GGUF_BYTES, _ONNX_BYTES, _READ_BYTES = 700.0, 500.0, 500.0, 150.0
 #: Passes over logits of two models that are compared.
 _COMPARE_PASSES = 24
 #: Of a worker process of bench that opens a file.
-_WORKER_OPERATIONS = 2.0e6
-#: Tokens of a prompt are computed at this fraction of the rate of a large product.
-_RUNTIME_EFFICIENCY = 0.25
-#: Tokens of an answer that is a call or a sentence, where its length is not known.
-_CALIBRATION_TOKENS = 200_000
+_WORKER_OPERATIONS = 1.0e6
+#: Of the rate of a large product in float32, what models and files reach over some rows.
+_PRODUCTS_SHARE = 0.5
+#: Weights that GPTQ rounds in a second on a core, for each type.
+_GPTQ_WEIGHTS = 2e6
 
 
 def start_seconds(job: Job) -> float:
@@ -72,6 +72,8 @@ def quantize_seconds(job: Job) -> float:
     if section.budget:
         types = len(section.types) or 8
         seconds += types * _GGUF_BYTES * shape.total / machine.bandwidth
+        if section.needs_hessian:
+            seconds += types * shape.linear / _GPTQ_WEIGHTS
         searched = min(section.search_tokens, int(rows * job.tokens.mean))
         trials = 2 * types + 3 * len(section.budget)
         seconds += trials * _score_seconds(shape, machine, searched, searched)
@@ -120,12 +122,13 @@ def _nf4_seconds(shape: Shape, machine: Machine) -> float:
 def _score_seconds(shape: Shape, machine: Machine, tokens: float, heads: float) -> float:
     """Of a pass of a float32 model in torch over tokens, and of its head over some of them."""
     read = _READ_BYTES * shape.total / machine.bandwidth
-    return read + 2 * (tokens * shape.linear + heads * shape.head) / machine.float32_flops
+    products = 2 * (tokens * shape.linear + heads * shape.head)
+    return read + products / (_PRODUCTS_SHARE * machine.float32_flops)
 
 
 def _run_seconds(shape: Shape, machine: Machine, prompts: float, decoded: float) -> float:
     """Of a runtime that reads prompts and decodes answers a token at a time."""
-    read = 2 * prompts * shape.total / (_RUNTIME_EFFICIENCY * machine.float32_flops)
+    read = 2 * prompts * shape.total / (_PRODUCTS_SHARE * machine.float32_flops)
     return read + decoded * 2 * shape.total / machine.bandwidth
 
 
