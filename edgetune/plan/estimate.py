@@ -256,7 +256,8 @@ def _estimate_export(job: Job) -> Estimate:
     shape, section = job.student_shape, job.recipe.quantize
     assert section is not None and job.recipe.export is not None
     names = (*section.gguf, *section.onnx)
-    logits = 8 * shape.vocabulary * job.tokens.longest  # a row's, and those that are compared
+    # A row's of the file, those of the merged model, and log probabilities.
+    logits = 12 * shape.vocabulary * job.tokens.longest
     # One after the other: each tensor is in float32 while its bytes are made and kept beside it.
     steps = {
         "tensor": max(map(making_bytes, names), default=5.06) * shape.largest,

@@ -21,7 +21,7 @@ _START_OPERATIONS = 0.9e6
 _TOKENIZER_OPERATIONS = 18.0
 #: Bytes that elementwise operations move per weight: rounding to NF4 and back, to a GGUF type, to
 #: an ONNX precision, and reading a weight of a checkpoint into float32.
-_NF4_BYTES, _GGUF_BYTES, _ONNX_BYTES, _READ_BYTES = 700.0, 500.0, 500.0, 150.0
+_NF4_BYTES, _GGUF_BYTES, _ONNX_BYTES, _READ_BYTES = 700.0, 900.0, 900.0, 150.0
 #: Passes over logits of two models that are compared.
 _COMPARE_PASSES = 24
 #: Of a worker process of bench that opens a file.
@@ -71,7 +71,7 @@ def quantize_seconds(job: Job) -> float:
     seconds = start_seconds(job) + _score_seconds(shape, machine, tokens, 0)
     if section.budget:
         types = len(section.types) or 8
-        seconds += types * _GGUF_BYTES * shape.total / machine.bandwidth
+        seconds += types * _GGUF_BYTES / 2 * shape.total / machine.bandwidth
         if section.needs_hessian:
             seconds += types * shape.linear / _GPTQ_WEIGHTS
         searched = min(section.search_tokens, int(rows * job.tokens.mean))
