@@ -14,7 +14,7 @@ from edgetune.ops.linear_loss import CHUNK_BYTES
 from edgetune.plan.files import BITS, loaded_bytes, making_bytes, reference_bytes
 from edgetune.plan.machine import Machine
 from edgetune.plan.search import search_bytes, search_disk_bytes
-from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds
+from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds, step_seconds
 from edgetune.plan.shape import Shape, Tokens
 from edgetune.plan.trace import Step, StepSettings, trace_step
 from edgetune.recipe import Recipe, Training
@@ -32,13 +32,6 @@ NF4_BYTES = 0.5 + (1 + 4 / 256) / 64  # codes, and doubly quantized scales of 64
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: What activations take with the holes that rows of other lengths leave between them.
 _HEAP_SHARE = 1.3
-#: Passes over a chunk's logits: product, softmax, loss, gradient and its product.
-_LOSS_PASSES = 8
-#: Of the machine's rates, which are those of one large product and of a stream within the cache:
-#: what a step's products and elementwise operations reach.
-_PRODUCTS_SHARE, _MOVED_SHARE = 0.4, 0.45
-_STEP_OPERATIONS = 30_000  # of the trainer's own, around a pass
-_DISK_RATE = 300e6  # bytes per second
 
 
 @dataclass(frozen=True)
@@ -179,17 +172,6 @@ def _weight_bytes(shape: Shape, nf4: bool, settings: StepSettings, machine: Mach
         return size * shape.total
     unpacked = machine.device == "cpu" and 16 * shape.linear <= machine.ram_bytes
     return int((size if unpacked else NF4_BYTES) * shape.linear + size * shape.rest)
-
-
-def step_seconds(job: Job, settings: StepSettings, step: Step, trained: float) -> float:
-    """Return the seconds of a forward and backward pass over ``trained`` positions with a loss."""
-    machine, shape = job.machine, job.shape
-    flops, bandwidth = _PRODUCTS_SHARE * machine.flops, _MOVED_SHARE * machine.bandwidth
-    body = step.flops / flops + step.moved_bytes / bandwidth
-    products = 3 if not settings.adapter else 2
-    head = products * 2 * trained * shape.head / flops
-    logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / bandwidth
-    return body + (step.operations + _STEP_OPERATIONS) * machine.overhead + head + logits
 
 
 def _training_seconds(job: Job, settings: StepSettings, step: Step, load: _Load) -> float:

@@ -1,4 +1,4 @@
-"""SECONDS: how long a stage takes that does not train, one function a stage.
+"""How long work takes: a step of training, and in SECONDS each stage that does not train.
 
 What it computes, moves and reads is counted and divided by this machine's rates. The constants are
 per weight, token or file, from measured runs (bench/results/size.jsonl).
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgetune.plan.estimate import Job
     from edgetune.plan.machine import Machine
     from edgetune.plan.shape import Shape
+    from edgetune.plan.trace import Step, StepSettings
 
 DISK_RATE = 300e6  # bytes per second
 #: Of importing a stage's libraries and its first calls, in dispatched operations of torch.
@@ -28,6 +29,12 @@ _COMPARE_PASSES = 24
 _WORKER_OPERATIONS = 1.0e6
 #: Of the rate of a large product in float32, what models and files reach over some rows.
 _PRODUCTS_SHARE = 0.5
+#: Passes over a chunk's logits: product, softmax, loss, gradient and its product.
+_LOSS_PASSES = 8
+#: Of the machine's rates, which are those of one large product and of a stream within the cache:
+#: what a step's products and elementwise operations reach.
+_STEP_PRODUCTS, _STEP_MOVED = 0.4, 0.45
+_STEP_OPERATIONS = 30_000  # of the trainer's own, around a pass
 #: Weights that GPTQ rounds in a second on a core, for each type.
 _GPTQ_WEIGHTS = 2e6
 
@@ -42,6 +49,17 @@ def load_seconds(shape: Shape, nf4: bool, machine: Machine) -> float:
     """Return the seconds of reading a 16-bit checkpoint, and of rounding its layers to NF4."""
     read = 2 * shape.total / DISK_RATE + _READ_BYTES * shape.total / machine.bandwidth
     return read + nf4 * _nf4_seconds(shape, machine)
+
+
+def step_seconds(job: Job, settings: StepSettings, step: Step, trained: float) -> float:
+    """Return the seconds of a forward and backward pass over ``trained`` positions with a loss."""
+    machine, shape = job.machine, job.shape
+    flops, bandwidth = _STEP_PRODUCTS * machine.flops, _STEP_MOVED * machine.bandwidth
+    body = step.flops / flops + step.moved_bytes / bandwidth
+    products = 3 if not settings.adapter else 2
+    head = products * 2 * trained * shape.head / flops
+    logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / bandwidth
+    return body + (step.operations + _STEP_OPERATIONS) * machine.overhead + head + logits
 
 
 def merge_seconds(job: Job) -> float:
