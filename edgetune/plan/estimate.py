@@ -205,13 +205,12 @@ def _estimate_merge(job: Job) -> Estimate:
     }
     written = _SIZES[recipe.merge.dtype] * shape.total
     copies = 2 if nf4 and recipe.merge.base == "auto" else 1
-    scored = recipe.merge.measure_rows * job.tokens.mean * (1 + copies)
     return Estimate(
         "merge",
         ram_bytes=sum(parts.values()),
         gpu_bytes=0,
         disk_bytes=copies * written,
-        seconds=copies * written / _DISK_RATE + 2 * scored * shape.total / job.machine.flops,
+        seconds=0.0,
         why=parts,
     )
 
