@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgetune.errors import InputError
 from edgetune.models.checkpoint import Checkpoint
-from edgetune.models.hardware import choose_device
+from edgetune.models.hardware import choose_device, read_ram
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import BenchSection
 from edgetune.runtimes.gpu import has_gpu
@@ -68,12 +68,10 @@ def find_narrow_dtype(model: ModelRef, device: str) -> str | None:
     It is the checkpoint's own, bfloat16 where that is float32; none where float32 fits, on a GPU,
     which has a dtype of its own, and for NF4 weights, which stay in 4 bits then.
     """
-    import psutil
-
     if device != "cpu" or model.nf4:
         return None
     checkpoint = Checkpoint(model.base)
-    if 4 * checkpoint.count <= FILLED * psutil.virtual_memory().total:
+    if 4 * checkpoint.count <= FILLED * read_ram():
         return None
     stored = [header.dtype for header in checkpoint.headers.values() if len(header.shape) > 1]
     return _DTYPES.get(max(set(stored), key=stored.count), "bfloat16")

@@ -12,7 +12,7 @@ from edgetune.measure.reference import kept_bytes
 from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
 from edgetune.plan.files import BITS, loaded_bytes, making_bytes, reference_bytes
-from edgetune.plan.machine import Machine
+from edgetune.plan.machine import USABLE, Machine
 from edgetune.plan.search import search_bytes, search_disk_bytes
 from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds, step_seconds
 from edgetune.plan.shape import Shape, Tokens
@@ -135,24 +135,24 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     trainable = section.rank * shape.lora if settings.adapter else shape.total
     optimizer = OPTIMIZERS[section.optimizer]
     state = int(optimizer.state_bytes * trainable)
+    on_gpu = machine.device == "cuda"
     parts = {
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
         "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
-        "activations": int(_HEAP_SHARE * step.saved_bytes),
+        "activations": int((1.0 if on_gpu else _HEAP_SHARE) * step.saved_bytes),
         "loss": 2 * CHUNK_BYTES,
         "largest tensor": int(2 * step.largest_bytes)
         + size * shape.largest * (not settings.adapter),
     }
     peak = sum(parts.values())
-    # The checkpoint's pages are mapped while the weights are read.
-    loading = parts["weights"] + 2 * shape.total
-    on_gpu = machine.device == "cuda"
     paged = state if on_gpu and optimizer.paged else 0  # to RAM, where the GPU's runs short
+    held = PROCESS_BYTES + (paged if on_gpu else parts["weights"])
+    loading = held + _mapped_bytes(shape, machine, held)
     saved = 4 * trainable + state
     return Estimate(
         stage,
-        ram_bytes=PROCESS_BYTES + (2 * shape.total + paged if on_gpu else max(peak, loading)),
+        ram_bytes=loading if on_gpu else max(PROCESS_BYTES + peak, loading),
         gpu_bytes=CUDA_BYTES + peak - paged if on_gpu else 0,
         disk_bytes=3 * saved + 4 * trainable,
         seconds=start_seconds(job)
@@ -162,6 +162,17 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         step_seconds=section.gradient_accumulation
         * step_seconds(job, settings, step, load.trained * settings.batch),
     )
+
+
+def _mapped_bytes(shape: Shape, machine: Machine, held: int) -> int:
+    """Return what a checkpoint's pages take while it is read: the system takes back what it needs.
+
+    Args:
+        shape: of the model, in 16 bits.
+        machine: that it is read on.
+        held: memory that is not given back.
+    """
+    return min(2 * shape.total, max(0, int(USABLE * machine.ram_bytes) - held))
 
 
 def _weight_bytes(shape: Shape, nf4: bool, settings: StepSettings, machine: Machine) -> int:
@@ -267,9 +278,9 @@ def _estimate_bench(job: Job) -> Estimate:
         "processes": PROCESS_BYTES + WORKER_BYTES,
         "tokenizers": 2 * TOKEN_BYTES * shape.vocabulary,
         "model": size * shape.total,
-        "checkpoint": 2 * shape.total,  # its pages are mapped while the weights are read
         "logits": int(4 * shape.vocabulary * job.tokens.longest * (2 + job.tokens.trained)),
     }
+    parts["checkpoint"] = _mapped_bytes(shape, job.machine, sum(parts.values()))
     scored = int(section.kl_rows * job.tokens.mean * job.tokens.trained)
     kept = kept_bytes(scored, shape.vocabulary, shape.head // shape.vocabulary)
     return Estimate("bench", sum(parts.values()), 0, 2 * kept, 0.0, parts)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgetune.plan.estimate import Estimate, Job, estimate_stages
+from edgetune.plan.machine import USABLE
 from edgetune.recipe import Optimization, Recipe
-
-#: Of the machine's memory that a run may take: the system and its page cache need the rest.
-USABLE = 0.9
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import torch
 from edgetune.models.compute_dtype import measure_flops, median_seconds
 from edgetune.models.hardware import free_disk, read_ram
 
+#: Of the memory that a run may take: the system and its page cache need the rest.
+USABLE = 0.9
 _STREAM_BYTES = 8 << 20  # as the activations of a few hundred tokens
 
 

@@ -12,7 +12,8 @@ from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.plan import make_job, tell_plan
 from edgetune.plan.estimate import Job, estimate_stages
-from edgetune.plan.fit import USABLE, find_shortages, fit_recipe, propose
+from edgetune.plan.fit import find_shortages, fit_recipe, propose
+from edgetune.plan.machine import USABLE
 from edgetune.recipe import Recipe
 
 
@@ -43,6 +44,14 @@ def test_every_stage_of_the_recipe_has_an_estimate(job: Job) -> None:
     estimates = estimate_stages(job)
     assert [one.stage for one in estimates] == ["tune", "merge", "quantize", "export", "bench"]
     assert all(one.ram_bytes > 0 and one.seconds > 0 for one in estimates)
+
+
+def test_pages_of_the_checkpoint_alone_are_no_shortage(job: Job) -> None:
+    large = replace(job, shape=replace(job.shape, rest=10**10))  # 20 GB in 16 bits, tied to nothing
+    on_gpu = replace(large, machine=replace(job.machine, device="cuda", gpu_bytes=10**12))
+    for ram in (4e9, 16e9):
+        tune, *_ = estimate_stages(with_ram(on_gpu, ram))
+        assert 0.9 * ram < tune.ram_bytes <= ram
 
 
 def test_a_machine_large_enough_changes_nothing(job: Job) -> None:
