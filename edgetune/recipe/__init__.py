@@ -1,5 +1,6 @@
 """The recipe: its sections, and how it is read, checked and written."""
 
+from edgetune.recipe.data import Columns, DataSection
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
     ONNX_SCHEMES,
@@ -9,8 +10,6 @@ from edgetune.recipe.quantization import (
 )
 from edgetune.recipe.schema import (
     BenchSection,
-    Columns,
-    DataSection,
     ExportSection,
     Gate,
     MergeSection,

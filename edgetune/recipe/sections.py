@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from edgetune.recipe.data import DataSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.schema import (
     BenchSection,
-    DataSection,
     ExportSection,
     MergeSection,
     ModelSection,
