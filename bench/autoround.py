@@ -32,9 +32,10 @@ from edgetune.export.gguf.support import find_architecture  # noqa: E402
 from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
 from edgetune.export.trial import gguf_writer  # noqa: E402
 from edgetune.log import Log  # noqa: E402
-from edgetune.models.load import load_model, load_tokenizer  # noqa: E402
+from edgetune.models.load import load_model  # noqa: E402
 from edgetune.models.ref import ModelRef  # noqa: E402
 from edgetune.models.resolve import resolve_model  # noqa: E402
+from edgetune.models.tokenizer_files import load_tokenizer  # noqa: E402
 from edgetune.quantize.calibration.activations import collect_activation_stats  # noqa: E402
 from edgetune.quantize.calibration.imatrix import name_for_gguf, read_imatrix, write_imatrix  # noqa: E402
 from edgetune.quantize.calibration.rows import choose_texts  # noqa: E402

@@ -45,7 +45,8 @@ from edgetune.distill.prune_depth import choose_layers, cut_depth  # noqa: E402
 from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.log import Log  # noqa: E402
 from edgetune.models.head import find_head  # noqa: E402
-from edgetune.models.load import load_base, load_tokenizer  # noqa: E402
+from edgetune.models.load import load_base  # noqa: E402
+from edgetune.models.tokenizer_files import load_tokenizer  # noqa: E402
 from edgetune.ops import choose  # noqa: E402
 from edgetune.train.distillation import Rows, collate  # noqa: E402
 

@@ -100,7 +100,7 @@ def time_encoding(folder: Path, path: Path) -> dict[str, Any]:
     from edgetune.data.load import load_splits
     from edgetune.data.prepare import encode_rows
     from edgetune.log import Log
-    from edgetune.models.load import load_tokenizer
+    from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.recipe import DataSection
     from edgetune.runtimes import template
 

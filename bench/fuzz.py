@@ -163,8 +163,8 @@ def read_tokenizer(folder: Path) -> None:
     from edgetune.compare.loaded import LoadedModel
     from edgetune.compare.model_spec import ModelSpec
     from edgetune.compare.probes import TEXTS
-    from edgetune.models.load import load_tokenizer
     from edgetune.models.ref import ModelRef
+    from edgetune.models.tokenizer_files import load_tokenizer
 
     side = LoadedModel(ModelSpec(str(folder), "hf", ModelRef(folder), "float32"), None)  # type: ignore[arg-type]
     _ = side.pieces, side.special_tokens
@@ -198,7 +198,7 @@ def make_corpus(folder: Path) -> None:
     from edgetune.embedded import locate
     from edgetune.export.gguf.converter import GgufHeader
     from edgetune.export.gguf.f32 import convert_gguf
-    from edgetune.models.load import load_tokenizer
+    from edgetune.models.tokenizer_files import load_tokenizer
 
     cut_depth(locate("base"), [0, 1], folder)
     convert_gguf(folder, folder / "model.gguf", GgufHeader("seed"))

@@ -83,7 +83,7 @@ def encode(model: Path, count: int) -> tuple[list[Any], list[Any]]:
     from edgetune.data.prepare import encode_rows
     from edgetune.data.rows import Message, Row
     from edgetune.log import Log
-    from edgetune.models.load import load_tokenizer
+    from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.recipe import DataSection
 
     encoder = make_encoder(load_tokenizer(model), DataSection(train="mix", max_length=LENGTH), None)
@@ -145,7 +145,8 @@ def train_here(args: argparse.Namespace, rows: list[Any], folder: Path) -> Any:
     """Train by what `edgetune tune` calls; return the model."""
     from edgetune.log import Log
     from edgetune.models.adapters import add_adapter
-    from edgetune.models.load import load_base, load_tokenizer
+    from edgetune.models.load import load_base
+    from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.recipe import TuneSection
     from edgetune.train.inputs import TrainingData, TrainingRun
     from edgetune.train.sft import tune

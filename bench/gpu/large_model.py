@@ -24,8 +24,9 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from edgetune.data.encode import Encoded
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
-from edgetune.models.load import load_tokenizer, nf4_config
+from edgetune.models.load import nf4_config
 from edgetune.models.resolve import resolve_model
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import TuneSection
 from edgetune.train import sft
 from edgetune.train.inputs import TrainingData, TrainingRun

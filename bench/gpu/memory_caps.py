@@ -26,8 +26,8 @@ from edgetune.errors import EdgetuneError
 from edgetune.log import Log
 from edgetune.measure.vram import VramMeter
 from edgetune.models.adapters import add_adapter
-from edgetune.models.load import load_tokenizer
 from edgetune.models.resolve import resolve_model
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.plan.estimate import Job, estimate_stages
 from edgetune.plan.machine import Machine
 from edgetune.plan.shape import Tokens, read_shape

@@ -63,8 +63,8 @@ def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, An
     from edgetune.data.build_encoder import make_encoder
     from edgetune.data.load import load_splits
     from edgetune.data.prepare import encode_rows
-    from edgetune.models.load import load_tokenizer
     from edgetune.models.resolve import resolve_model
+    from edgetune.models.tokenizer_files import load_tokenizer
 
     section = recipe.data
     if section is None:

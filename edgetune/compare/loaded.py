@@ -35,7 +35,7 @@ class LoadedModel:
         subject = self.subject
         if subject.format != "hf" or subject.contract in (None, subject.folder):
             return None
-        from edgetune.models.load import load_tokenizer
+        from edgetune.models.tokenizer_files import load_tokenizer
 
         assert subject.contract is not None
         return load_tokenizer(subject.contract)

@@ -174,7 +174,7 @@ def encoder_of(folder: Path, section: DataSection, clock: str | None = None) -> 
     whose template prints ``clock`` (``None`` is now)."""
     if (folder / NAME).exists():
         return load_encoder(folder, section.max_length)
-    from edgetune.models.load import load_tokenizer
+    from edgetune.models.tokenizer_files import load_tokenizer
 
     return make_encoder(load_tokenizer(folder), section, None, clock)
 
@@ -185,7 +185,7 @@ def load_encoder(folder: Path, max_length: int) -> Encoder:
     Raises:
         InputError: the folder's tokenizer or template no longer gives the recorded text and ids.
     """
-    from edgetune.models.load import load_tokenizer
+    from edgetune.models.tokenizer_files import load_tokenizer
 
     contract = read_contract(folder)
     encoder = Encoder(

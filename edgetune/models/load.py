@@ -11,15 +11,12 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
-from edgetune.errors import InputError, Unsupported, reading
-from edgetune.models.chat_template import fold_templates
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.checkpoint import Checkpoint, check_model_folder
 from edgetune.models.generation import mend_generation_config
 from edgetune.models.hardware import return_freed_memory
@@ -43,20 +40,6 @@ warnings.filterwarnings("ignore", message=".*kernels.*")
 warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
 #: transformers applies an adapter that lies beside the weights; in this subfolder it finds none.
 _NO_ADAPTER = {"subfolder": "no adapter"}
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model folder, without running code from it.
-
-    Raises:
-        InputError: the files cannot be read.
-    """
-    with reading("cannot load the tokenizer", str(folder)):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    tokenizer.chat_template = fold_templates(tokenizer.chat_template, str(folder))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""A tokenizer's files as transformers 4, and what is built on it, reads them too."""
+"""A tokenizer's files: loaded, and written as transformers 4 and what is built on it read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetune.disk import write_atomic
+from edgetune.errors import reading
+from edgetune.models.chat_template import fold_templates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,6 +20,22 @@ FILES = (
     "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # transformers 5's name, and 4's
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model folder, without running code from it.
+
+    Raises:
+        InputError: the files cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    with reading("cannot load the tokenizer", str(folder)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer.chat_template = fold_templates(tokenizer.chat_template, str(folder))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

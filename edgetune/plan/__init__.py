@@ -29,8 +29,8 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
     """
     from edgetune.models.compute_dtype import choose_dtype
     from edgetune.models.hardware import choose_device
-    from edgetune.models.load import load_tokenizer
     from edgetune.models.resolve import resolve_model
+    from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.plan.estimate import Job
     from edgetune.plan.machine import measure_machine
     from edgetune.plan.shape import measure_tokens, read_shape

@@ -18,9 +18,10 @@ from edgetune.models.batching import batch_sequences, replaced_forward
 from edgetune.models.compute_dtype import choose_dtype
 from edgetune.models.hardware import trim_malloc
 from edgetune.models.head import find_head, hidden_at
-from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.load import load_model
 from edgetune.models.offload import keep_head_in_memory
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops.linear_loss import Head
 from edgetune.runtimes import count_together, greedy
 from edgetune.runtimes.template import render_template

@@ -17,9 +17,9 @@ from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
-from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import Sections
 
 

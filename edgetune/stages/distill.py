@@ -25,9 +25,9 @@ from edgetune.models.compute_dtype import keep_dtype
 from edgetune.models.generation import restore_generation_config
 from edgetune.models.hardware import choose_device
 from edgetune.models.lineage import stamp_adapter
-from edgetune.models.load import load_base, load_tokenizer
+from edgetune.models.load import load_base
 from edgetune.models.ref import ModelRef
-from edgetune.models.tokenizer_files import save_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer, save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.ops import choose

@@ -22,7 +22,7 @@ from edgetune.data.encode import Encoder
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import DataSection
 
 SECTION = DataSection(train="-")

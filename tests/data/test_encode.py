@@ -18,7 +18,7 @@ from edgetune.data.prepare import encode_rows, usable_rows
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import DataSection
 from tests.conftest import CHATML
 

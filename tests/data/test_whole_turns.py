@@ -18,7 +18,7 @@ from edgetune.data.rows import Row, make_row
 from edgetune.data.split import prompt_key
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import DataSection
 
 QUIET = Log(quiet=True)

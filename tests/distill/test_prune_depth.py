@@ -16,8 +16,9 @@ from edgetune.distill.prune_depth import (
     first_vocabulary_difference,
 )
 from edgetune.errors import InputError
-from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from tests.conftest import make_model, make_tokenizer
 
 

@@ -15,8 +15,9 @@ from edgetune.distill import selection
 from edgetune.distill.student import _merge_teacher
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter, save_adapter
-from edgetune.models.load import load_base, load_model, load_tokenizer
+from edgetune.models.load import load_base, load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import DataSection, TuneSection
 from edgetune.report.findings import find_headline
 

@@ -21,7 +21,7 @@ from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, Workload, make_subject, make_workload
 from edgetune.measure.vram import VramMeter
 from edgetune.measure.workers import Workers
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import BenchSection
 from tests.model_files import make_gguf, make_onnx
 from tests.stages.test_bench import make_sections

@@ -21,8 +21,9 @@ from transformers import (
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.end_token import REACHABLE, choose_end_token, final_norm, greedy_margin
-from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 
 QUIET = Log(quiet=True)
 

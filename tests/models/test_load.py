@@ -13,6 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from edgetune.errors import InputError
 from edgetune.models import load
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import TuneSection
 from edgetune.runtimes import ort
 
@@ -72,6 +73,6 @@ def test_a_tokenizer_that_makes_rust_panic(prefix: str, tiny_model: Path, tmp_pa
     value["model"]["continuing_subword_prefix"] = prefix
     path.write_text(json.dumps(value))
     with pytest.raises(InputError, match="cannot load the tokenizer: range end index"):
-        load.load_tokenizer(tmp_path / "m")
+        load_tokenizer(tmp_path / "m")
     with pytest.raises(InputError, match="cannot load the tokenizer: range end index"):
         ort._load_tokenizer(path)

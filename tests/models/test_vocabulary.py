@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgetune.errors import Unsupported
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.models.vocabulary import check_vocabulary
 
 

@@ -15,8 +15,8 @@ from edgetune.data.contract import write_contract
 from edgetune.data.load import load_splits
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.quantize.calibration.device import on_device
 from edgetune.recipe import Recipe
 from edgetune.recipe.sections import Sections

@@ -19,8 +19,8 @@ from edgetune.log import Log
 from edgetune.measure import devices
 from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
-from edgetune.models.load import load_tokenizer
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import BenchSection, Recipe, Sections
 from edgetune.report.tables import describe
 from edgetune.stages.bench import run

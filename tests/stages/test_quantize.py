@@ -20,7 +20,7 @@ from edgetune.data.load import load_splits
 from edgetune.errors import GateFailed, InputError
 from edgetune.facts import to_json
 from edgetune.log import Log
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.quantize.calibration.imatrix import read_imatrix
 from edgetune.quantize.formats.nbits import dequantize_nbits
 from edgetune.quantize.plan import read_plan, read_quants, write_plan

@@ -16,7 +16,8 @@ from edgetune.data.encode import Encoded
 from edgetune.data.rows import Message, Row
 from edgetune.distill.losses import CrossEntropy
 from edgetune.log import Log, Progress
-from edgetune.models.load import load_base, load_tokenizer
+from edgetune.models.load import load_base
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops import choose
 from edgetune.recipe import DataSection, DistillSection, TuneSection
 from edgetune.train import loop

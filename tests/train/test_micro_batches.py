@@ -14,7 +14,8 @@ from edgetune.distill.losses import CrossEntropy
 from edgetune.errors import MachineFault
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
-from edgetune.models.load import load_base, load_tokenizer
+from edgetune.models.load import load_base
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, TuneSection
 from edgetune.train.distillation import train_student

@@ -10,7 +10,8 @@ import torch
 from edgetune.data.encode import Encoded
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
-from edgetune.models.load import load_base, load_tokenizer
+from edgetune.models.load import load_base
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import TuneSection
 from edgetune.train import sft
 from edgetune.train.inputs import TrainingData, TrainingRun

@@ -21,8 +21,9 @@ import torch
 from edgetune.errors import EdgetuneError, Unsupported, raise_machine_fault
 from edgetune.models.hardware import choose_device
 from edgetune.models.layers import find_layers
-from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
 from edgetune.quantize.held_out import compare_held_out

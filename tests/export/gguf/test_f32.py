@@ -15,7 +15,7 @@ from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.gguf.header import header_of
 from edgetune.export.gguf.vocab import GPT2_REGEX, fit_name, name_pre_tokenizer, read_sentencepiece
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.runtimes import open_runtime
 from edgetune.runtimes.gguf_header import open_gguf
 

@@ -18,7 +18,7 @@ from edgetune.export.ollama.modelfile import (
     read_value,
     write_modelfile,
 )
-from edgetune.models.load import load_tokenizer
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.runtimes import open_runtime
 from tests.model_files import make_gguf
 

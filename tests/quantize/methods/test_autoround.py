@@ -14,8 +14,9 @@ from edgetune.errors import EdgetuneError, Unsupported
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.log import Log
-from edgetune.models.load import load_model, load_tokenizer
+from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
+from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
 from edgetune.quantize.formats.ggml import dequantize_tensor
