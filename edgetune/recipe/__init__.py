@@ -1,5 +1,6 @@
 """The recipe: its sections, and how it is read, checked and written."""
 
+from edgetune.recipe.cleaning import CleanSection
 from edgetune.recipe.data import Columns, DataSection
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
@@ -33,6 +34,7 @@ __all__ = [
     "ONNX_SCHEMES",
     "AutoRoundSection",
     "BenchSection",
+    "CleanSection",
     "Columns",
     "DataSection",
     "DistillSection",

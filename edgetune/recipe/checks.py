@@ -62,6 +62,23 @@ _ADAPTER = _one_of("tune", "method", "qlora", "lora")
 _STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
 _WARMED = ("cosine", "cosine_with_min_lr", "linear", "constant_with_warmup", "inverse_sqrt")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
+# Keys of data.clean, and the steps of which one at least is to run.
+_STEPS = {
+    "languages": ("language",),
+    "min_characters": ("length",),
+    "max_characters": ("length",),
+    "max_repetition": ("repetition",),
+    "similarity": ("near_duplicates", "leakage"),
+}
+
+
+def _cleans(steps: tuple[str, ...]) -> Use:
+    def holds(recipe: Any) -> bool:
+        return any(getattr(recipe.data.clean, step) != "off" for step in steps)
+
+    return Use(holds, " or ".join(f"data.clean.{step}: warn or fix" for step in steps))
+
+
 _BUDGET = Use(lambda recipe: bool(recipe.quantize.budget), "a quantize.budget")
 
 #: Keys that are read under some settings only; all others are always read.
@@ -74,6 +91,7 @@ USES: dict[str, Use] = {
         lambda recipe: recipe.data.validation is None, "no data.validation of its own"
     ),
     "data.system": Use(lambda recipe: recipe.data.format != "text", "rows that are not plain text"),
+    **{f"data.clean.{key}": _cleans(steps) for key, steps in _STEPS.items()},
     "tune.rank": _ADAPTER,
     "tune.alpha": _ADAPTER,
     "tune.dropout": _ADAPTER,
@@ -149,6 +167,12 @@ _TRAINING = (
 ALWAYS = frozenset({"name", "seed"}).union(
     _keys("model", "path compute_dtype device"),
     _keys("data", "train validation test format template on_bad_row max_length limit"),
+    _keys(
+        "data",
+        "clean.encoding clean.language clean.length clean.repetition clean.pii clean.duplicates "
+        "clean.near_duplicates clean.leakage clean.labels clean.max_per_label "
+        "clean.max_per_cluster",
+    ),
     _keys("tune", f"method packing end_token {_TRAINING}"),
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"

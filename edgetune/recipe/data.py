@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgetune.recipe.cleaning import CleanSection
 from edgetune.recipe.section import Count, Fraction, PathText, Section
 
 
@@ -60,3 +61,4 @@ class DataSection(Section):
         0.05, description="fraction of train split off when there is no validation"
     )
     limit: Count | None = Field(None, description="use only so many train rows")
+    clean: CleanSection = Field(CleanSection(), description="what is checked in rows")
