@@ -86,13 +86,24 @@ def _section(field: Any) -> type[BaseModel] | None:
     return None
 
 
+def _takes_text(annotation: Any) -> bool:
+    """Whether a key may be a text too, beside a section."""
+    return any(str in (one, *get_args(one)[:1]) for one in get_args(annotation))
+
+
 def _section_lines(name: str, section: type[BaseModel]) -> Iterator[str]:
     yield from ("", f"## {name}", "", " ".join((section.__doc__ or "").split()), "")
     inner = {key: _section(field) for key, field in section.model_fields.items()}
-    yield from _table(section, f"{name}.", [key for key, found in inner.items() if found is None])
-    for key, found in inner.items():
-        if found is not None:
-            yield from _section_lines(f"{name}.{key}", found)
+    values = [
+        key
+        for key, found in inner.items()
+        if found is None or _takes_text(section.model_fields[key].annotation)
+    ]
+    yield from _table(section, f"{name}.", values)
+    for number, (key, found) in enumerate(inner.items()):
+        if found is None or (key in values and found in list(inner.values())[:number]):
+            continue  # a section that several keys take is told once
+        yield from _section_lines(f"{name}.{key}", found)
 
 
 def _table(section: type[BaseModel], prefix: str, names: list[str]) -> Iterator[str]:
@@ -111,6 +122,8 @@ def _table(section: type[BaseModel], prefix: str, names: list[str]) -> Iterator[
 
 
 def _kind(shape: dict[str, Any]) -> str:
+    if "$ref" in shape:
+        return "mapping"
     if "enum" in shape:
         return ", ".join(f"`{value}`" for value in shape["enum"])
     if "const" in shape:

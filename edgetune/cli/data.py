@@ -106,7 +106,12 @@ def _paint(part: dict[str, Any]) -> str:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    click.echo(f"format      {facts['format']}")
+    click.echo(f"format      {facts['format']}, for {', '.join(facts['objectives'])}")
+    for one in facts["provenance"]:
+        known = [f"{key} {one[key]}" for key in ("license", "origin", "weight") if key in one]
+        known += ["confidential"] if one.get("confidential") else []
+        if known:
+            click.echo(f"source      {one['path']} ({one['split']}): {', '.join(known)}")
     for name, one in facts["tokens"].items():
         lengths = one["lengths"]
         click.echo(
@@ -131,6 +136,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
     for name, reasons in facts["skipped_reasons"].items():
         for reason, count in reasons.items():
             click.echo(f"{'':<11} {count} of {name}: {reason}")
+    for name, reasons in facts["not_used"].items():
+        for reason, count in reasons.items():
+            click.echo(f"{'':<11} {count} of {name} not used: {reason}")
     unused = {"columns": facts["columns_unused"], "parts": facts["parts_unused"]}
     said = "; ".join(f"{what} {', '.join(names)}" for what, names in unused.items() if names)
     click.echo(f"not used    {said or 'none'}")

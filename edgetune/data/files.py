@@ -10,8 +10,10 @@ from pathlib import Path
 from edgetune.data.arrow_rows import read_parquet, read_saved
 from edgetune.data.csv_rows import read_csv
 from edgetune.data.json_rows import read_json
+from edgetune.data.parts import ENDINGS, JSON_ENDINGS, Piece, ending_of
 from edgetune.data.records import Record, open_bytes, open_text
-from edgetune.data.sources import ENDINGS, JSON_ENDINGS, Piece, Source, ending_of, open_source
+from edgetune.data.sources import Source, open_source
+from edgetune.data.sqlite_rows import read_sqlite
 from edgetune.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"  # separates texts in a file, as GPT-2's corpora write it
@@ -36,6 +38,9 @@ def _read_piece(piece: Piece) -> Iterator[Record]:
     path = piece.path
     if path.is_dir():
         yield from read_saved(path, piece.key)
+        return
+    if piece.source.query is not None:
+        yield from read_sqlite(path, piece.source.query)
         return
     ending = ending_of(path)
     if ending not in ENDINGS:

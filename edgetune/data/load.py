@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.data.files import read_records
-from edgetune.data.labels import find_label_columns
+from edgetune.data.mixing import choose_numbers, count_copies
 from edgetune.data.records import Record
-from edgetune.data.rows import KEYS, Row, detect_format, fill_answer, make_row
-from edgetune.data.sources import Source, find_sources, open_source
+from edgetune.data.rows import Row, fill_answer
+from edgetune.data.shapes import Chosen, choose_shape, make_shaped, why_unused
+from edgetune.data.sources import Source, find_sources, narrow, open_source
 from edgetune.data.split import choose_rows, count_prompts, count_shared, split_validation
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
-from edgetune.recipe import Columns, DataSection
+from edgetune.recipe import DataSection, DataSource
 
 
 @dataclass(frozen=True)
 class Splits:
     """The rows of a recipe.
 
-    ``facts`` holds ``format``, ``rows`` and ``sources`` a split, ``skipped`` and its reasons,
-    ``columns_unused``, ``parts_unused`` and ``duplicates``.
+    ``facts`` holds ``format``, ``objectives`` (what the rows can be used for), ``rows`` and
+    ``sources`` a split, ``provenance`` (of each named source), ``skipped`` and its reasons,
+    ``not_used`` (rows that tuning has no use for, by reason), ``columns_unused``, ``parts_unused``
+    and ``duplicates``.
     """
 
     train: list[Row]
@@ -34,14 +37,25 @@ class Splits:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Part:
+    """The rows of one named source among those of a split: numbers ``start`` to ``stop``."""
+
+    source: DataSource
+    start: int
+    stop: int
+    shape: Chosen
+
+
 @dataclass
 class Loaded:
-    """The rows of one source, and what was dropped on the way."""
+    """The rows of a split's sources, and what was dropped on the way."""
 
     rows: list[Row]
-    format: str
+    parts: list[Part] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    unused: Counter[str] = field(default_factory=Counter)
     columns_unused: list[str] = field(default_factory=list)
 
     @property
@@ -49,10 +63,32 @@ class Loaded:
         """How many rows were left out."""
         return self.reasons.total()
 
+    @property
+    def format(self) -> str:
+        """The shape of the rows; the shapes of several sources."""
+        return ", ".join(dict.fromkeys(part.shape.format for part in self.parts))
+
+    @property
+    def objectives(self) -> list[str]:
+        """What all of the sources' rows can be used for."""
+        every = [part.shape.objectives for part in self.parts]
+        return [name for name in every[0] if all(name in one for one in every)] if every else []
+
     def skip(self, error: InputError) -> None:
         """Count a row that is left out, and keep the first of each reason."""
         self.reasons[error.what] += 1
         self.first.setdefault(error.what, str(error))
+
+    def apply_limits(self, seed: int) -> None:
+        """Keep so many rows of each source as its limit says."""
+        rows: list[Row] = []
+        for number, part in enumerate(self.parts):
+            some = self.rows[part.start : part.stop]
+            kept = choose_numbers(len(some), part.source.limit, seed, number)
+            start = len(rows)
+            rows += [row for row, keep in zip(some, kept, strict=True) if keep]
+            self.parts[number] = replace(part, start=start, stop=len(rows))
+        self.rows = rows
 
 
 def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
@@ -68,6 +104,9 @@ def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
     """
     sources = find_sources(section)
     loaded = {name: load_rows(source, section, log, name) for name, source in sources.items()}
+    for name, one in loaded.items():
+        _refuse_unusable(one, name)
+        one.apply_limits(seed)
     rows = {name: one.rows for name, one in loaded.items()}
     origin = {name: str(path) for name, path in sources.items()}
     if "validation" not in rows:
@@ -78,11 +117,15 @@ def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
     if "test" not in rows:
         rows["test"] = rows["validation"]
         origin["test"] = "the validation rows"
+    rows["train"] = _weigh(rows["train"], loaded["train"], seed)
     rows["train"] = choose_rows(rows["train"], section.limit, seed)
     facts = {
         "format": loaded["train"].format,
         "rows": {name: len(rows[name]) for name in ("train", "validation", "test")},
         "sources": origin,
+        "provenance": [fact for name, one in loaded.items() for fact in _tell_sources(name, one)],
+        "objectives": loaded["train"].objectives,
+        "not_used": {name: dict(one.unused) for name, one in loaded.items()},
         "skipped": {name: one.skipped for name, one in loaded.items()},
         "skipped_reasons": {
             name: dict(one.reasons.most_common(20)) for name, one in loaded.items()
@@ -111,35 +154,54 @@ def load_rows(
     """
     if isinstance(source, Path):
         source = open_source(str(source), split)
-    records = _answerable(read_records(source), section, answered)
+    loaded = Loaded([])
+    columns: dict[str, None] = {}
+    for named, pieces in source.named:
+        own = narrow(section, named)
+        records = _answerable(read_records(pieces), own, answered)
+        columns.update(_read_part(loaded, records, own, pieces, named))
+    if not loaded.rows:
+        raise InputError(
+            f"no usable row ({loaded.skipped + loaded.unused.total()} skipped)",
+            where=str(source),
+            hint=next(iter((*loaded.first.values(), *loaded.unused)), "the file holds no rows"),
+        )
+    loaded.columns_unused = list(columns)
+    log.say(_describe(source, split, loaded))
+    for reason, count in loaded.reasons.most_common():
+        bad = counted(count, "bad row")
+        log.warn(f"{split}: {bad} skipped ({reason}), the first: {loaded.first[reason]}")
+    for reason, count in loaded.unused.most_common():
+        log.say(f"{split}: {counted(count, 'row')} not used: {reason}")
+    return loaded
+
+
+def _read_part(
+    loaded: Loaded, records: Iterator[Record], section: DataSection, source: Source,
+    named: DataSource,
+) -> dict[str, None]:  # fmt: skip
+    """Add the rows of one named source; return the columns that are not read."""
     head = list(islice(records, 100))
     shape = choose_shape(head, section, source)
-    loaded = Loaded([], shape.format)
+    start = len(loaded.rows)
     keys: dict[str, None] = {}
     for record in chain(head, records):
         keys.update(dict.fromkeys(record.value or ()))
         try:
-            if record.value is None:
-                raise InputError(record.fault, where=record.where)
-            loaded.rows.append(make_row(record.value, shape.format, record.where, shape.columns))
+            row = make_shaped(record, shape)
         except InputError as error:
             if section.on_bad_row == "error":
                 hint = error.hint or "fix the row, or set data.on_bad_row: skip"
                 raise InputError(error.what, where=error.where, hint=hint) from error
             loaded.skip(error)
-    if not loaded.rows:
-        raise InputError(
-            f"no usable row ({loaded.skipped} skipped)",
-            where=str(source),
-            hint=next(iter(loaded.first.values()), "the file holds no rows"),
-        )
-    used = shape.used
-    loaded.columns_unused = [str(key) for key in keys if key not in used]
-    log.say(_describe(source, split, shape.said, loaded))
-    for reason, count in loaded.reasons.most_common():
-        bad = counted(count, "bad row")
-        log.warn(f"{split}: {bad} skipped ({reason}), the first: {loaded.first[reason]}")
-    return loaded
+            continue
+        reason = why_unused(row) if row.label is not None else ""
+        if reason:
+            loaded.unused[reason] += 1
+        else:
+            loaded.rows.append(row)
+    loaded.parts.append(Part(named, start, len(loaded.rows), shape))
+    return {str(key): None for key in keys if key not in shape.used}
 
 
 def _answerable(
@@ -151,60 +213,48 @@ def _answerable(
         yield record if answered else replace(record, value=value)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the rows of a source look like: the format, its columns, and how it was found."""
-
-    format: str
-    said: str
-    columns: Columns | None = None
-
-    @property
-    def used(self) -> set[str | None]:
-        """The keys of a row that are read."""
-        if self.columns is not None:
-            return {self.columns.prompt, self.columns.completion, self.columns.system}
-        return set().union(*KEYS[self.format])
-
-
-def choose_shape(records: list[Record], section: DataSection, source: Source) -> Shape:
-    """Return the shape of a source's rows, of the first of them.
-
-    Raises:
-        InputError: no known shape fits, or ``columns`` was asked for and not given.
-    """
-    columns = section.columns
-    if section.format == "columns" and columns is None:
-        raise InputError(
-            "format: columns needs the names of the columns",
-            where="data.columns",
-            hint="columns: {prompt: question, completion: answer}",
-        )
-    if section.format == "columns" or (section.format == "auto" and columns is not None):
-        assert columns is not None
-        return Shape("columns", f"columns {columns.prompt} → {columns.completion}", columns)
-    values = [record.value for record in records if record.value is not None]
-    if section.format not in ("auto", "classification"):
-        return Shape(section.format, f"{section.format} (named by the recipe)")
-    votes = Counter(detect_format(value) for value in values)
-    if not votes:
-        first = records[0] if records else Record(str(source), None, "the file holds no rows")
-        raise InputError(first.fault, where=first.where, hint="no row could be read")
-    format = votes.most_common(1)[0][0]
-    if format in (None, "text") or section.format == "classification":
-        found = find_label_columns(values)
-        if found is not None:
-            return Shape(
-                "classification", f"classification, {found.prompt} → {found.completion}", found
+def _refuse_unusable(loaded: Loaded, split: str) -> None:
+    for part in loaded.parts:
+        if not {"sft", "text"} & set(part.shape.objectives):
+            raise InputError(
+                "these rows are prompts without answers: tuning has nothing to train "
+                f"({part.shape.format} is for {', '.join(part.shape.objectives)})",
+                where=f"data.{split}: {part.source.path}",
+                hint="name them as distill.prompts, and the teacher answers them",
             )
-    if format is None or section.format == "classification":
-        keys = ", ".join(map(str, values[0])) or "none"
-        raise InputError(
-            f"rows have the keys {keys}: no shape that is known",
-            where=str(source),
-            hint="name them: data.columns: {prompt: …, completion: …}",
-        )
-    return Shape(format, f"{format} (detected)")
+
+
+def _weigh(rows: list[Row], loaded: Loaded, seed: int) -> list[Row]:
+    """Take each train row as often as the weight of its source says."""
+    parts = [(n, part) for n, part in enumerate(loaded.parts) if part.source.weight != 1]
+    copies: dict[int, int] = {}
+    for number, part in parts:
+        some = {id(row) for row in loaded.rows[part.start : part.stop]}
+        kept = [id(row) for row in rows if id(row) in some]
+        counts = count_copies(len(kept), part.source.weight, seed, number)
+        copies.update(zip(kept, map(int, counts), strict=True))
+    # A copy is a row of its own: what is made of each row is kept by its identity.
+    return [replace(row) if time else row for row in rows for time in range(copies.get(id(row), 1))]
+
+
+def _tell_sources(split: str, loaded: Loaded) -> Iterator[dict[str, Any]]:
+    """Yield what is known of each named source, without the defaults."""
+    for part in loaded.parts:
+        source = part.source
+        known = {
+            "license": source.license,
+            "origin": source.origin,
+            "confidential": source.confidential or None,
+            "weight": source.weight if source.weight != 1 else None,
+            "limit": source.limit,
+        }
+        yield {
+            "split": split,
+            "path": source.path,
+            "format": part.shape.format,
+            "rows": part.stop - part.start,
+            **{key: value for key, value in known.items() if value is not None},
+        }
 
 
 def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
@@ -222,7 +272,8 @@ def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
     return counts
 
 
-def _describe(source: Source, split: str, said: str, loaded: Loaded) -> str:
+def _describe(source: Source, split: str, loaded: Loaded) -> str:
+    said = ", ".join(dict.fromkeys(part.shape.said for part in loaded.parts))
     text = f"{split}: {counted(len(loaded.rows), 'row')} of {_short(source)}, {said}"
     if loaded.columns_unused:
         text += f"; columns not used: {', '.join(loaded.columns_unused)}"
@@ -232,7 +283,4 @@ def _describe(source: Source, split: str, said: str, loaded: Loaded) -> str:
 
 
 def _short(source: Source) -> str:
-    if len(source.pieces) > 1:
-        return str(source)
-    piece = source.pieces[0]
-    return f"{piece.path.name}[{piece.key}]" if piece.key else piece.path.name
+    return str(source) if len(source.pieces) > 1 else source.pieces[0].name

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from edgetune.artifact import hash_source
-from edgetune.data.arrow_rows import saved_splits
-from edgetune.data.json_rows import list_parts
+from edgetune.data.parts import SPLITS, Piece, all_pieces, pick_pieces, resolve_paths
 from edgetune.errors import InputError
-from edgetune.models.resolve import resolve_data
-from edgetune.recipe import DataSection
+from edgetune.recipe import DataSection, DataSource, list_sources
 
-SPLITS = ("train", "validation", "test")
-_SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "eval": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-# Where rows are wanted that are no split of a run: which split stands for them.
-_STANDS_FOR = {"prompts": ("train",), "data": ("test", "validation", "train")}
-JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
-ENDINGS = (*JSON_ENDINGS, ".csv", ".tsv", ".parquet", ".txt")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A file, or one part of it: a key of a JSON object, a split of a saved dataset."""
-
-    path: Path
-    key: str | None = None
+Named = str | DataSource | Sequence[str | DataSource]
 
 
 @dataclass(frozen=True)
@@ -42,7 +20,7 @@ class Source:
 
     Attributes:
         shown: what the recipe names.
-        pieces: files and parts of files, in order.
+        pieces: files and parts of files, in order, each with what the recipe says of its source.
         unused: parts and files beside them that no split takes.
     """
 
@@ -52,10 +30,18 @@ class Source:
 
     def __str__(self) -> str:
         count = len(self.pieces)
-        if count == 1:
-            piece = self.pieces[0]
-            return f"{piece.path}[{piece.key}]" if piece.key else str(piece.path)
-        return f"{self.shown} ({count} files)"
+        return str(self.pieces[0]) if count == 1 else f"{self.shown} ({count} files)"
+
+    @property
+    def named(self) -> tuple[tuple[DataSource, Source], ...]:
+        """Each of the sources that the recipe lists, with its pieces."""
+        groups: dict[int, list[Piece]] = {}
+        for piece in self.pieces:
+            groups.setdefault(piece.number, []).append(piece)
+        return tuple(
+            (pieces[0].source, Source(pieces[0].source.path, tuple(pieces)))
+            for pieces in groups.values()
+        )
 
 
 def find_sources(section: DataSection) -> dict[str, Source]:
@@ -75,14 +61,13 @@ def find_sources(section: DataSection) -> dict[str, Source]:
             if pieces:
                 sources[name] = Source(_shown(section.train), pieces)
     taken = {piece for source in sources.values() for piece in source.pieces}
-    unused = [p for path in _resolve(section.train) for ps in _parts(path).values() for p in ps]
-    left = tuple(_name(piece) for piece in dict.fromkeys(unused) if piece not in taken)
-    train = sources["train"]
-    sources["train"] = Source(train.shown, train.pieces, left)
+    every = [piece for one in list_sources(section.train) for piece in all_pieces(one)]
+    left = tuple(piece.name for piece in dict.fromkeys(every) if piece not in taken)
+    sources["train"] = replace(sources["train"], unused=left)
     return sources
 
 
-def open_source(names: str | Sequence[str], split: str) -> Source:
+def open_source(names: Named, split: str) -> Source:
     """Return the pieces of what is named that belong to ``split``.
 
     Raises:
@@ -94,117 +79,31 @@ def open_source(names: str | Sequence[str], split: str) -> Source:
     return Source(_shown(names), pieces)
 
 
-def hash_sources(names: str | Sequence[str]) -> str:
+def hash_sources(names: Named) -> str:
     """Hash the contents of what is named; the hash of a file alone is the file's."""
-    paths = _resolve(names)
+    paths = [path for source in list_sources(names) for path in resolve_paths(source)]
     if len(paths) == 1:
         return hash_source(paths[0])
     return hashlib.sha256("\n".join(map(hash_source, paths)).encode()).hexdigest()
 
 
-def ending_of(path: Path) -> str:
-    """Return a file's ending in small letters, without ``.gz``."""
-    endings = [ending.lower() for ending in path.suffixes]
-    return endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else "".join(endings[-1:])
+def narrow(section: DataSection, source: DataSource) -> DataSection:
+    """Return the section as it holds for one source, which may have a format of its own."""
+    own = {"format": source.format, "columns": source.columns}
+    if source.columns is not None and source.format is None:
+        own["format"] = "columns"
+    elif source.format not in (None, "auto", "columns") and source.columns is None:
+        return section.model_copy(update={"format": source.format, "columns": None})
+    return section.model_copy(update={k: v for k, v in own.items() if v is not None})
 
 
-def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return what sorts part-2 before part-10."""
-    return [
-        (int(one), "") if one.isdecimal() else (-1, one)
-        for one in re.split(r"(\d+)", path.as_posix())
-    ]
-
-
-def _pieces(names: str | Sequence[str], split: str, exactly: bool = False) -> tuple[Piece, ...]:
-    return tuple(p for path in _resolve(names) for p in _pick(path, split, exactly))
-
-
-def _pick(path: Path, split: str, exactly: bool) -> Iterable[Piece]:
-    """Return the pieces of ``split``; a file that is not divided, or in one part, is all of it."""
-    parts = _parts(path)
-    by_split: dict[str, list[Piece]] = {}
-    for key, pieces in parts.items():
-        by_split.setdefault(_SPLIT_WORDS.get(key.lower(), key), []).extend(pieces)
-    for name in (split, *_STANDS_FOR.get(split, ())):
-        if name in by_split:
-            return by_split[name]
-    if exactly:
-        return ()
-    if len(by_split) == 1:
-        return next(iter(by_split.values()))
-    raise InputError(
-        f"the data has no split '{split}' (it has {', '.join(parts)})",
-        where=str(path),
-        hint="name the file of each split in the recipe",
+def _pieces(names: Named, split: str, exactly: bool = False) -> tuple[Piece, ...]:
+    return tuple(
+        replace(piece, source=source, number=number)
+        for number, source in enumerate(list_sources(names))
+        for piece in pick_pieces(source, split, exactly)
     )
 
 
-def _parts(path: Path) -> dict[str, list[Piece]]:
-    """Return the pieces of a file or folder by the name of their part; ``""`` for all of it."""
-    if path.is_file():
-        keys = list_parts(path).keys if ending_of(path) in JSON_ENDINGS else ()
-        return {key: [Piece(path, key)] for key in keys} or {"": [Piece(path)]}
-    splits = saved_splits(path)
-    if splits is not None:
-        return {name: [Piece(path, name)] for name in splits} or {"": [Piece(path)]}
-    return _shards(path)
-
-
-def _shards(folder: Path) -> dict[str, list[Piece]]:
-    """Return a folder's data files by the split that their names, or their folders', say.
-
-    Raises:
-        InputError: no data files, or files of several kinds.
-    """
-    files = [
-        file
-        for file in sorted(folder.rglob("*"), key=natural_key)
-        if file.is_file()
-        and ending_of(file) in ENDINGS
-        and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-    ]
-    parts: dict[str, list[Piece]] = {}
-    for file in files:
-        words = re.split(r"[^a-z]+", file.relative_to(folder).as_posix().lower())
-        found = dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS)
-        parts.setdefault(next(iter(found), ""), []).append(Piece(file))
-    rest = parts.pop("", [])
-    if parts:
-        return {**parts, **{_name(piece): [piece] for piece in rest}}
-    # Notes (README.txt) lie beside data of any other kind.
-    shards = [piece for piece in rest if ending_of(piece.path) != ".txt"] or rest
-    notes = {_name(piece): [piece] for piece in rest if piece not in shards}
-    kinds = {"JSON" if ending_of(p.path) in JSON_ENDINGS else ending_of(p.path) for p in shards}
-    if not shards or len(kinds) > 1:
-        what = f"files of several kinds: {', '.join(sorted(kinds))}" if shards else "no data files"
-        raise InputError(
-            f"the folder holds {what}",
-            where=str(folder),
-            hint=f"name them: {folder}/*.jsonl, say (known: {' '.join(ENDINGS)}, also .gz), "
-            "or a folder made by datasets' save_to_disk",
-        )
-    return {"train": shards, **notes} if notes else {"": shards}
-
-
-def _resolve(names: str | Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for name in [names] if isinstance(names, str) else names:
-        if name.startswith("embedded:") or Path(name).exists() or not re.search(r"[*?\[]", name):
-            paths.append(resolve_data(name))
-            continue
-        base = Path(name).anchor
-        pattern = str(Path(name).relative_to(base)) if base else name
-        found = sorted((p for p in Path(base or ".").glob(pattern)), key=natural_key)
-        if not found:
-            raise InputError("no file matches this pattern", where=name)
-        paths += found
-    return paths
-
-
-def _name(piece: Piece) -> str:
-    return f"{piece.path.name}[{piece.key}]" if piece.key else piece.path.name
-
-
-def _shown(names: str | Sequence[str]) -> str:
-    return names if isinstance(names, str) else ", ".join(names)
+def _shown(names: Named) -> str:
+    return ", ".join(source.path for source in list_sources(names))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from edgetune.data.files import read_records
-from edgetune.data.load import choose_shape
-from edgetune.data.sources import open_source
+from edgetune.data.shapes import choose_shape
+from edgetune.data.sources import Source, narrow, open_source
 from edgetune.errors import InputError, Unsupported, nearest
 from edgetune.measure.devices import choose_devices
 from edgetune.models.hardware import choose_device
@@ -110,6 +110,11 @@ def _check_rows(data: DataSection | None, part: str) -> None:
     for piece in source.pieces:
         if not os.access(piece.path, os.R_OK):
             raise InputError("you may not read this file", where=f"data.{part}: {piece.path}")
+    for named, pieces in source.named:
+        _check_shape(narrow(data, named), pieces)
+
+
+def _check_shape(data: DataSection, source: Source) -> None:
     records = list(islice(read_records(source), FIRST_ROWS))
     names = list(dict.fromkeys(str(key) for record in records for key in record.value or ()))
     if data.columns is not None and names:

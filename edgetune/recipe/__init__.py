@@ -1,7 +1,7 @@
 """The recipe: its sections, and how it is read, checked and written."""
 
 from edgetune.recipe.cleaning import CleanSection
-from edgetune.recipe.data import Columns, DataSection
+from edgetune.recipe.data import Columns, DataSection, DataSource, list_sources
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
     ONNX_SCHEMES,
@@ -37,6 +37,7 @@ __all__ = [
     "CleanSection",
     "Columns",
     "DataSection",
+    "DataSource",
     "DistillSection",
     "ExportSection",
     "Gate",
@@ -54,4 +55,5 @@ __all__ = [
     "Training",
     "TuneSection",
     "expand_home",
+    "list_sources",
 ]

@@ -155,6 +155,10 @@ USES: dict[str, Use] = {
 }
 
 
+#: Keys whose value may be a section, or a list of sections, and other values.
+_ALSO_VALUES = ("report.gates", "data.train", "data.validation", "data.test")
+
+
 def _keys(section: str, names: str) -> frozenset[str]:
     return frozenset(f"{section}.{name}" for name in names.split())
 
@@ -172,6 +176,14 @@ ALWAYS = frozenset({"name", "seed"}).union(
         "clean.encoding clean.language clean.length clean.repetition clean.pii clean.duplicates "
         "clean.near_duplicates clean.leakage clean.labels clean.max_per_label "
         "clean.max_per_cluster",
+    ),
+    *(
+        _keys(
+            f"data.{split}",
+            "path weight limit format columns.prompt columns.completion "
+            "columns.system split query license origin confidential",
+        )
+        for split in ("train", "validation", "test")
     ),
     _keys("tune", f"method packing end_token {_TRAINING}"),
     _keys(
@@ -222,7 +234,7 @@ def walk_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every key that holds a value, sections of sections included."""
     for name, field in model.model_fields.items():
         inner = _section_of(field.annotation)
-        if inner is None or f"{prefix}{name}" in ("report.gates",):
+        if inner is None or f"{prefix}{name}" in _ALSO_VALUES:
             yield f"{prefix}{name}"
         if inner is not None:
             yield from walk_keys(inner, f"{prefix}{name}.")

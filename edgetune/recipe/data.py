@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgetune.recipe.cleaning import CleanSection
-from edgetune.recipe.section import Count, Fraction, PathText, Section
+from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
+
+Format = Literal[
+    "auto",
+    "messages",
+    "prompt_completion",
+    "instruction",
+    "sharegpt",
+    "classification",
+    "text",
+    "columns",
+    "preference",
+    "unpaired_preference",
+    "prompt_only",
+]
 
 
 class Columns(Section):
@@ -18,31 +33,66 @@ class Columns(Section):
     system: str | None = Field(None, description="column of the system message")
 
 
+class DataSource(Section):
+    """One source among others, with what is known of it; a path alone is short for its `path`."""
+
+    path: PathText = Field(
+        description="file, folder, pattern, dataset saved to disk, or sqlite:///file.db"
+    )
+    weight: Positive = Field(
+        1.0,
+        description="how often a row is in train: 2 is twice, 0.5 a half of the rows, by the seed",
+    )
+    limit: Count | None = Field(None, description="use only so many rows, by the seed")
+    format: Format | None = Field(None, description="shape of its rows; absent: data.format")
+    columns: Columns | None = Field(None, description="its columns; absent: data.columns")
+    split: str | None = Field(
+        None, description="the one of its splits that is taken, such as train_sft"
+    )
+    query: str | None = Field(None, description="SQL query whose rows a SQLite file gives")
+    license: str | None = Field(None, description="licence of its rows")
+    origin: str | None = Field(None, description="where its rows come from")
+    confidential: bool = Field(
+        False,
+        description="true: its rows are sent to no remote teacher, and shown in no report or card",
+    )
+
+    @model_validator(mode="after")
+    def _check_query(self) -> DataSource:
+        if (self.query is not None) != self.path.startswith("sqlite:"):
+            raise ValueError(
+                "a SQLite file and a query go together: {path: sqlite:///file.db, query: SELECT …}"
+            )
+        return self
+
+
+Sources = PathText | DataSource | tuple[PathText | DataSource, ...]
+
+
+def list_sources(named: str | DataSource | Sequence[str | DataSource]) -> tuple[DataSource, ...]:
+    """Return what a recipe names as sources, paths alone too."""
+    every = (named,) if isinstance(named, str | DataSource) else named
+    return tuple(
+        DataSource.model_construct(path=one) if isinstance(one, str) else one for one in every
+    )
+
+
 class DataSection(Section):
     """Rows to train, validate and test on."""
 
-    train: PathText | tuple[PathText, ...] = Field(
-        description="file, folder of files, pattern (data/*.jsonl), list of these, or a Hugging "
-        "Face dataset saved to disk"
+    train: Sources = Field(
+        description="file, folder of files, pattern (data/*.jsonl), a Hugging Face dataset saved "
+        "to disk, one of these with its weight and licence, or a list of them"
     )
-    validation: PathText | tuple[PathText, ...] | None = Field(
+    validation: Sources | None = Field(
         None, description="absent: train's own validation split, or split from train with the seed"
     )
-    test: PathText | tuple[PathText, ...] | None = Field(
+    test: Sources | None = Field(
         None,
         description="rows the models are evaluated on; absent: train's own test split, or the "
         "validation rows",
     )
-    format: Literal[
-        "auto",
-        "messages",
-        "prompt_completion",
-        "instruction",
-        "sharegpt",
-        "classification",
-        "text",
-        "columns",
-    ] = Field("auto", description="shape of a row; auto detects it and says so")
+    format: Format = Field("auto", description="shape of a row; auto detects it and says so")
     columns: Columns | None = Field(
         None, description="names of the columns; needed by format: columns"
     )
@@ -62,3 +112,9 @@ class DataSection(Section):
     )
     limit: Count | None = Field(None, description="use only so many train rows")
     clean: CleanSection = Field(CleanSection(), description="what is checked in rows")
+
+    @property
+    def confidential(self) -> tuple[str, ...]:
+        """Paths of the sources whose rows may not leave this machine."""
+        named = [one for one in (self.train, self.validation, self.test) if one is not None]
+        return tuple(s.path for one in named for s in list_sources(one) if s.confidential)

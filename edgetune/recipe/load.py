@@ -91,8 +91,11 @@ def check_tree(tree: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        errors = error.errors()
+        # A value of several kinds has an error for each: the one that went deepest says most.
+        same = [one for one in errors if one["loc"][:2] == errors[0]["loc"][:2]]
+        first = max(same, key=lambda one: (len(one["loc"]), one["type"] == "value_error"))
+        key = ".".join(str(part) for part in first["loc"] if _is_key(part))
         if first["type"] == "value_error":  # of a section as a whole, in our own words
             raise InputError(str(first["ctx"]["error"]), where=f"{where}:{key}") from error
         given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
@@ -122,6 +125,11 @@ def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
 
     walk(recipe.model_dump(mode="json"), "", "")
     return "\n".join(lines) + "\n"
+
+
+def _is_key(part: int | str) -> bool:
+    """Whether a part of an error's place is a key or a number, and not the name of a kind."""
+    return isinstance(part, int) or (part.isidentifier() and part == part.lower())
 
 
 def _quoting(fault: str, key: str) -> str:
@@ -173,6 +181,8 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *parents, last = key.split(".")
     node = tree
     for part in parents:
+        if node is tree.get("data") and isinstance(node.get(part), str):
+            node[part] = {"path": node[part]}  # a path alone is short for a source
         if not isinstance(node.get(part), dict):
             node[part] = {}
         node = node[part]

@@ -86,7 +86,9 @@ def read_setting(key: str, written: str) -> Any:
     except UnicodeEncodeError as error:
         raise InputError("the value is not UTF-8 text", where=where) from error
     kinds = _kinds_of(key)
-    if str in kinds and not (tuple in kinds and written.lstrip().startswith("[")):
+    opening = written.lstrip()[:1]
+    structured = (opening == "[" and tuple in kinds) or (opening == "{" and _has_section(kinds))
+    if str in kinds and not structured:
         bare = written.strip()
         if bare in ("", "null") and type(None) in kinds:
             return None
@@ -157,6 +159,10 @@ def _kinds_of(key: str) -> set[Any]:
         annotation = field.annotation
         model = section_of(annotation)
     return _flatten(annotation)
+
+
+def _has_section(kinds: set[Any]) -> bool:
+    return any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
 
 
 def _flatten(annotation: Any) -> set[Any]:

@@ -11,7 +11,7 @@ from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.licence import NOT_STATED, Licence, find_licence
 from edgetune.models.resolve import find_local
 from edgetune.naming import is_hub_id
-from edgetune.recipe import Recipe
+from edgetune.recipe import Recipe, list_sources
 
 _OWN = Licence("Apache-2.0", "edgetune")  # what the package carries is part of it
 
@@ -46,9 +46,8 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         if recipe.distill.prompts is not None:
             yield "prompts", "prompts", recipe.distill.prompts
     for part in ("train", "validation", "test") if recipe.data else ():
-        named = getattr(recipe.data, part) or ()
-        for path in [named] if isinstance(named, str) else named:
-            yield f"{part} rows", part, path
+        for source in list_sources(getattr(recipe.data, part) or ()):
+            yield f"{part} rows", part, source.path
 
 
 def _licence(path: str, recipe: Recipe) -> Licence:

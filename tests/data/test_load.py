@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from edgetune.data.load import load_splits
-from edgetune.data.rows import Message, fill_answer, make_row
+from edgetune.data.rows import Message, fill_answer
+from edgetune.data.shapes import make_row
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.recipe import Columns, DataSection

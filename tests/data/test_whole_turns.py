@@ -14,7 +14,8 @@ from edgetune.data.contract import load_encoder, read_contract, write_contract
 from edgetune.data.encode import Encoder
 from edgetune.data.load import load_splits
 from edgetune.data.prepare import encode_rows
-from edgetune.data.rows import Row, make_row
+from edgetune.data.rows import Row
+from edgetune.data.shapes import make_row
 from edgetune.data.split import prompt_key
 from edgetune.errors import InputError
 from edgetune.log import Log

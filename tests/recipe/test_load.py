@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from edgetune.errors import InputError
-from edgetune.recipe import Recipe, Sections
+from edgetune.recipe import Recipe, Sections, list_sources
 from edgetune.recipe.checks import check_use
-from edgetune.recipe.load import dump_recipe, load_recipe
+from edgetune.recipe.load import check_tree, dump_recipe, load_recipe
 
 MINIMAL = "model: {path: m}\ndata: {train: t}\ntune: {learning_rate: 1e-5}\n"
 
@@ -301,3 +301,42 @@ def test_home_is_expanded_in_paths(recipe_path: Path, monkeypatch: pytest.Monkey
     assert (recipe.data.test, recipe.data.system) == ("/home/ann/*.csv", "~/x")
     assert recipe.distill.student.path == "/home/ann/s"
     assert (recipe.distill.prompts, recipe.distill.cache) == ("/home/ann/p", "/home/ann/c")
+
+
+def test_a_source_is_a_path_or_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "model: {path: m}\ndata:\n  train: [a.jsonl, {path: b.csv, weight: 2, license: MIT}]\n"
+    )
+    recipe, origins = load_recipe(path)
+    assert recipe.data is not None
+    first, second = list_sources(recipe.data.train)
+    assert (first.path, first.weight, second.license) == ("a.jsonl", 1, "MIT")
+    again = check_tree(yaml.safe_load(dump_recipe(recipe, origins)), "resolved")
+    assert list_sources(again.data.train) == (first, second)  # type: ignore[union-attr]
+    for text, weight in (
+        ("data.train={path: c.csv, weight: 0.5}", 0.5), ("data.train=[{path: c, weight: 3}]", 3),
+    ):  # fmt: skip
+        found = load_recipe(path, [text])[0].data
+        assert found and [source.weight for source in list_sources(found.train)] == [weight]
+    path.write_text("model: {path: m}\ndata: {train: a.jsonl}\n")
+    found = load_recipe(path, ["data.train.weight=2"])[0].data
+    assert found and list_sources(found.train)[0].weight == 2
+    assert list_sources(found.train)[0].path == "a.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("train", "key", "what"),
+    [
+        ("{path: a, weight: 0}", "data.train.weight", "greater than 0"),
+        ("[a, {path: b, limit: x}]", "data.train.1.limit", "valid integer"),
+        ("{path: 'sqlite:///a.db'}", "data.train", "go together"),
+        ("{path: a.csv, query: SELECT 1}", "data.train", "go together"),
+    ],
+)
+def test_a_fault_in_a_source_names_its_key(tmp_path: Path, train: str, key: str, what: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"model: {{path: m}}\ndata: {{train: {train}}}\n")
+    with pytest.raises(InputError, match=what) as raised:
+        load_recipe(path)
+    assert raised.value.where == f"{path}:{key}"

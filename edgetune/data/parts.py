@@ -1,0 +1,184 @@
+"""The files of one named source, and the splits they hold: folders, patterns, keys of a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgetune.data.arrow_rows import saved_splits
+from edgetune.data.json_rows import list_parts
+from edgetune.errors import InputError, nearest
+from edgetune.models.resolve import resolve_data
+from edgetune.recipe import DataSource
+
+SPLITS = ("train", "validation", "test")
+_SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "eval": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+# Where rows are wanted that are no split of a run: which split stands for them.
+_STANDS_FOR = {"prompts": ("train",), "data": ("test", "validation", "train")}
+JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
+ENDINGS = (*JSON_ENDINGS, ".csv", ".tsv", ".parquet", ".txt")
+
+
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or one part of it: a key of a JSON object, a split of a saved dataset.
+
+    Attributes:
+        path: the file, or the folder of a saved dataset.
+        key: the part.
+        source: what the recipe says of the source that it belongs to.
+        number: the place of that source in the recipe's list.
+    """
+
+    path: Path
+    key: str | None = None
+    source: DataSource = field(default=DataSource.model_construct(path=""), compare=False)
+    number: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.key}]" if self.key else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folders, with the part."""
+        return f"{self.path.name}[{self.key}]" if self.key else self.path.name
+
+
+def ending_of(path: Path) -> str:
+    """Return a file's ending in small letters, without ``.gz``."""
+    endings = [ending.lower() for ending in path.suffixes]
+    return endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else "".join(endings[-1:])
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Return what sorts part-2 before part-10."""
+    return [
+        (int(one), "") if one.isdecimal() else (-1, one)
+        for one in re.split(r"(\d+)", path.as_posix())
+    ]
+
+
+def pick_pieces(source: DataSource, split: str, exactly: bool = False) -> tuple[Piece, ...]:
+    """Return the pieces of a source that belong to ``split``.
+
+    With ``exactly`` only those that say so; else a file that is not divided, or in one part, is all
+    of it.
+
+    Raises:
+        InputError: no such file, nothing readable in it, or no such split.
+    """
+    return tuple(p for path in resolve_paths(source) for p in _pick(path, source, split, exactly))
+
+
+def all_pieces(source: DataSource) -> tuple[Piece, ...]:
+    """Return the pieces of all of a source's splits."""
+    paths = resolve_paths(source)
+    return tuple(p for path in paths for pieces in _parts(path).values() for p in pieces)
+
+
+def resolve_paths(source: DataSource) -> list[Path]:
+    """Return the files and folders that a source's path names.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = source.path
+    if name.startswith("sqlite:"):
+        if source.query is None:
+            raise InputError(
+                "a SQLite file is read by a query", where=name,
+                hint=f"write {{path: '{name}', query: 'SELECT … FROM …'}}",
+            )  # fmt: skip
+        return [resolve_data(name.removeprefix(SQLITE).removeprefix("sqlite:"))]
+    if name.startswith("embedded:") or Path(name).exists() or not re.search(r"[*?\[]", name):
+        return [resolve_data(name)]
+    base = Path(name).anchor
+    pattern = str(Path(name).relative_to(base)) if base else name
+    found = sorted((p for p in Path(base or ".").glob(pattern)), key=natural_key)
+    if not found:
+        raise InputError("no file matches this pattern", where=name)
+    return found
+
+
+def _pick(path: Path, source: DataSource, split: str, exactly: bool) -> Iterable[Piece]:
+    parts = _parts(path)
+    if source.split is not None:
+        if source.split not in parts or not source.split:
+            raise InputError(
+                f"no split '{source.split}'{nearest(source.split, parts)}",
+                where=source.path,
+                hint=f"it has {', '.join(filter(None, parts)) or 'no splits'}",
+            )
+        return () if exactly else parts[source.split]
+    by_split: dict[str, list[Piece]] = {}
+    for key, pieces in parts.items():
+        by_split.setdefault(_SPLIT_WORDS.get(key.lower(), key), []).extend(pieces)
+    for name in (split, *_STANDS_FOR.get(split, ())):
+        if name in by_split:
+            return by_split[name]
+    if exactly:
+        return ()
+    if len(by_split) == 1:
+        return next(iter(by_split.values()))
+    raise InputError(
+        f"the data has no split '{split}' (it has {', '.join(parts)})",
+        where=str(path),
+        hint="name the file of each split in the recipe, or one with {path: …, split: …}",
+    )
+
+
+def _parts(path: Path) -> dict[str, list[Piece]]:
+    """Return the pieces of a file or folder by the name of their part; ``""`` for all of it."""
+    if path.is_file():
+        keys = list_parts(path).keys if ending_of(path) in JSON_ENDINGS else ()
+        return {key: [Piece(path, key)] for key in keys} or {"": [Piece(path)]}
+    splits = saved_splits(path)
+    if splits is not None:
+        return {name: [Piece(path, name)] for name in splits} or {"": [Piece(path)]}
+    return _shards(path)
+
+
+def _shards(folder: Path) -> dict[str, list[Piece]]:
+    """Return a folder's data files by the split that their names, or their folders', say.
+
+    Raises:
+        InputError: no data files, or files of several kinds.
+    """
+    files = [
+        file
+        for file in sorted(folder.rglob("*"), key=natural_key)
+        if file.is_file()
+        and ending_of(file) in ENDINGS
+        and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    ]
+    parts: dict[str, list[Piece]] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", file.relative_to(folder).as_posix().lower())
+        found = dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS)
+        parts.setdefault(next(iter(found), ""), []).append(Piece(file))
+    rest = parts.pop("", [])
+    if parts:
+        return {**parts, **{piece.name: [piece] for piece in rest}}
+    # Notes (README.txt) lie beside data of any other kind.
+    shards = [piece for piece in rest if ending_of(piece.path) != ".txt"] or rest
+    notes = {piece.name: [piece] for piece in rest if piece not in shards}
+    kinds = {"JSON" if ending_of(p.path) in JSON_ENDINGS else ending_of(p.path) for p in shards}
+    if not shards or len(kinds) > 1:
+        what = f"files of several kinds: {', '.join(sorted(kinds))}" if shards else "no data files"
+        raise InputError(
+            f"the folder holds {what}",
+            where=str(folder),
+            hint=f"name them: {folder}/*.jsonl, say (known: {' '.join(ENDINGS)}, also .gz), "
+            "or a folder made by datasets' save_to_disk",
+        )
+    return {"train": shards, **notes} if notes else {"": shards}
