@@ -55,14 +55,23 @@ def read_saved(path: Path, split: str | None) -> Iterator[Record]:
         ) from error
     if isinstance(saved, datasets.DatasetDict):
         saved = saved[split]
+    yield from iterate_rows(saved, f"{path}[{split}]" if split else str(path))
+
+
+def iterate_rows(dataset: Any, shown: str) -> Iterator[Record]:
+    """Yield the rows of a ``datasets.Dataset``; numbers of classes become their names."""
+    import datasets
+
     names = {
         column: list(feature.names)
-        for column, feature in saved.features.items()
+        for column, feature in dataset.features.items()
         if isinstance(feature, datasets.ClassLabel)
     }
-    for number, value in enumerate(saved, start=1):
-        where = f"{path}[{split}]: row {number}" if split else f"{path}: row {number}"
-        yield Record(where, _plain(value, names))
+    number = 0
+    for batch in dataset.with_format("arrow").iter(_BATCH):
+        for value in batch.to_pylist():
+            number += 1
+            yield Record(f"{shown}: row {number}", _plain(value, names))
 
 
 def saved_splits(path: Path) -> tuple[str, ...] | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from edgetune.data.arrow_rows import read_parquet, read_saved
+from edgetune.data.arrow_rows import iterate_rows, read_parquet, read_saved
 from edgetune.data.csv_rows import read_csv
+from edgetune.data.hub_rows import load_hub
 from edgetune.data.json_rows import read_json
 from edgetune.data.parts import ENDINGS, JSON_ENDINGS, Piece, ending_of
 from edgetune.data.records import Record, open_bytes, open_text
@@ -36,6 +37,9 @@ def read_records(source: Source | Path, split: str = "train") -> Iterator[Record
 
 def _read_piece(piece: Piece) -> Iterator[Record]:
     path = piece.path
+    if piece.commit is not None and piece.key is not None:
+        yield from iterate_rows(load_hub(piece.source)[piece.key], str(piece))
+        return
     if path.is_dir():
         yield from read_saved(path, piece.key)
         return

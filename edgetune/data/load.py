@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.data.files import read_records
+from edgetune.data.hub_rows import find_commit
 from edgetune.data.mixing import choose_numbers, count_copies
 from edgetune.data.records import Record
 from edgetune.data.rows import Row, fill_answer
@@ -45,6 +46,7 @@ class Part:
     start: int
     stop: int
     shape: Chosen
+    commit: str | None = None
 
 
 @dataclass
@@ -200,7 +202,8 @@ def _read_part(
             loaded.unused[reason] += 1
         else:
             loaded.rows.append(row)
-    loaded.parts.append(Part(named, start, len(loaded.rows), shape))
+    commit = source.pieces[0].commit
+    loaded.parts.append(Part(named, start, len(loaded.rows), shape, commit))
     return {str(key): None for key in keys if key not in shape.used}
 
 
@@ -242,7 +245,8 @@ def _tell_sources(split: str, loaded: Loaded) -> Iterator[dict[str, Any]]:
     for part in loaded.parts:
         source = part.source
         known = {
-            "license": source.license,
+            "license": source.license or (find_commit(source).license if part.commit else None),
+            "revision": part.commit,
             "origin": source.origin,
             "confidential": source.confidential or None,
             "weight": source.weight if source.weight != 1 else None,

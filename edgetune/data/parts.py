@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgetune.artifact import hash_source
 from edgetune.data.arrow_rows import saved_splits
+from edgetune.data.hub_rows import find_commit, find_hub_id, load_hub
 from edgetune.data.json_rows import list_parts
 from edgetune.errors import InputError, nearest
 from edgetune.models.resolve import resolve_data
@@ -38,12 +40,14 @@ class Piece:
         key: the part.
         source: what the recipe says of the source that it belongs to.
         number: the place of that source in the recipe's list.
+        commit: of a dataset on the hub, whose id is the path.
     """
 
     path: Path
     key: str | None = None
     source: DataSource = field(default=DataSource.model_construct(path=""), compare=False)
     number: int = field(default=0, compare=False)
+    commit: str | None = None
 
     def __str__(self) -> str:
         return f"{self.path}[{self.key}]" if self.key else str(self.path)
@@ -77,13 +81,39 @@ def pick_pieces(source: DataSource, split: str, exactly: bool = False) -> tuple[
     Raises:
         InputError: no such file, nothing readable in it, or no such split.
     """
-    return tuple(p for path in resolve_paths(source) for p in _pick(path, source, split, exactly))
+    every = _all_parts(source)
+    return tuple(p for parts in every for p in _pick(parts, source, split, exactly))
 
 
 def all_pieces(source: DataSource) -> tuple[Piece, ...]:
     """Return the pieces of all of a source's splits."""
-    paths = resolve_paths(source)
-    return tuple(p for path in paths for pieces in _parts(path).values() for p in pieces)
+    return tuple(p for parts in _all_parts(source) for pieces in parts.values() for p in pieces)
+
+
+def _all_parts(source: DataSource) -> list[dict[str, list[Piece]]]:
+    """Return the parts of each file and folder of a source, or those of a dataset on the hub."""
+    if find_hub_id(source.path) is None:
+        for key in ("config", "revision"):
+            if getattr(source, key) is not None:
+                raise InputError(
+                    f"{key} is of a dataset on the hub, and this is a path", where=source.path,
+                    hint="leave it out, or write hf:owner/name",
+                )  # fmt: skip
+        return [_parts(path) for path in resolve_paths(source)]
+    commit, splits = find_commit(source), load_hub(source)
+    return [{name: [Piece(Path(commit.id), name, commit=commit.sha)] for name in splits}]
+
+
+def hash_places(source: DataSource) -> list[str]:
+    """Return the content hash of each file and folder of a source; the hub's commit of a dataset.
+
+    Raises:
+        InputError: there is none, or the hub cannot be reached.
+    """
+    if find_hub_id(source.path) is None:
+        return [hash_source(path) for path in resolve_paths(source)]
+    commit = find_commit(source)
+    return [f"hub:{commit.id}@{commit.sha}"]
 
 
 def resolve_paths(source: DataSource) -> list[Path]:
@@ -110,8 +140,9 @@ def resolve_paths(source: DataSource) -> list[Path]:
     return found
 
 
-def _pick(path: Path, source: DataSource, split: str, exactly: bool) -> Iterable[Piece]:
-    parts = _parts(path)
+def _pick(
+    parts: dict[str, list[Piece]], source: DataSource, split: str, exactly: bool
+) -> Iterable[Piece]:
     if source.split is not None:
         if source.split not in parts or not source.split:
             raise InputError(
@@ -132,7 +163,7 @@ def _pick(path: Path, source: DataSource, split: str, exactly: bool) -> Iterable
         return next(iter(by_split.values()))
     raise InputError(
         f"the data has no split '{split}' (it has {', '.join(parts)})",
-        where=str(path),
+        where=source.path,
         hint="name the file of each split in the recipe, or one with {path: …, split: …}",
     )
 

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgetune.artifact import hash_source
-from edgetune.data.parts import SPLITS, Piece, all_pieces, pick_pieces, resolve_paths
+from edgetune.data.parts import SPLITS, Piece, all_pieces, hash_places, pick_pieces
 from edgetune.errors import InputError
 from edgetune.recipe import DataSection, DataSource, list_sources
 
@@ -80,11 +79,14 @@ def open_source(names: Named, split: str) -> Source:
 
 
 def hash_sources(names: Named) -> str:
-    """Hash the contents of what is named; the hash of a file alone is the file's."""
-    paths = [path for source in list_sources(names) for path in resolve_paths(source)]
-    if len(paths) == 1:
-        return hash_source(paths[0])
-    return hashlib.sha256("\n".join(map(hash_source, paths)).encode()).hexdigest()
+    """Hash the contents of what is named; the hash of a file alone is the file's.
+
+    A dataset on the hub is known by its commit.
+    """
+    hashes = [one for source in list_sources(names) for one in hash_places(source)]
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def narrow(section: DataSection, source: DataSource) -> DataSection:

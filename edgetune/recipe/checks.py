@@ -181,7 +181,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         _keys(
             f"data.{split}",
             "path weight limit format columns.prompt columns.completion "
-            "columns.system split query license origin confidential",
+            "columns.system config revision split query license origin confidential",
         )
         for split in ("train", "validation", "test")
     ),

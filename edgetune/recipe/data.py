@@ -37,7 +37,8 @@ class DataSource(Section):
     """One source among others, with what is known of it; a path alone is short for its `path`."""
 
     path: PathText = Field(
-        description="file, folder, pattern, dataset saved to disk, or sqlite:///file.db"
+        description="file, folder, pattern, dataset saved to disk, hf:owner/name (a dataset of the "
+        "Hugging Face hub), or sqlite:///file.db"
     )
     weight: Positive = Field(
         1.0,
@@ -46,6 +47,10 @@ class DataSource(Section):
     limit: Count | None = Field(None, description="use only so many rows, by the seed")
     format: Format | None = Field(None, description="shape of its rows; absent: data.format")
     columns: Columns | None = Field(None, description="its columns; absent: data.columns")
+    config: str | None = Field(None, description="configuration of a dataset on the hub")
+    revision: str | None = Field(
+        None, description="branch, tag or commit of a dataset on the hub; absent: main"
+    )
     split: str | None = Field(
         None, description="the one of its splits that is taken, such as train_sft"
     )
@@ -82,7 +87,7 @@ class DataSection(Section):
 
     train: Sources = Field(
         description="file, folder of files, pattern (data/*.jsonl), a Hugging Face dataset saved "
-        "to disk, one of these with its weight and licence, or a list of them"
+        "to disk or on the hub, one of these with its weight and licence, or a list of them"
     )
     validation: Sources | None = Field(
         None, description="absent: train's own validation split, or split from train with the seed"
