@@ -20,7 +20,7 @@ from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.load import load_recipe
-from edgetune.recipe.stage import SHARED, scheme_settings, stage_recipe
+from edgetune.recipe.stage import SHARED, scheme_settings, stage_recipe, synthesize_settings
 from edgetune.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ def tune(
 ) -> Artifact:
     """Fine-tune a model on rows; the result is a LoRA adapter, or full weights."""
     return run_stage("tune", {}, Path(out), {"model": model, "data": data, **settings}, log)
+
+
+def synthesize(data: str, out: PathLike, *, log: Log | None = None, **settings: Any) -> Artifact:
+    """Have a teacher write rows about those of ``data``; ``endpoint_model`` is the key `model`."""
+    flags, sets = synthesize_settings({"data": data, **settings})
+    return run_stage("synthesize", {}, Path(out), flags, log, sets)
 
 
 def distill(

@@ -29,7 +29,8 @@ class Artifact:
 
     Attributes:
         path: the directory.
-        kind: ``adapter``, ``student``, ``model``, ``plan``, ``files`` or ``measurements``.
+        kind: ``rows``, ``adapter``, ``student``, ``model``, ``plan``, ``files`` or
+            ``measurements``.
         stage: the stage that made it.
         key: hash of everything that decides its content; see :func:`make_key`.
         files: relative path to ``{"sha256", "bytes"}``.

@@ -11,6 +11,7 @@ _TRAINS = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes")
 _CONVERTS = ("auto-round", "gguf", "llama-cpp-python", "torch", "transformers")
 #: Distributions whose code decides the bytes of a stage's artifact.
 LIBRARIES: dict[str, tuple[str, ...]] = {
+    "synthesize": ("llama-cpp-python", "torch", "transformers"),
     "tune": _TRAINS,
     "distill": _TRAINS,
     "merge": ("torch", "transformers", "peft", "bitsandbytes"),

@@ -60,6 +60,7 @@ class Stage:
 
 
 STAGES = (
+    Stage("synthesize", "rows", 1, ("device", "data", "synthesize"), ()),
     Stage("tune", "adapter", 8, ("model", "data", "tune"), ()),
     Stage("distill", "student", 10, ("model", "data", "distill"), ("tune",)),
     Stage("merge", "model", 6, ("device", "data", "merge"), ("tune", "distill")),

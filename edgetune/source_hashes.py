@@ -40,6 +40,29 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
             found["student_config"] = hash_source(file / "config.json" if file.is_dir() else file)
         if recipe.distill.prompts is not None:
             found["prompts"] = hash_sources(recipe.distill.prompts)
+    found |= _hash_synthesis(recipe)
+    return found
+
+
+def _hash_synthesis(recipe: Recipe) -> dict[str, str]:
+    """Return the hashes of what the section `synthesize` names."""
+    section = recipe.synthesize
+    if section is None:
+        return {}
+    models = {
+        "synthesize_teacher": section.teacher,
+        "failures_of": section.failures_of,
+        "checker": section.validators.checker,
+    }
+    found = {}
+    for part, name in models.items():
+        if name is not None and not is_hub_id(name):
+            embedded = name.startswith("embedded:")
+            found[part] = hash_source(resolve_model(name) if embedded else Path(name))
+    if section.prompts is not None:
+        found["synthesize_prompts"] = hash_sources(section.prompts)
+    if section.validators.json_schema is not None:
+        found["json_schema"] = hash_source(Path(section.validators.json_schema))
     return found
 
 
@@ -48,7 +71,10 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
     used = {
         "data": ("train", "validation", "test"),
         "model": ("model",),
+        "synthesize": (
+            "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
+        ),
         "distill": ("student", "student_config", "teacher", "prompts"),
-    }
+    }  # fmt: skip
     names = [name for section in sections for name in used.get(section, ())]
     return {f"source:{name}": sources[name] for name in names if name in sources}

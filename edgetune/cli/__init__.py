@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "Say what memory, disk and time a recipe will take.",
     "doctor": "Say what this machine can do.",
     "data": "Look at the data that a recipe names.",
+    "synthesize": "Have a teacher write rows, and keep what validators accept.",
     "tune": "Fine-tune a model on rows with QLoRA.",
     "distill": "Train a smaller student on the teacher's cached distribution.",
     "merge": "Merge an adapter into its base, measured over both bases.",

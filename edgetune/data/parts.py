@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgetune.artifact import hash_source
+from edgetune.artifact import ENTRY, hash_source
 from edgetune.data.arrow_rows import saved_splits
 from edgetune.data.hub_rows import find_commit, find_hub_id, load_hub
 from edgetune.data.json_rows import list_parts
@@ -26,8 +26,7 @@ _SPLIT_WORDS = {
 _STANDS_FOR = {"prompts": ("train",), "data": ("test", "validation", "train")}
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*JSON_ENDINGS, ".csv", ".tsv", ".parquet", ".txt")
-
-
+ROWS = "rows.jsonl"  # the accepted rows in an artifact of synthetic rows
 SQLITE = "sqlite:///"
 
 
@@ -173,6 +172,8 @@ def _parts(path: Path) -> dict[str, list[Piece]]:
     if path.is_file():
         keys = list_parts(path).keys if ending_of(path) in JSON_ENDINGS else ()
         return {key: [Piece(path, key)] for key in keys} or {"": [Piece(path)]}
+    if (path / ENTRY).is_file() and (path / ROWS).is_file():
+        return {"": [Piece(path / ROWS)]}  # what `edgetune synthesize` made
     splits = saved_splits(path)
     if splits is not None:
         return {name: [Piece(path, name)] for name in splits} or {"": [Piece(path)]}

@@ -15,6 +15,7 @@ from edgetune.facts.export import (
 )
 from edgetune.facts.gate import GateResult
 from edgetune.facts.quantize import FormatRefusal, ImportanceFacts, QuantizeFacts
+from edgetune.facts.synthesis import SynthesizeFacts
 from edgetune.facts.training import (
     DistillFacts,
     MergeCandidate,
@@ -27,7 +28,15 @@ from edgetune.facts.training import (
 )
 
 #: What a stage returns.
-StageFacts = TuneFacts | DistillFacts | MergeFacts | QuantizeFacts | ExportFacts | BenchFacts
+StageFacts = (
+    SynthesizeFacts
+    | TuneFacts
+    | DistillFacts
+    | MergeFacts
+    | QuantizeFacts
+    | ExportFacts
+    | BenchFacts
+)
 
 __all__ = [
     "BenchFacts",
@@ -49,6 +58,7 @@ __all__ = [
     "RemovedLayer",
     "StageFacts",
     "StudentFacts",
+    "SynthesizeFacts",
     "TargetFacts",
     "TrainedFacts",
     "TuneFacts",

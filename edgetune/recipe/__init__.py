@@ -21,6 +21,7 @@ from edgetune.recipe.schema import (
 )
 from edgetune.recipe.section import Section, expand_home
 from edgetune.recipe.sections import Sections
+from edgetune.recipe.synthesis import SynthesizeSection
 from edgetune.recipe.training import (
     DistillSection,
     Optimization,
@@ -52,6 +53,7 @@ __all__ = [
     "Section",
     "Sections",
     "Student",
+    "SynthesizeSection",
     "Training",
     "TuneSection",
     "expand_home",

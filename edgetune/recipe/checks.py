@@ -6,8 +6,7 @@ where they were set and differ from their default, so that a resolved recipe can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -16,28 +15,9 @@ from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
 from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
+from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
+from edgetune.recipe.use import Use, one_of
 from edgetune.train.objectives import OBJECTIVES
-
-
-@dataclass(frozen=True)
-class Use:
-    """When a key is read.
-
-    Attributes:
-        holds: whether a recipe, which has the key's section, reads it.
-        when: what would have to be set, for the message.
-    """
-
-    holds: Callable[[Any], bool]
-    when: str
-
-
-def _one_of(section: str, key: str, *values: object) -> Use:
-    choices = " or ".join(str(value) for value in values)
-    return Use(
-        lambda recipe: getattr(getattr(recipe, section), key) in values,
-        f"{section}.{key}: {choices}",
-    )
 
 
 def _is_cut(recipe: Recipe) -> bool:
@@ -55,11 +35,11 @@ def _has_gguf(recipe: Recipe) -> bool:
 
 def _objective_reads(key: str) -> Use:
     """Return the use of a key of ``distill`` that some objectives read."""
-    return _one_of("distill", "method", *(n for n, row in OBJECTIVES.items() if key in row.reads))
+    return one_of("distill", "method", *(n for n, row in OBJECTIVES.items() if key in row.reads))
 
 
-_ADAPTER = _one_of("tune", "method", "qlora", "lora")
-_STUDENT_ADAPTER = _one_of("distill", "train", "lora", "qlora")
+_ADAPTER = one_of("tune", "method", "qlora", "lora")
+_STUDENT_ADAPTER = one_of("distill", "train", "lora", "qlora")
 _WARMED = ("cosine", "cosine_with_min_lr", "linear", "constant_with_warmup", "inverse_sqrt")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
 # Keys of data.clean, and the steps of which one at least is to run.
@@ -86,24 +66,25 @@ USES: dict[str, Use] = {
     "model.revision": Use(
         lambda recipe: is_hub_id(recipe.model.path), "a hub id in model.path, not a folder here"
     ),
-    "data.columns": _one_of("data", "format", "columns", "auto"),
+    "data.columns": one_of("data", "format", "columns", "auto"),
     "data.validation_fraction": Use(
         lambda recipe: recipe.data.validation is None, "no data.validation of its own"
     ),
     "data.system": Use(lambda recipe: recipe.data.format != "text", "rows that are not plain text"),
     **{f"data.clean.{key}": _cleans(steps) for key, steps in _STEPS.items()},
+    **{f"synthesize.{key}": use for key, use in SYNTHESIS_USES.items()},
     "tune.rank": _ADAPTER,
     "tune.alpha": _ADAPTER,
     "tune.dropout": _ADAPTER,
     **{
-        f"{section}.{key}": _one_of(section, "scheduler", *schedulers)
+        f"{section}.{key}": one_of(section, "scheduler", *schedulers)
         for section in ("tune", "distill")
         for key, schedulers in {
             "warmup_ratio": _WARMED,
             "min_lr_ratio": ("cosine_with_min_lr",),
         }.items()
     },
-    "tune.pack_length": _one_of("tune", "packing", True),
+    "tune.pack_length": one_of("tune", "packing", True),
     "distill.rank": _STUDENT_ADAPTER,
     "distill.alpha": _STUDENT_ADAPTER,
     "distill.dropout": _STUDENT_ADAPTER,
@@ -148,7 +129,7 @@ USES: dict[str, Use] = {
         "quantize.imatrix: true or a quantize.budget",
     ),
     **{
-        f"quantize.{section}": _one_of("quantize", "method", name)
+        f"quantize.{section}": one_of("quantize", "method", name)
         for name, section in METHOD_SECTIONS.items()
     },
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
@@ -185,6 +166,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         )
         for split in ("train", "validation", "test")
     ),
+    _keys("synthesize", SYNTHESIS_ALWAYS),
     _keys("tune", f"method packing end_token {_TRAINING}"),
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"

@@ -17,6 +17,7 @@ from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.section import Count, PathText, Positive, Section
+from edgetune.recipe.synthesis import SynthesizeSection
 from edgetune.recipe.training import DistillSection, TuneSection
 
 KvCache = Literal["f16", "q8_0", "q4_0"]
@@ -131,6 +132,7 @@ class Recipe(Section):
     )
     model: ModelSection
     data: DataSection | None = None
+    synthesize: SynthesizeSection | None = None
     tune: TuneSection | None = None
     distill: DistillSection | None = None
     merge: MergeSection | None = None

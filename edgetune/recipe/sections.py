@@ -16,6 +16,7 @@ from edgetune.recipe.schema import (
     Recipe,
     Requests,
 )
+from edgetune.recipe.synthesis import SynthesizeSection
 from edgetune.recipe.training import DistillSection, TuneSection
 
 T = TypeVar("T")
@@ -49,6 +50,10 @@ class Sections:
     @property
     def data(self) -> DataSection:
         return self._read("data", DataSection)
+
+    @property
+    def synthesize(self) -> SynthesizeSection:
+        return self._read("synthesize", SynthesizeSection)
 
     @property
     def tune(self) -> TuneSection:

@@ -59,3 +59,15 @@ def scheme_settings(schemes: Sequence[str]) -> tuple[str, ...]:
     gguf = ", ".join(s for s in schemes if s in GGUF_SCHEMES)
     onnx = ", ".join(s for s in schemes if s in ONNX_SCHEMES)
     return (f"quantize.gguf=[{gguf}]", f"quantize.onnx=[{onnx}]")
+
+
+def synthesize_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the settings of `synthesize`, and overrides for what other settings share a name with.
+
+    The stage reads no base model, which every recipe names: the embedded one is put there.
+    """
+    flags = dict(settings)
+    name = flags.pop("endpoint_model", None)
+    if flags.get("recipe") is None:
+        flags["model"] = flags.get("model") or "embedded:base"
+    return flags, () if name is None else (f"synthesize.model={name}",)

@@ -7,6 +7,8 @@ import ctypes
 import numpy as np
 from llama_cpp import llama_cpp as c
 
+BATCH_TOKENS = 512  # a llama_decode call; llama.cpp's own physical batch
+
 
 class Batch:
     """A ``llama_batch`` over numpy arrays: filling it is array assignment, not a Python loop."""
@@ -28,3 +30,8 @@ class Batch:
             seq_id=addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
             logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
+
+
+def spans(count: int) -> list[tuple[int, int]]:
+    """Return the borders of the calls that so many tokens take."""
+    return [(first, min(first + BATCH_TOKENS, count)) for first in range(0, count, BATCH_TOKENS)]

@@ -21,13 +21,14 @@ from edgetune.runtimes import greedy
 from edgetune.runtimes.amx import has_broken_amx
 from edgetune.runtimes.gguf_header import check_gguf
 from edgetune.runtimes.gpu import REMEDIES, find_gpu_fault
-from edgetune.runtimes.llama_batch import Batch
+from edgetune.runtimes.llama_batch import BATCH_TOKENS, Batch, spans
+from edgetune.runtimes.llama_sequences import Sequences
+from edgetune.runtimes.sampling import Picker, Sampling
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
 
 SEQUENCES = 32  # decoded together; a step of a small model costs about the same for 1 and 8
 CACHE_TOKENS = 32_768  # bounds the memory of all sequences' caches; 4 GB for an 8 B Llama
-BATCH_TOKENS = 512  # a llama_decode call; llama.cpp's own physical batch
 # Plain attention computes what the mask then hides; in halves there is less of that. Logits of 512
 # tokens of a 47 M Llama take 0.93 s, whole 1.13 s.
 EXACT_BATCH_TOKENS = 256
@@ -167,21 +168,39 @@ class LlamaCpp(TextGeneration):
         tokens = np.asarray(ids, np.int32)
         return np.concatenate(
             [
-                self._decode(tokens[first:last], np.arange(first, last), 0, 1).copy()
-                for first, last in _spans(len(tokens))
+                self.decode(tokens[first:last], np.arange(first, last), 0, 1).copy()
+                for first, last in spans(len(tokens))
             ]
         )
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
+        return self._generate(prompts, max_new_tokens, stop_ids)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int],
+        sampling: Sampling,
+    ) -> list[list[int]]:  # fmt: skip
+        """Return what :meth:`generate` returns, drawn at random."""
+        return self._generate(prompts, max_new_tokens, stop_ids, sampling)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> list[list[int]]:  # fmt: skip
         if not prompts:
             return []
         length = max(map(len, prompts)) + max_new_tokens
         together = max(1, min(SEQUENCES, len(prompts), CACHE_TOKENS // length))
         self._prepare(together, length)
         groups = greedy.similar_length_groups(prompts, together)
-        return greedy.generate(self._start, prompts, groups, max_new_tokens, stop_ids)
+        order = iter(groups)
+
+        def start(some: greedy.Prompts) -> Sequences:
+            return self._start(some, Picker(sampling, next(order)) if sampling else None)
+
+        return greedy.generate(start, prompts, groups, max_new_tokens, stop_ids)
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         self._prepare(1, len(prompt) + max_new_tokens)
@@ -195,9 +214,9 @@ class LlamaCpp(TextGeneration):
             c.llama_model_free(self._model)
         self._context = self._model = None
 
-    def _start(self, prompts: greedy.Prompts) -> _Sequences:
+    def _start(self, prompts: greedy.Prompts, picker: Picker | None = None) -> Sequences:
         c.llama_memory_clear(c.llama_get_memory(self._context), False)
-        return _Sequences(self, prompts)
+        return Sequences(self.decode, prompts, picker)
 
     def _prepare(self, sequences: int, length: int, exact: bool = False) -> None:
         """Have an empty context with room for so many sequences of so many tokens each."""
@@ -241,7 +260,7 @@ class LlamaCpp(TextGeneration):
             c.llama_set_adapters_lora(context, one, 1, (ctypes.c_float * 1)(1.0))
         return context
 
-    def _decode(
+    def decode(
         self, tokens: np.ndarray, positions: np.ndarray, sequences: Any, wanted: Any
     ) -> np.ndarray:
         """Run at most BATCH_TOKENS tokens; return the wanted logits, a view until the next call."""
@@ -263,34 +282,3 @@ class LlamaCpp(TextGeneration):
             return np.empty((0, self._vocab_size), np.float32)
         scores = c.llama_get_logits(self._context)
         return np.ctypeslib.as_array(scores, shape=(rows, self._vocab_size))
-
-
-class _Sequences:
-    """Sequences of any lengths, continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
-
-    def __init__(self, runtime: LlamaCpp, prompts: greedy.Prompts) -> None:
-        self._runtime = runtime
-        lengths = np.array([len(prompt) for prompt in prompts])
-        self._ids = np.arange(len(prompts), dtype=np.int32)
-        self._positions = lengths.astype(np.int32)
-        tokens = np.concatenate([np.asarray(prompt, np.int32) for prompt in prompts])
-        positions = np.concatenate([np.arange(length) for length in lengths])
-        owners = np.repeat(self._ids, lengths)
-        wanted = np.zeros(len(tokens), np.int8)
-        wanted[np.cumsum(lengths) - 1] = 1
-        self.tokens: list[int] = []
-        for first, last in _spans(len(tokens)):
-            span = slice(first, last)
-            scores = runtime._decode(tokens[span], positions[span], owners[span], wanted[span])
-            self.tokens += scores.argmax(axis=1).tolist()
-
-    def advance(self, keep: list[int]) -> None:
-        tokens = np.array([self.tokens[slot] for slot in keep], np.int32)
-        self._ids, self._positions = self._ids[keep], self._positions[keep]
-        scores = self._runtime._decode(tokens, self._positions, self._ids, 1)
-        self._positions += 1
-        self.tokens = scores.argmax(axis=1).tolist()
-
-
-def _spans(count: int) -> list[tuple[int, int]]:
-    return [(first, min(first + BATCH_TOKENS, count)) for first in range(0, count, BATCH_TOKENS)]

@@ -24,6 +24,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops.linear_loss import Head
 from edgetune.runtimes import count_together, greedy
+from edgetune.runtimes.sampling import Picker, Sampling
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
 
@@ -97,6 +98,13 @@ class Torch(TextGeneration):
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
     ) -> list[list[int]]:
         return generate(self._model, prompts, max_new_tokens, stop_ids)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int],
+        sampling: Sampling,
+    ) -> list[list[int]]:  # fmt: skip
+        """Return what :meth:`generate` returns, drawn at random."""
+        return generate(self._model, prompts, max_new_tokens, stop_ids, sampling)
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         return greedy.stream(self._start, prompt, max_new_tokens)
@@ -197,17 +205,23 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     stop_ids: Sequence[int],
+    sampling: Sampling | None = None,
 ) -> list[list[int]]:
-    """Return each prompt's greedy continuation by a model in eval mode, without the stop id."""
+    """Return each prompt's continuation by a model in eval mode, without the stop id.
+
+    It is greedy unless ``sampling`` says how tokens are drawn.
+    """
     device = next(model.parameters()).device.type
     # Prompts of several lengths are padded on the left where the model takes positions.
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     pads = "position_ids" in inspect.signature(plain.forward).parameters
     group = greedy.similar_length_groups if pads else greedy.equal_length_groups
     groups = group(prompts, SEQUENCES)
+    order = iter(groups)
 
     def start(together: greedy.Prompts) -> _Sequences:
-        return _Sequences(model, together, device)
+        picker = Picker(sampling, next(order)) if sampling else None
+        return _Sequences(model, together, device, picker)
 
     return greedy.generate(start, prompts, groups, max_new_tokens, stop_ids)
 
@@ -215,8 +229,10 @@ def generate(
 class _Sequences:
     """Prompts continued together: a :class:`edgetune.runtimes.greedy.Decoder`."""
 
-    def __init__(self, model: Any, prompts: greedy.Prompts, device: str) -> None:
-        self._model = model
+    def __init__(
+        self, model: Any, prompts: greedy.Prompts, device: str, picker: Picker | None = None
+    ) -> None:
+        self._model, self._picker = model, picker
         self._cache = DynamicCache(config=model.config.get_text_config())
         longest = max(map(len, prompts))
         ids_BT = torch.zeros((len(prompts), longest), dtype=torch.long)
@@ -230,6 +246,8 @@ class _Sequences:
         self._feed(ids_BT.to(device))
 
     def advance(self, keep: list[int]) -> None:
+        if self._picker:
+            self._picker.keep(keep)
         if len(keep) < len(self.tokens):
             with torch.inference_mode():
                 kept = torch.tensor(keep, device=self._next_B.device)
@@ -255,5 +273,10 @@ class _Sequences:
             logits_to_keep=1,
             **padded,
         )
-        self._next_B = output.logits[:, -1].argmax(dim=-1)
+        scores_BV = output.logits[:, -1]
+        if self._picker:
+            drawn = self._picker.pick(scores_BV.float().cpu().numpy())
+            self._next_B = torch.tensor(drawn, device=scores_BV.device)
+        else:
+            self._next_B = scores_BV.argmax(dim=-1)
         self.tokens: list[int] = self._next_B.tolist()

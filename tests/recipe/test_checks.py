@@ -31,6 +31,29 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
         0.9,
         {"data.clean.near_duplicates": "off", "data.clean.leakage": "off"},
     ),
+    *(
+        (f"synthesize.{key}", value, {"synthesize.teacher": "m"})
+        for key, value in {
+            "model": "m",
+            "key_env": "KEY",
+            "concurrency": 2,
+            "timeout": 5.0,
+            "retries": 1,
+            "max_requests": 9,
+            "failures_of": "m",
+            "examples": 2,
+            "rank": "reference",
+            "template.check": "right?",
+            "validators.checker": "m",
+            "validators.samples": 3,
+        }.items()
+    ),
+    (
+        "synthesize.validators.similarity",
+        0.9,
+        {"synthesize.validators.leakage": False, "synthesize.validators.duplicate": False},
+    ),
+    ("synthesize.template.ask", "say", {"synthesize.task": "preferences"}),
     ("tune.rank", 8, {"tune.method": "full"}),
     ("tune.alpha", 8.0, {"tune.method": "full"}),
     ("tune.dropout", 0.1, {"tune.method": "full"}),
