@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 
 from edgetune.data.arrow_rows import iterate_rows, read_parquet, read_saved
 from edgetune.data.csv_rows import read_csv
+from edgetune.data.documents.read import DOCUMENTS, PAGE, read_document
 from edgetune.data.hub_rows import load_hub
 from edgetune.data.json_rows import read_json
+from edgetune.data.mixing import choose_numbers
 from edgetune.data.parts import ENDINGS, JSON_ENDINGS, Piece, ending_of
 from edgetune.data.records import Record, open_bytes, open_text
 from edgetune.data.sources import Source, open_source
@@ -20,18 +22,31 @@ from edgetune.errors import InputError
 END_OF_TEXT = "<|endoftext|>"  # separates texts in a file, as GPT-2's corpora write it
 
 
-def read_records(source: Source | Path, split: str = "train") -> Iterator[Record]:
-    """Yield the records of a source, in the order of its files.
+def read_records(source: Source | Path, split: str = "train", seed: int = 0) -> Iterator[Record]:
+    """Yield the records of a source, in the order of its files; as many as its limit says.
 
     A text file is cut at ``<|endoftext|>`` where that occurs, and at blank lines elsewhere: each
-    piece is a record with the key ``text``.
+    piece is a record with the key ``text``. A document is one record, and so is a text file whose
+    texts are going to be chunked. Sources with a limit are read twice: how many rows there are
+    decides which are chosen.
 
     Raises:
         InputError: an unreadable or empty file, an ending that is not known, or no such split.
     """
     if isinstance(source, Path):
         source = open_source(str(source), split)
-    for piece in source.pieces:
+    for number, (named, part) in enumerate(source.named):
+        if named.limit is None:
+            yield from _read_pieces(part.pieces)
+            continue
+        count = sum(1 for _ in _read_pieces(part.pieces))
+        yield from compress(
+            _read_pieces(part.pieces), choose_numbers(count, named.limit, seed, number)
+        )
+
+
+def _read_pieces(pieces: Iterable[Piece]) -> Iterator[Record]:
+    for piece in pieces:
         yield from _read_piece(piece)
 
 
@@ -60,15 +75,23 @@ def _read_piece(piece: Piece) -> Iterator[Record]:
         yield from read_csv(path)
     elif ending == ".parquet":
         yield from read_parquet(path)
+    elif ending in DOCUMENTS:
+        record = read_document(path, ending)
+        if record.value and not piece.chunked:
+            record.value["text"] = record.value["text"].replace(PAGE, "\n\n")
+        yield record
     else:
-        yield from _read_text(path)
+        yield from _read_text(path, piece.chunked)
 
 
-def _read_text(path: Path) -> Iterator[Record]:
+def _read_text(path: Path, whole: bool) -> Iterator[Record]:
     with open_text(path) as text:
         separated = any(END_OF_TEXT in line for line in text)
     with open_text(path) as text:
-        yield from _cut_at_marks(path, text) if separated else _cut_at_blanks(path, text)
+        if whole and not separated:
+            yield Record(str(path), {"text": text.read().strip()})
+        else:
+            yield from _cut_at_marks(path, text) if separated else _cut_at_blanks(path, text)
 
 
 def _cut_at_blanks(path: Path, lines: Iterable[str]) -> Iterator[Record]:

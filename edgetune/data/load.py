@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from edgetune.data.files import read_records
 from edgetune.data.hub_rows import find_commit
-from edgetune.data.mixing import choose_numbers, count_copies
+from edgetune.data.mixing import count_copies
+from edgetune.data.reading import NamedPart, Reading, read_parts
 from edgetune.data.records import Record
-from edgetune.data.rows import Row, fill_answer
-from edgetune.data.shapes import Chosen, choose_shape, make_shaped, why_unused
-from edgetune.data.sources import Source, find_sources, narrow, open_source
+from edgetune.data.rows import Row
+from edgetune.data.shapes import make_shaped, why_unused
+from edgetune.data.sources import Source, find_sources, open_source
 from edgetune.data.split import choose_rows, count_prompts, count_shared, split_validation
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
-from edgetune.recipe import DataSection, DataSource
+from edgetune.recipe import DataSection
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,9 @@ class Splits:
 class Part:
     """The rows of one named source among those of a split: numbers ``start`` to ``stop``."""
 
-    source: DataSource
+    named: NamedPart
     start: int
     stop: int
-    shape: Chosen
-    commit: str | None = None
 
 
 @dataclass
@@ -68,29 +65,18 @@ class Loaded:
     @property
     def format(self) -> str:
         """The shape of the rows; the shapes of several sources."""
-        return ", ".join(dict.fromkeys(part.shape.format for part in self.parts))
+        return ", ".join(dict.fromkeys(part.named.shape.format for part in self.parts))
 
     @property
     def objectives(self) -> list[str]:
         """What all of the sources' rows can be used for."""
-        every = [part.shape.objectives for part in self.parts]
+        every = [part.named.shape.objectives for part in self.parts]
         return [name for name in every[0] if all(name in one for one in every)] if every else []
 
     def skip(self, error: InputError) -> None:
         """Count a row that is left out, and keep the first of each reason."""
         self.reasons[error.what] += 1
         self.first.setdefault(error.what, str(error))
-
-    def apply_limits(self, seed: int) -> None:
-        """Keep so many rows of each source as its limit says."""
-        rows: list[Row] = []
-        for number, part in enumerate(self.parts):
-            some = self.rows[part.start : part.stop]
-            kept = choose_numbers(len(some), part.source.limit, seed, number)
-            start = len(rows)
-            rows += [row for row, keep in zip(some, kept, strict=True) if keep]
-            self.parts[number] = replace(part, start=start, stop=len(rows))
-        self.rows = rows
 
 
 def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
@@ -105,10 +91,10 @@ def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
             skipped), or no rows at all.
     """
     sources = find_sources(section)
-    loaded = {name: load_rows(source, section, log, name) for name, source in sources.items()}
+    reading = Reading(section, seed)
+    loaded = {name: _load(source, reading, log, name) for name, source in sources.items()}
     for name, one in loaded.items():
         _refuse_unusable(one, name)
-        one.apply_limits(seed)
     rows = {name: one.rows for name, one in loaded.items()}
     origin = {name: str(path) for name, path in sources.items()}
     if "validation" not in rows:
@@ -156,12 +142,14 @@ def load_rows(
     """
     if isinstance(source, Path):
         source = open_source(str(source), split)
+    return _load(source, Reading(section, answered=answered), log, split)
+
+
+def _load(source: Source, reading: Reading, log: Log, split: str) -> Loaded:
     loaded = Loaded([])
     columns: dict[str, None] = {}
-    for named, pieces in source.named:
-        own = narrow(section, named)
-        records = _answerable(read_records(pieces), own, answered)
-        columns.update(_read_part(loaded, records, own, pieces, named))
+    for named, records in read_parts(source, reading):
+        columns.update(_read_part(loaded, named, records, reading.section.on_bad_row == "error"))
     if not loaded.rows:
         raise InputError(
             f"no usable row ({loaded.skipped + loaded.unused.total()} skipped)",
@@ -179,20 +167,17 @@ def load_rows(
 
 
 def _read_part(
-    loaded: Loaded, records: Iterator[Record], section: DataSection, source: Source,
-    named: DataSource,
-) -> dict[str, None]:  # fmt: skip
+    loaded: Loaded, named: NamedPart, records: Iterator[Record], strict: bool
+) -> dict[str, None]:
     """Add the rows of one named source; return the columns that are not read."""
-    head = list(islice(records, 100))
-    shape = choose_shape(head, section, source)
     start = len(loaded.rows)
     keys: dict[str, None] = {}
-    for record in chain(head, records):
+    for record in records:
         keys.update(dict.fromkeys(record.value or ()))
         try:
-            row = make_shaped(record, shape)
+            row = make_shaped(record, named.shape)
         except InputError as error:
-            if section.on_bad_row == "error":
+            if strict:
                 hint = error.hint or "fix the row, or set data.on_bad_row: skip"
                 raise InputError(error.what, where=error.where, hint=hint) from error
             loaded.skip(error)
@@ -202,39 +187,29 @@ def _read_part(
             loaded.unused[reason] += 1
         else:
             loaded.rows.append(row)
-    commit = source.pieces[0].commit
-    loaded.parts.append(Part(named, start, len(loaded.rows), shape, commit))
-    return {str(key): None for key in keys if key not in shape.used}
-
-
-def _answerable(
-    records: Iterable[Record], section: DataSection, answered: bool
-) -> Iterator[Record]:
-    completion = section.columns.completion if section.columns else "completion"
-    for record in records:
-        value = record.value if answered else fill_answer(record.value, completion)
-        yield record if answered else replace(record, value=value)
+    loaded.parts.append(Part(named, start, len(loaded.rows)))
+    return {str(key): None for key in keys if key not in named.shape.used}
 
 
 def _refuse_unusable(loaded: Loaded, split: str) -> None:
     for part in loaded.parts:
-        if not {"sft", "text"} & set(part.shape.objectives):
+        if not {"sft", "text"} & set(part.named.shape.objectives):
             raise InputError(
                 "these rows are prompts without answers: tuning has nothing to train "
-                f"({part.shape.format} is for {', '.join(part.shape.objectives)})",
-                where=f"data.{split}: {part.source.path}",
+                f"({part.named.shape.format} is for {', '.join(part.named.shape.objectives)})",
+                where=f"data.{split}: {part.named.source.path}",
                 hint="name them as distill.prompts, and the teacher answers them",
             )
 
 
 def _weigh(rows: list[Row], loaded: Loaded, seed: int) -> list[Row]:
     """Take each train row as often as the weight of its source says."""
-    parts = [(n, part) for n, part in enumerate(loaded.parts) if part.source.weight != 1]
+    parts = [(n, part) for n, part in enumerate(loaded.parts) if part.named.source.weight != 1]
     copies: dict[int, int] = {}
     for number, part in parts:
         some = {id(row) for row in loaded.rows[part.start : part.stop]}
         kept = [id(row) for row in rows if id(row) in some]
-        counts = count_copies(len(kept), part.source.weight, seed, number)
+        counts = count_copies(len(kept), part.named.source.weight, seed, number)
         copies.update(zip(kept, map(int, counts), strict=True))
     # A copy is a row of its own: what is made of each row is kept by its identity.
     return [replace(row) if time else row for row in rows for time in range(copies.get(id(row), 1))]
@@ -243,10 +218,11 @@ def _weigh(rows: list[Row], loaded: Loaded, seed: int) -> list[Row]:
 def _tell_sources(split: str, loaded: Loaded) -> Iterator[dict[str, Any]]:
     """Yield what is known of each named source, without the defaults."""
     for part in loaded.parts:
-        source = part.source
+        source = part.named.source
+        stated = find_commit(source).license if part.named.commit else None
         known = {
-            "license": source.license or (find_commit(source).license if part.commit else None),
-            "revision": part.commit,
+            "license": source.license or stated,
+            "revision": part.named.commit,
             "origin": source.origin,
             "confidential": source.confidential or None,
             "weight": source.weight if source.weight != 1 else None,
@@ -255,7 +231,7 @@ def _tell_sources(split: str, loaded: Loaded) -> Iterator[dict[str, Any]]:
         yield {
             "split": split,
             "path": source.path,
-            "format": part.shape.format,
+            "format": part.named.shape.format,
             "rows": part.stop - part.start,
             **{key: value for key, value in known.items() if value is not None},
         }
@@ -277,7 +253,7 @@ def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
 
 
 def _describe(source: Source, split: str, loaded: Loaded) -> str:
-    said = ", ".join(dict.fromkeys(part.shape.said for part in loaded.parts))
+    said = ", ".join(dict.fromkeys(part.named.shape.said for part in loaded.parts))
     text = f"{split}: {counted(len(loaded.rows), 'row')} of {_short(source)}, {said}"
     if loaded.columns_unused:
         text += f"; columns not used: {', '.join(loaded.columns_unused)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgetune.artifact import ENTRY, hash_source
 from edgetune.data.arrow_rows import saved_splits
+from edgetune.data.documents.read import DOCUMENTS
 from edgetune.data.hub_rows import find_commit, find_hub_id, load_hub
 from edgetune.data.json_rows import list_parts
 from edgetune.errors import InputError, nearest
@@ -25,7 +26,7 @@ _SPLIT_WORDS = {
 # Where rows are wanted that are no split of a run: which split stands for them.
 _STANDS_FOR = {"prompts": ("train",), "data": ("test", "validation", "train")}
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
-ENDINGS = (*JSON_ENDINGS, ".csv", ".tsv", ".parquet", ".txt")
+ENDINGS = (*JSON_ENDINGS, ".csv", ".tsv", ".parquet", ".txt", *DOCUMENTS)
 ROWS = "rows.jsonl"  # the accepted rows in an artifact of synthetic rows
 SQLITE = "sqlite:///"
 
@@ -40,6 +41,7 @@ class Piece:
         source: what the recipe says of the source that it belongs to.
         number: the place of that source in the recipe's list.
         commit: of a dataset on the hub, whose id is the path.
+        chunked: whether its texts are going to be chunked: then a text file is one text.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Piece:
     source: DataSource = field(default=DataSource.model_construct(path=""), compare=False)
     number: int = field(default=0, compare=False)
     commit: str | None = None
+    chunked: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}[{self.key}]" if self.key else str(self.path)
@@ -193,16 +196,19 @@ def _shards(folder: Path) -> dict[str, list[Piece]]:
         and ending_of(file) in ENDINGS
         and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
     ]
+    if files and all(_is_prose(file) for file in files):
+        return _collect(files)
     parts: dict[str, list[Piece]] = {}
     for file in files:
         words = re.split(r"[^a-z]+", file.relative_to(folder).as_posix().lower())
         found = dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS)
-        parts.setdefault(next(iter(found), ""), []).append(Piece(file))
+        split = "" if ending_of(file) in DOCUMENTS else next(iter(found), "")
+        parts.setdefault(split, []).append(Piece(file))
     rest = parts.pop("", [])
     if parts:
         return {**parts, **{piece.name: [piece] for piece in rest}}
     # Notes (README.txt) lie beside data of any other kind.
-    shards = [piece for piece in rest if ending_of(piece.path) != ".txt"] or rest
+    shards = [piece for piece in rest if not _is_prose(piece.path)]
     notes = {piece.name: [piece] for piece in rest if piece not in shards}
     kinds = {"JSON" if ending_of(p.path) in JSON_ENDINGS else ending_of(p.path) for p in shards}
     if not shards or len(kinds) > 1:
@@ -214,3 +220,19 @@ def _shards(folder: Path) -> dict[str, list[Piece]]:
             "or a folder made by datasets' save_to_disk",
         )
     return {"train": shards, **notes} if notes else {"": shards}
+
+
+def _is_prose(path: Path) -> bool:
+    return ending_of(path) in (".txt", *DOCUMENTS)
+
+
+def _collect(files: list[Path]) -> dict[str, list[Piece]]:
+    """Return the parts of a folder of texts and documents, whose names say nothing of splits.
+
+    A README beside plain texts says what they are.
+    """
+    texts = any(ending_of(file) == ".txt" for file in files)
+    notes = [file for file in files if texts and file.stem.lower() == "readme"]
+    notes = notes if len(notes) < len(files) else []
+    parts = {"train" if notes else "": [Piece(file) for file in files if file not in notes]}
+    return {**parts, **{file.name: [Piece(file)] for file in notes}}

@@ -23,11 +23,12 @@ _BUFFER = 1 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """One raw row: its value, or what is wrong with it."""
+    """One raw row: its value, or what is wrong with it and what to do."""
 
     where: str
     value: dict[str, Any] | None
     fault: str = ""
+    hint: str = ""
 
 
 def make_record(where: str, value: Any, raw: str = "") -> Record:

@@ -134,7 +134,10 @@ SHAPES: dict[str, Shape] = {
             "instruction", _sets("instruction output"), _MORE | {"input", "history"},
             _read_instruction, _ANSWERED,
         ),
-        Shape("text", _sets("text"), frozenset(), lambda value, where: [], ("text", "distill")),
+        Shape(
+            "text", _sets("text"), frozenset({"heading"}), lambda value, where: [],
+            ("text", "distill"),
+        ),
         Shape("prompt_only", _sets("prompt"), _MORE, _read_prompt, ("grpo",)),
     )
 }  # fmt: skip
@@ -202,7 +205,8 @@ def choose_shape(records: Sequence[Record], section: DataSection, where: object)
     votes = Counter(detect_format(value) for value in values)
     if not votes:
         first = records[0] if records else Record(str(where), None, "the file holds no rows")
-        raise InputError(first.fault, where=first.where, hint="no row could be read")
+        hint = first.hint or "no row could be read"
+        raise InputError(first.fault, where=first.where, hint=hint)
     format = votes.most_common(1)[0][0]
     if format in (None, "text") or section.format == "classification":
         found = find_label_columns(values)
@@ -258,7 +262,8 @@ def make_shaped(record: Record, shape: Chosen) -> Row:
         InputError: a faulty record, as :func:`make_row`; or other keys than the first rows have.
     """
     if record.value is None:
-        raise InputError(record.fault, where=record.where)
+        hint = f"{record.hint}; data.on_bad_row: skip leaves it out" if record.hint else ""
+        raise InputError(record.fault, where=record.where, hint=hint)
     try:
         return make_row(record.value, shape.format, record.where, shape.columns)
     except InputError as error:

@@ -53,10 +53,11 @@ def find_sources(section: DataSection) -> dict[str, Source]:
         InputError: no such file, or nothing readable in it.
     """
     named = {name: getattr(section, name) for name in SPLITS if getattr(section, name) is not None}
-    sources = {name: open_source(value, name) for name, value in named.items()}
+    chunked = section.chunk is not None
+    sources = {name: open_source(value, name, chunked) for name, value in named.items()}
     for name in SPLITS[1:]:
         if name not in named:
-            pieces = _pieces(section.train, name, exactly=True)
+            pieces = _pieces(section.train, name, chunked, exactly=True)
             if pieces:
                 sources[name] = Source(_shown(section.train), pieces)
     taken = {piece for source in sources.values() for piece in source.pieces}
@@ -66,13 +67,15 @@ def find_sources(section: DataSection) -> dict[str, Source]:
     return sources
 
 
-def open_source(names: Named, split: str) -> Source:
+def open_source(names: Named, split: str, chunked: bool = False) -> Source:
     """Return the pieces of what is named that belong to ``split``.
+
+    Where texts are going to be chunked, a text file is one text.
 
     Raises:
         InputError: no such file, an unknown ending, or no such split.
     """
-    pieces = _pieces(names, split)
+    pieces = _pieces(names, split, chunked)
     if not pieces:
         raise InputError("no file is named", where=f"data.{split}")
     return Source(_shown(names), pieces)
@@ -99,9 +102,9 @@ def narrow(section: DataSection, source: DataSource) -> DataSection:
     return section.model_copy(update={k: v for k, v in own.items() if v is not None})
 
 
-def _pieces(names: Named, split: str, exactly: bool = False) -> tuple[Piece, ...]:
+def _pieces(names: Named, split: str, chunked: bool, exactly: bool = False) -> tuple[Piece, ...]:
     return tuple(
-        replace(piece, source=source, number=number)
+        replace(piece, source=source, number=number, chunked=chunked)
         for number, source in enumerate(list_sources(names))
         for piece in pick_pieces(source, split, exactly)
     )

@@ -1,7 +1,7 @@
 """The recipe: its sections, and how it is read, checked and written."""
 
 from edgetune.recipe.cleaning import CleanSection
-from edgetune.recipe.data import Columns, DataSection, DataSource, list_sources
+from edgetune.recipe.data import ChunkSection, Columns, DataSection, DataSource, list_sources
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
     ONNX_SCHEMES,
@@ -35,6 +35,7 @@ __all__ = [
     "ONNX_SCHEMES",
     "AutoRoundSection",
     "BenchSection",
+    "ChunkSection",
     "CleanSection",
     "Columns",
     "DataSection",

@@ -158,6 +158,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         "clean.near_duplicates clean.leakage clean.labels clean.max_per_label "
         "clean.max_per_cluster",
     ),
+    _keys("data.chunk", "tokens overlap"),
     *(
         _keys(
             f"data.{split}",

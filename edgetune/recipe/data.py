@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,21 @@ class Columns(Section):
     prompt: str = Field(description="column of the prompt")
     completion: str = Field(description="column of the answer")
     system: str | None = Field(None, description="column of the system message")
+
+
+class ChunkSection(Section):
+    """Split long texts and documents into chunks, at headings and ends of sentences."""
+
+    tokens: Count = Field(512, description="most tokens of a chunk, of the model's tokenizer")
+    overlap: Annotated[int, Field(ge=0)] = Field(
+        64, description="tokens of the chunk before that a chunk repeats, inside a long passage"
+    )
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> ChunkSection:
+        if self.overlap >= self.tokens:
+            raise ValueError(f"overlap {self.overlap} is no less than tokens {self.tokens}")
+        return self
 
 
 class DataSource(Section):
@@ -116,6 +131,9 @@ class DataSection(Section):
         0.05, description="fraction of train split off when there is no validation"
     )
     limit: Count | None = Field(None, description="use only so many train rows")
+    chunk: ChunkSection | None = Field(
+        None, description="chunks of long texts; absent: they train in pieces of max_length"
+    )
     clean: CleanSection = Field(CleanSection(), description="what is checked in rows")
 
     @property

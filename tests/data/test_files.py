@@ -110,7 +110,7 @@ def test_faulty_record_is_placed(
         ("a.jsonl.gz", b"no gzip at all", "cannot read"),
         ("a.jsonl.gz", gzip.compress(b"x" * 999)[:-9], "cannot read"),
         ("a.parquet", b"no parquet", "not Parquet"),
-        ("a.docx", b"x", "unknown ending"),
+        ("a.odt", b"x", "unknown ending"),
         ("a.csv", b'prompt,completion\n"a,b\n', "not CSV"),
     ],
 )
