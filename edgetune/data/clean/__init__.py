@@ -1,7 +1,8 @@
 """Cleaning: what is found in rows one at a time, and duplicates and balance among all of them."""
 
-from edgetune.data.clean.groups import cap_groups, cluster_rows
-from edgetune.data.clean.pairs import Pairs, find_pairs
+from edgetune.data.clean.clusters import Pairs, cluster_rows
+from edgetune.data.clean.groups import cap_groups
+from edgetune.data.clean.pairs import find_pairs
 from edgetune.data.clean.sketch import BANDS, sketch_texts
 from edgetune.data.clean.steps import ROW_STEPS, Cleaned, Finding, clean_rows
 

@@ -1,32 +1,8 @@
-"""Groups of rows: clusters of near duplicates, and caps on how many rows a group keeps."""
+"""Balance: no group of rows, be it a label's or a cluster's, keeps more than its cap."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from edgetune.data.clean.pairs import Pairs
-
-
-def cluster_rows(pairs: Pairs, count: int) -> np.ndarray:
-    """Return the cluster of each of ``count`` rows: the number of its smallest row.
-
-    Rows are in one cluster if pairs connect them, so that its ends may be less similar.
-    """
-    cluster = np.arange(count, dtype=np.int64)
-    left, right = pairs.left, pairs.right
-    while len(left):
-        # Each row takes the smallest number among its neighbours', then their numbers' numbers.
-        low = np.minimum(cluster[left], cluster[right])
-        np.minimum.at(cluster, cluster[left], low)
-        np.minimum.at(cluster, cluster[right], low)
-        while True:
-            jumped = cluster[cluster]
-            if np.array_equal(jumped, cluster):
-                break
-            cluster = jumped
-        apart = cluster[left] != cluster[right]
-        left, right = left[apart], right[apart]
-    return cluster
 
 
 def cap_groups(groups: np.ndarray, cap: int, seed: int) -> np.ndarray:

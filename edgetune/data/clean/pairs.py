@@ -1,32 +1,21 @@
-"""Pairs of near duplicates: candidates by equal bands, verdict by exact Jaccard similarity."""
+"""Pairs of near duplicates: candidates by equal bands, accepted by exact Jaccard similarity."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
+from edgetune.data.clean.candidates import propose_pairs
+from edgetune.data.clean.clusters import Pairs, connect_rows
 from edgetune.data.clean.shingles import hash_set, hash_shingles
 
 ReadTexts = Callable[[np.ndarray], list[str]]
-#: Rows of equal band up to which every one is compared with every other.
-SMALL_GROUP = 16
 #: Pairs whose texts are in memory at a time.
 PAIRS_AT_A_TIME = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Similar rows: ``left`` < ``right`` (int64), and their Jaccard similarity (float32)."""
-
-    left: np.ndarray
-    right: np.ndarray
-    jaccard: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.left)
+#: Comparisons in larger groups that may find a row different before it is left out of them.
+MOST_FAILURES = 8
 
 
 def find_pairs(
@@ -37,69 +26,86 @@ def find_pairs(
 ) -> Pairs:
     """Find the pairs of rows whose sets of shingles are similar.
 
-    In a group of more than 16 rows that share a band's hash, each row is compared with its
-    neighbours of other bands and with the group's first rows, so that the time stays linear:
-    similar rows are then connected, though not every pair is listed.
+    Where more than 16 rows share a band, similar rows are connected, but not every pair is listed:
+    the time stays linear in the rows. With queries, every row that is similar to one of the other
+    kind is in a pair.
 
     Args:
         bands: band hashes of all rows, uint64 [rows, bands]; may be a memory map.
         read_texts: returns the texts of rows by their numbers (sorted, each once).
         threshold: least Jaccard similarity.
-        queries: with it, only pairs of a row that is marked and one that is not.
+        queries: with it, only pairs of a row that is marked and one that is not, bool [rows].
+
+    Returns:
+        The pairs in the order of their rows.
     """
-    count = len(bands)
+    count, width = bands.shape
+    cluster = np.arange(count, dtype=np.int64)
+    failures = np.zeros(count, dtype=np.int64)
     seen = np.empty(0, dtype=np.int64)
-    for band in range(bands.shape[1]):
-        column = np.array(bands[:, band])
-        left, right = _propose(column, queries)
-        keys = np.unique(left * count + right)
-        keys = keys[~np.isin(keys, seen, assume_unique=True)]
-        seen = np.union1d(seen, keys)
-    found = list(_verify(seen, count, read_texts, threshold))
-    keys = np.concatenate([part[0] for part in found] or [np.empty(0, np.int64)])
-    jaccard = np.concatenate([part[1] for part in found] or [np.empty(0, np.float32)])
-    return Pairs(keys // count, keys % count, jaccard)
-
-
-def _propose(column: np.ndarray, queries: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(column, kind="stable")
-    ordered = column[order]
-    lefts, rights = [], []
-    for distance in range(1, SMALL_GROUP):
-        same = ordered[distance:] == ordered[:-distance]
-        if not same.any():
-            break
-        lefts.append(order[:-distance][same])
-        rights.append(order[distance:][same])
-    left = np.concatenate(lefts or [np.empty(0, np.int64)])
-    right = np.concatenate(rights or [np.empty(0, np.int64)])
-    if queries is not None:
-        mixed = queries[left] != queries[right]
-        left, right = left[mixed], right[mixed]
-    return left, right
-
-
-def _verify(
-    keys: np.ndarray, count: int, read_texts: ReadTexts, threshold: float
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for first in range(0, len(keys), PAIRS_AT_A_TIME):
-        part = keys[first : first + PAIRS_AT_A_TIME]
-        jaccard = _similarities(part // count, part % count, read_texts)
+    kept, jaccards = [seen], [np.empty(0, np.float32)]
+    column = np.array(bands[:, 0]) if width else seen
+    for band in range(width):
+        following = np.array(bands[:, (band + 1) % width])
+        few, many = propose_pairs(column, following, failures < MOST_FAILURES, queries)
+        column = following
+        if queries is None:  # a pair that others connect says nothing new
+            apart = cluster[many[0]] != cluster[many[1]]
+            many = many[0][apart], many[1][apart]
+        keys = _new(np.concatenate([_key(*few, count), _key(*many, count)]), seen)
+        jaccard = _similarities(keys // count, keys % count, read_texts, threshold)
         similar = jaccard >= threshold
-        yield part[similar], jaccard[similar].astype(np.float32)
+        kept.append(keys[similar])
+        jaccards.append(jaccard[similar].astype(np.float32))
+        cluster = connect_rows(cluster, keys[similar] // count, keys[similar] % count)
+        failed = np.intersect1d(keys[~similar], _key(*many, count))
+        failures += np.bincount(failed // count, minlength=count)
+        failures += np.bincount(failed % count, minlength=count)
+        seen = np.union1d(seen, keys)
+    keys, jaccard = np.concatenate(kept), np.concatenate(jaccards)
+    order = np.argsort(keys)
+    return Pairs(keys[order] // count, keys[order] % count, jaccard[order])
 
 
-def _similarities(left: np.ndarray, right: np.ndarray, read_texts: ReadTexts) -> np.ndarray:
-    """Return the exact Jaccard similarity of the shingles of pairs of rows."""
-    rows = np.unique(np.concatenate((left, right)))
-    sets = []
-    for _, hashes, offsets in hash_shingles(read_texts(rows)):
-        sets += [hash_set(hashes[a:b]) for a, b in pairwise(offsets)]
-    jaccard = np.empty(len(left))
-    places = zip(np.searchsorted(rows, left), np.searchsorted(rows, right), strict=True)
-    for pair, (one, other) in enumerate(places):
-        both = np.concatenate((sets[one], sets[other]))
-        both.sort()
-        shared = int(np.count_nonzero(both[1:] == both[:-1]))
-        jaccard[pair] = shared / (len(both) - shared)
+def _key(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
+    """Return one number for each pair."""
+    keys: np.ndarray = np.minimum(left, right) * count + np.maximum(left, right)
+    return keys
+
+
+def _new(keys: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the different keys that are not among those seen, which are sorted."""
+    keys = np.unique(keys)
+    if not len(seen):
+        return keys
+    places = np.minimum(np.searchsorted(seen, keys), len(seen) - 1)
+    fresh: np.ndarray = keys[seen[places] != keys]
+    return fresh
+
+
+def _similarities(
+    left: np.ndarray, right: np.ndarray, read_texts: ReadTexts, threshold: float
+) -> np.ndarray:
+    """Return the exact Jaccard similarity of pairs of rows; 0 where lengths exclude the least."""
+    jaccard = np.zeros(len(left))
+    for first in range(0, len(left), PAIRS_AT_A_TIME):
+        part = slice(first, first + PAIRS_AT_A_TIME)
+        rows = np.unique(np.concatenate((left[part], right[part])))
+        sets = []
+        for _, hashes, offsets in hash_shingles(read_texts(rows)):
+            sets += [hash_set(hashes[begin:end]) for begin, end in pairwise(offsets.tolist())]
+        ones, others = np.searchsorted(rows, left[part]), np.searchsorted(rows, right[part])
+        for pair, (one, other) in enumerate(zip(ones.tolist(), others.tolist(), strict=True)):
+            jaccard[first + pair] = compare_sets(sets[one], sets[other], threshold)
     return jaccard
+
+
+def compare_sets(one: np.ndarray, other: np.ndarray, threshold: float) -> float:
+    """Return the Jaccard similarity of two sorted sets; 0 where their sizes exclude the least."""
+    short, long = sorted((len(one), len(other)))
+    if short < threshold * long:
+        return 0.0
+    both = np.concatenate((one, other))
+    both.sort()
+    shared = int(np.count_nonzero(both[1:] == both[:-1]))
+    return shared / (len(both) - shared)
