@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 #: Country -> characters of its account numbers (SWIFT, IBAN Registry).
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22,
@@ -15,6 +17,7 @@ IBAN_LENGTHS = {
     "SD": 18, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23,
     "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }  # fmt: skip
+_VALUES = {letter: str(10 + place) for place, letter in enumerate(string.ascii_uppercase)}
 #: First and last prefix of an issuer, as digits, and the lengths of its numbers (ISO/IEC 7812).
 CARDS = (
     ("4", "4", (13, 16, 19)),  # Visa
@@ -32,8 +35,10 @@ def is_iban(text: str) -> bool:
     """Whether this is an account number: its country's length, remainder 1 modulo 97."""
     if IBAN_LENGTHS.get(text[:2]) != len(text):
         return False
-    turned = text[4:] + text[:4]
-    return int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
+    digits = text[4:] + text[:4]
+    for letter in set(digits).intersection(_VALUES):
+        digits = digits.replace(letter, _VALUES[letter])
+    return digits.isdecimal() and digits.isascii() and int(digits) % 97 == 1
 
 
 def is_card(digits: str) -> bool:

@@ -27,8 +27,7 @@ _CONFIG = ftfy.TextFixerConfig(
 )
 # Not tab, line feed, carriage return, nor escape, which begins a colour.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f\ufeff]")
-# In JSON they are escaped.
-_ESCAPED = re.compile(r"\\u00[01]|\x7f")
+_PLAIN = bytes([9, 10, 13, 27, *range(32, 127)])
 # A letter with combining marks, or conjoining jamo. Only these are composed: NFC over a whole text
 # would also replace Japanese and Korean compatibility ideographs, which are spellings of names.
 _SPLIT = re.compile("\\w[\u0300-\u036f\u3099\u309a]+|[\u1100-\u11ff]{2,}")
@@ -46,7 +45,8 @@ def fix_encoding(
 
 
 def _is_plain(text: str) -> bool:
-    return text.isascii() and _CONTROL.search(text) is None and _ESCAPED.search(text) is None
+    """Whether a text, or one in JSON, which escapes control characters, can be in order only."""
+    return text.isascii() and not text.encode().translate(None, _PLAIN) and "\\u00" not in text
 
 
 def fix_text(text: str) -> str:

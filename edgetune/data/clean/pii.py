@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgetune.data.clean.pii_kinds import KINDS, Span
+from edgetune.data.clean.pii_kinds import KINDS
+from edgetune.data.clean.spans import Span, scan
 from edgetune.data.clean.texts import list_texts, map_texts
 from edgetune.data.rows import Row
 from edgetune.recipe import CleanSection
@@ -18,13 +19,14 @@ def replace_pii(
     """Write a placeholder, as ``<EMAIL_1>``, for each value; equal values of a row get the same."""
     outcomes: list[tuple[Row | None, tuple[str, ...]]] = []
     for row in rows:
-        texts = list(list_texts(row))
-        if not any(map(find_spans, texts)):
+        # JSON escapes what no value contains, so that it may be searched as it is.
+        text = "\n".join(list_texts(row))
+        if not find_spans(text):
             outcomes.append((row, ()))
             continue
-        names = Placeholders.of("\n".join(texts))
+        names = Placeholders.of(text)
         changed = map_texts(row, names.replace)
-        kinds = tuple(name for name in KINDS if name in names.counts)
+        kinds = tuple(kind.name for kind in KINDS if kind.name in names.counts)
         outcomes.append((changed, kinds if changed is not row else ()))
     return outcomes
 
@@ -35,10 +37,11 @@ def find_spans(text: str) -> list[tuple[str, Span]]:
     Where two overlap, the kind that comes first in :data:`KINDS` has it.
     """
     found: list[tuple[str, Span]] = []
-    for kind, find in KINDS.items():
-        for span in find(text):
+    scanned = scan(text)
+    for kind in KINDS:
+        for span in kind.find(scanned):
             if all(span.end <= other.start or other.end <= span.start for _, other in found):
-                found.append((kind, span))
+                found.append((kind.name, span))
     return sorted(found, key=lambda one: one[1].start) if len(found) > 1 else found
 
 

@@ -1,0 +1,122 @@
+"""Phone numbers: in the forms of their countries, and any that a word before says is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from edgetune.data.clean.spans import Scan, Span
+
+#: What the head of an account number looks like, as classes; its checksum was wrong.
+ACCOUNT = (b"AA00 ", b"AA00 AAAA ")
+#: Characters of two numbers; longer runs are tables.
+LONGEST = 64
+_SEP = "[ .\u00a0/-]"
+_FORMS = re.compile(
+    r"(?<!\d)(?:"
+    # International: a country's code, then groups.
+    r"\+[1-9]\d{7,14}|(?:\(\+[1-9]\d{0,2}\)|\+[1-9]\d{0,2})(?:[ .\u00a0()/-]{0,3}\d){5,14}"
+    rf"|00[1-9]\d{{0,2}}{_SEP}\(?\d{{1,5}}\)?(?:{_SEP}{{0,2}}\d{{2,8}}){{1,5}}"
+    # North America.
+    rf"|(?:1{_SEP})?(?:\([2-9]\d\d\){_SEP}?|[2-9]\d\d{_SEP})[2-9]\d\d{_SEP}\d{{4}}"
+    # A trunk's 0 and an area's code.
+    r"|\(0[1-9]\d{0,4}\) ?\d{2,8}(?:[ -]\d{2,8}){0,3}"
+    r"|0[1-9]\d{0,4}(?: ?[/-] ?| )\d{2,8}(?:[ -]\d{2,8}){0,4}"
+    r"|0[1-9](?:\.\d\d){4}"
+    r")(?!\d)"
+)
+# Dates, and dates with the hour of a time, as classes.
+_DATES = frozenset({b"0000-00-00", b"00.00.0000", b"00/00/0000", b"00-00-0000", b"0000/00/00",
+                    b"0000-00-00 00", b"00.00.0000 00", b"0.000000000"})  # fmt: skip
+_DATE = re.compile(r"\d{1,2}[-/. ]\d{1,2}[-/. ]\d{2,4}\Z")
+# Words before a number that say that it is one of a phone.
+_PHONES = frozenset({
+    "tel", "tél", "telephone", "phone", "phones", "phonenumber", "telefon", "telefonnummer",
+    "teléfono", "teléfonos", "fon", "fono", "fax", "mobile", "mobil", "mobilnummer", "móvil",
+    "handy", "handynummer", "cell", "cellphone", "call", "text", "whatsapp", "sms", "dial",
+    "ring", "hotline", "ruf", "anruf", "rufnummer", "téléphone", "telefone"
+})  # fmt: skip
+# Words that may be between.
+_BETWEEN = frozenset({
+    "me", "us", "him", "her", "them", "is", "number", "num", "no", "nr", "at", "on", "unter",
+    "an", "ist", "under", "to", "my", "our"
+})  # fmt: skip
+# Words before a number that is something else's.
+_REFERENCES = frozenset({
+    "part", "order", "ticket", "invoice", "item", "article", "art", "ref", "reference", "id",
+    "sku", "isbn", "issn", "serial", "account", "case", "tracking", "no", "nr"
+})  # fmt: skip
+_WHOLE = re.compile(r"\+?\d{7,15}(?!\d|[-.]\d)")
+_WORD = re.compile(r"[^\W\d_]+")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_LONG = re.compile(r"\d{3,}")
+
+
+def find_phones(scan: Scan) -> Iterator[Span]:
+    """Find phone numbers among the runs of digits."""
+    text = scan.text
+    for start, end in scan.runs:
+        form = scan.classes[start:end]
+        if end - start > LONGEST:
+            continue
+        before_run = scan.classes[max(0, start - 10) : start]
+        if before_run.endswith((b"a", b"A", b"_", b".", *ACCOUNT)) or form in _DATES:
+            continue
+        while start and text[start - 1] in "+(":
+            start -= 1
+        if text[start] == "(" and ")" not in text[start:end]:
+            start += 1
+        before = text[max(0, start - 32) : start]
+        if not _may_begin(before) or text[end : end + 1].isalnum():
+            continue
+        number = text[start:end]
+        words = _WORD.findall(before.lower())
+        if _says_phone(words) and _has_digits(number, 7):
+            whole = _WHOLE.match(number)
+            end = end if whole is None else start + whole.end()
+            yield Span(start, end, _digits(text[start:end]))
+        elif (number[0] == "+" or not number.isdigit()) and not _REFERENCES.intersection(
+            words[-1:]
+        ):
+            yield from _find_forms(number, start)
+
+
+def _says_phone(words: list[str]) -> bool:
+    """Whether the words before a number end with one that says that it is a phone's."""
+    for word in words[:-5:-1]:
+        if word in _PHONES:
+            return True
+        if word not in _BETWEEN:
+            return False
+    return False
+
+
+def _find_forms(run: str, offset: int) -> Iterator[Span]:
+    """Find the numbers of a run, if they leave no long group of it: parts of other numbers."""
+    found = [
+        match
+        for match in _FORMS.finditer(run)
+        if _has_digits(match.group(), 8) and not _DATE.match(match.group())
+    ]
+    rest, end = [], 0
+    for match in found:
+        rest.append(run[end : match.start()])
+        end = match.end()
+    left = _YEAR.sub("", " ".join([*rest, run[end:]]))
+    if not _LONG.search(left):
+        for match in found:
+            start, end = match.span()
+            yield Span(offset + start, offset + end, _digits(match.group()))
+
+
+def _may_begin(before: str) -> bool:
+    last = before[-1:]
+    return not (last.isalnum() or last in ("-", "#", "/", ".", "_", ",", "$", "€", "£"))
+
+
+def _has_digits(number: str, fewest: int) -> bool:
+    return fewest <= len(_digits(number)) <= 15
+
+
+def _digits(number: str) -> str:
+    return "".join(filter(str.isdigit, number))

@@ -1,0 +1,51 @@
+"""What finders of personal data read, and what they yield."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """Where a value is in a text, and the value in one spelling, by which equal ones are known."""
+
+    start: int
+    end: int
+    value: str
+
+
+class Scan(NamedTuple):
+    """A text, and what is known of it after one pass.
+
+    Attributes:
+        text: the text.
+        classes: the class of each character: ``0`` a digit, ``a`` and ``A`` letters, and so on.
+        runs: where seven digits or more follow one another with few separators between.
+    """
+
+    text: str
+    classes: bytes
+    runs: list[tuple[int, int]]
+
+
+def _make_classes() -> bytes:
+    """Return the class of each character of Latin-1, others being ``#``."""
+    table = bytearray(b"#" * 256)
+    for characters, kind in (
+        (string.digits, "0"), (string.ascii_lowercase, "a"), (string.ascii_uppercase, "A"),
+        (" \u00a0", " "), ("()/", "/"), ("=:", ":"), ("._-@+", ""),
+    ):  # fmt: skip
+        for character in characters:
+            table[ord(character)] = ord(kind or character)
+    return bytes(table)
+
+
+_CLASSES = _make_classes()
+_RUN = re.compile(rb"0(?:(?:[ /-]{1,3}|\.)?0){6,}")
+
+
+def scan(text: str) -> Scan:
+    """Reduce a text to the classes of its characters, and find its runs of digits."""
+    classes = text.encode("latin-1", "replace").translate(_CLASSES)
+    return Scan(text, classes, [run.span() for run in _RUN.finditer(classes)])
