@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,10 +113,36 @@ def read_text(value: Mapping[str, Any], key: str, where: str) -> str:
     return str(value[key])
 
 
-def read_label(value: Mapping[str, Any], key: str, where: str) -> str:
-    """Return a text, or a whole number or truth value as text: labels are often numbers."""
+def fill_text(value: Mapping[str, Any], text: str, names: Sequence[str], where: str) -> str:
+    """Return the value of a column, or ``text`` with the values of the columns in its braces.
+
+    Whole numbers and truth values are texts too, as labels are often numbers; objects and lists
+    are JSON; what is null in a text with braces is empty.
+    """
+    if names == [text]:
+        return _label(value, text, where)
+    for name in names:
+        _need(value, name, where)
+    places = "|".join(re.escape(f"{{{name}}}") for name in names)
+    text = re.sub(places, lambda match: _written(value[match[0][1:-1]]), text)
+    if not text.strip():
+        raise InputError(f"the columns {', '.join(names)} are empty", where=where)
+    return text
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else str(value)
+
+
+def _label(value: Mapping[str, Any], key: str, where: str) -> str:
     label = value.get(key)
-    return str(label).lower() if isinstance(label, int) else read_text(value, key, where)
+    if isinstance(label, int | Mapping | list):
+        return _written(label)
+    return read_text(value, key, where)
 
 
 def read_optional(value: Mapping[str, Any], key: str, where: str) -> str:

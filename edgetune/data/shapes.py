@@ -10,8 +10,8 @@ from typing import Any
 from edgetune.data.conversations import (
     end_at_answer,
     end_at_prompt,
+    fill_text,
     read_history,
-    read_label,
     read_list,
     read_messages,
     read_optional,
@@ -155,10 +155,10 @@ class Chosen:
     keys: frozenset[str] = frozenset()
 
     @property
-    def used(self) -> set[str | None]:
+    def used(self) -> set[str]:
         """The keys of a row that are read."""
         if self.columns is not None:
-            return {self.columns.prompt, self.columns.completion, self.columns.system}
+            return {name for some in self.columns.names(self.keys).values() for name in some}
         return set(SHAPES[self.format].keys)
 
     @property
@@ -235,8 +235,11 @@ def make_row(value: Value, format: str, where: str, columns: Columns | None = No
     if format == "text":
         return Row((), read_text(value, "text", where), where)
     if columns is not None:
-        messages = [Message("user", read_text(value, columns.prompt, where))]
-        messages.append(Message("assistant", read_label(value, columns.completion, where)))
+        names = columns.names(value)
+        messages = [
+            Message("user", fill_text(value, columns.prompt, names["prompt"], where)),
+            Message("assistant", fill_text(value, columns.completion, names["completion"], where)),
+        ]
     else:
         assert format in SHAPES, "the columns are found when files are loaded"
         messages = SHAPES[format].read(value, where)
@@ -268,7 +271,7 @@ def make_shaped(record: Record, shape: Chosen) -> Row:
         return make_row(record.value, shape.format, record.where, shape.columns)
     except InputError as error:
         keys = {str(key) for key in record.value}
-        gone = sorted((shape.keys - keys) & {str(key) for key in shape.used if key})
+        gone = sorted((shape.keys - keys) & shape.used)
         if not gone or keys <= shape.keys or not error.what.startswith("no key"):
             raise
         new = ", ".join(sorted(keys - shape.keys))

@@ -118,8 +118,8 @@ def _check_shape(data: DataSection, source: Source) -> None:
     records = list(islice(read_records(source), FIRST_ROWS))
     names = list(dict.fromkeys(str(key) for record in records for key in record.value or ()))
     if data.columns is not None and names:
-        wanted = data.columns.model_dump(exclude_none=True)
-        for key, column in wanted.items():
+        wanted = data.columns.names(names)
+        for key, column in ((key, one) for key, some in wanted.items() for one in some):
             if column not in names:
                 raise InputError(
                     f"no column '{column}'{nearest(column, names)}",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -25,12 +26,30 @@ Format = Literal[
 ]
 
 
+#: Where a text names a column whose value is put there.
+_PLACE = re.compile(r"\{([^{}]+)\}")
+
+
 class Columns(Section):
     """Names of the columns that hold a row's parts, for files of no known shape."""
 
-    prompt: str = Field(description="column of the prompt")
-    completion: str = Field(description="column of the answer")
+    prompt: str = Field(
+        description="column of the prompt, or a text with columns in braces: {question} ({topic})"
+    )
+    completion: str = Field(description="column of the answer, or a text with columns in braces")
     system: str | None = Field(None, description="column of the system message")
+
+    def names(self, found: Collection[str]) -> dict[str, list[str]]:
+        """Return the columns that each key reads, whether they are found or not.
+
+        A text with braces that is a column's name is that column.
+        """
+        return {
+            key: [told]
+            if told in found or key == "system"
+            else list(dict.fromkeys(_PLACE.findall(told))) or [told]
+            for key, told in self.model_dump(exclude_none=True).items()
+        }
 
 
 class ChunkSection(Section):

@@ -115,3 +115,19 @@ def test_a_query_of_a_sqlite_file(tmp_path: Path) -> None:
     file.write_text("no data base" * 100)
     with pytest.raises(InputError, match="not a database"):
         load(source)
+
+
+def test_clinc150_with_its_out_of_scope_rows(tmp_path: Path) -> None:
+    pairs = {
+        "oos_val": [["who won", "oos"]],
+        "val": [["how cold is it", "weather"]],
+        "train": [["play jazz", "music"], ["rain today?", "weather"]],
+        "test": [["louder", "music"]],
+        "oos_train": [["are you real", "oos"]],
+    }
+    path = tmp_path / "data_full.json"
+    path.write_text(json.dumps(pairs))
+    train = [str(path), {"path": str(path), "split": "oos_train"}]
+    splits = load(train)
+    assert [row.answer for row in splits.train] == ["music", "weather", "oos"]
+    assert splits.facts["rows"] == {"train": 3, "validation": 1, "test": 1}

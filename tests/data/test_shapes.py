@@ -13,7 +13,7 @@ from edgetune.data.rows import Message
 from edgetune.data.shapes import SHAPES, detect_format, make_row, why_unused
 from edgetune.errors import InputError
 from edgetune.log import Log
-from edgetune.recipe import DataSection
+from edgetune.recipe import Columns, DataSection
 
 QUIET = Log(quiet=True)
 ASKED = [{"role": "user", "content": "q"}]
@@ -134,3 +134,22 @@ def test_every_shape_is_a_format_of_the_recipe() -> None:
     for name, shape in SHAPES.items():
         assert DataSection(train="x", format=name).format == shape.name  # type: ignore[arg-type]
         assert shape.objectives
+
+
+def test_a_text_with_columns_in_braces(tmp_path: Path) -> None:
+    rows = [
+        {"q": "play {a}", "intent": "music", "slots": {"artist": "{q}"}, "n": 2},
+        {"q": "stop", "intent": "stop", "slots": None, "n": 1},
+    ]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    columns = Columns(prompt="{q} ({n})", completion="{intent} {slots}")
+    splits = load_splits(DataSection(train=path, validation=path, columns=columns), 0, QUIET)
+    assert [row.messages[0].content for row in splits.train] == ["play {a} (2)", "stop (1)"]
+    assert [row.answer for row in splits.train] == ['music {"artist": "{q}"}', "stop"]
+    assert splits.facts["columns_unused"] == []
+    objects = Columns(prompt="q", completion="slots")
+    section = DataSection(train=path, columns=objects, on_bad_row="skip", validation=path)
+    assert load_splits(section, 0, QUIET).train[0].answer == '{"artist": "{q}"}'
+    wrong = Columns(prompt="q", completion="{intent} {slot}")
+    with pytest.raises(InputError, match="no key 'slot'"):
+        load_splits(DataSection(train=path, columns=wrong), 0, QUIET)
