@@ -230,3 +230,38 @@ def make_texts(count: int, seed: int) -> list[tuple[str, list[Value]]]:
     """Return texts with the values in them."""
     chance = random.Random(seed)
     return [make_text(chance) for _ in range(count)]
+
+
+def _make_vocabulary(size: int) -> list[str]:
+    """Return made-up words, the more frequent the shorter, always the same ones."""
+    chance = random.Random(0)
+    words: dict[str, None] = {}
+    while len(words) < size:
+        length = min(2 + len(words) * 8 // size + chance.randint(0, 3), 12)
+        word = "".join(
+            chance.choice("aeiou" if place % 2 else "bcdfghklmnprstvw") for place in range(length)
+        )
+        words[word] = None
+    return list(words)
+
+
+VOCABULARY = _make_vocabulary(20_000)
+
+
+def make_prose(chance: random.Random, words: int) -> str:
+    """Return a text of so many words, their frequencies falling as those of a language do."""
+    size = len(VOCABULARY)
+    return " ".join(VOCABULARY[int(size ** chance.random()) - 1] for _ in range(words))
+
+
+def change_words(chance: random.Random, text: str, count: int) -> str:
+    """Return a text with so many of its words replaced."""
+    words = text.split(" ")
+    for _ in range(count):
+        words[chance.randrange(len(words))] = chance.choice(VOCABULARY)
+    return " ".join(words)
+
+
+def make_chat(chance: random.Random) -> tuple[str, str]:
+    """Return a question and its answer, about 300 tokens in all."""
+    return make_prose(chance, 25), make_prose(chance, 130)

@@ -57,10 +57,7 @@ def check_repetition(
 def repeated_shares(texts: Sequence[str]) -> np.ndarray:
     """Return the fraction of each text's windows of 24 characters that occur earlier in it."""
     shares = np.zeros(len(texts))
-    for first, hashes, offsets in hash_windows(texts, WINDOW):
-        for place in range(len(offsets) - 1):
-            own = hashes[offsets[place] : offsets[place + 1]]
-            count = len(own)
-            own.sort()
-            shares[first + place] = np.count_nonzero(own[1:] == own[:-1]) / max(count, 1)
+    for number, hashes in hash_windows(texts, WINDOW):
+        ordered = np.sort(hashes)
+        shares[number] = np.count_nonzero(ordered[1:] == ordered[:-1]) / len(ordered)
     return shares

@@ -47,6 +47,9 @@ _REFERENCES = frozenset({
     "sku", "isbn", "issn", "serial", "account", "case", "tracking", "no", "nr"
 })  # fmt: skip
 _WHOLE = re.compile(r"\+?\d{7,15}(?!\d|[-.]\d)")
+# After these a number is part of something else.
+_BEFORE_NONE = frozenset("-#/._,$€£")
+_DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W\d_]+")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _LONG = re.compile(r"\d{3,}")
@@ -54,23 +57,22 @@ _LONG = re.compile(r"\d{3,}")
 
 def find_phones(scan: Scan) -> Iterator[Span]:
     """Find phone numbers among the runs of digits."""
-    text = scan.text
-    for start, end in scan.runs:
-        form = scan.classes[start:end]
-        if end - start > LONGEST:
+    text, classes = scan.text, scan.classes
+    for start, end in _split(scan):
+        last = classes[start - 1] if start else 0
+        if last in b"aA_." or end - start > LONGEST or classes[start:end] in _DATES:
             continue
-        before_run = scan.classes[max(0, start - 10) : start]
-        if before_run.endswith((b"a", b"A", b"_", b".", *ACCOUNT)) or form in _DATES:
+        if last in b" -" and classes[max(0, start - 10) : start].endswith(ACCOUNT):
             continue
         while start and text[start - 1] in "+(":
             start -= 1
         if text[start] == "(" and ")" not in text[start:end]:
             start += 1
-        before = text[max(0, start - 32) : start]
-        if not _may_begin(before) or text[end : end + 1].isalnum():
-            continue
         number = text[start:end]
-        words = _WORD.findall(before.lower())
+        before = text[max(0, start - 32) : start].rpartition("\0")[2]  # of this text
+        if before[-1:] in _BEFORE_NONE or text[end : end + 1].isalnum():
+            continue
+        words = _WORD.findall(_DIGITS.split(before)[-1].lower())
         if _says_phone(words) and _has_digits(number, 7):
             whole = _WHOLE.match(number)
             end = end if whole is None else start + whole.end()
@@ -79,6 +81,18 @@ def find_phones(scan: Scan) -> Iterator[Span]:
             words[-1:]
         ):
             yield from _find_forms(number, start)
+
+
+def _split(scan: Scan) -> Iterator[tuple[int, int]]:
+    """Yield the runs of digits, in two where a bracket opens after a whole number."""
+    for start, end in scan.runs:
+        bracket = scan.classes.find(b"(", start + 8, end)
+        if bracket < 0:
+            yield start, end
+            continue
+        yield start, start + len(scan.classes[start:bracket].rstrip(b" /-"))
+        if end - bracket > 7:
+            yield bracket + 1, end
 
 
 def _says_phone(words: list[str]) -> bool:
@@ -107,11 +121,6 @@ def _find_forms(run: str, offset: int) -> Iterator[Span]:
         for match in found:
             start, end = match.span()
             yield Span(offset + start, offset + end, _digits(match.group()))
-
-
-def _may_begin(before: str) -> bool:
-    last = before[-1:]
-    return not (last.isalnum() or last in ("-", "#", "/", ".", "_", ",", "$", "€", "£"))
 
 
 def _has_digits(number: str, fewest: int) -> bool:

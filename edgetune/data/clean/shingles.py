@@ -16,11 +16,14 @@ ALPHABETIC, SYLLABIC, IDEOGRAPHIC = 5, 3, 2
 #: Characters that are hashed at a time: their arrays fit a core's cache.
 BATCH = 1 << 16
 
-#: First hash, hashes of all windows one after another, and the texts' borders in them.
+#: The number of the first text, hashes of windows one text's after another's, and, one more than
+#: texts, where each text's begin.
 Windows = tuple[int, np.ndarray, np.ndarray]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
+_PAD = "\0" * ALPHABETIC
+_BYTES = np.uint64((1 << 8 * ALPHABETIC) - 1)
 _SYLLABLES = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xAC00, 0xD7AF), (0xFF66, 0xFF9D))
 _IDEOGRAPHS = ((0x2E80, 0x2FDF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),
                (0x20000, 0x323AF))  # fmt: skip
@@ -43,15 +46,49 @@ def hash_shingles(texts: Sequence[str]) -> Iterator[Windows]:
     """Yield the shingles of texts, in batches.
 
     Yields:
-        The number of the batch's first text, the hashes of its texts' shingles as uint64 (with
-        repetitions, in the order of the text), and offsets into them, one more than texts.
+        The number of the batch's first text, the hashes of its texts' shingles as uint64, and
+        offsets into them, one more than texts. A text's hashes repeat, as its shingles may, and
+        in no order: they are a set.
     """
-    yield from _hash([normalize(text) for text in texts], None)
+    plain = [normalize(text) for text in texts]
+    for first, last in _cut(plain):
+        batch = plain[first:last]
+        joined = _PAD.join([*batch, "", ""])
+        lengths = np.fromiter(map(len, batch), dtype=np.int64, count=len(batch))
+        starts = np.concatenate(([0], np.cumsum(lengths + ALPHABETIC)))
+        count = int(starts[-1])
+        hashes = _hash_bytes(joined.encode("latin-1", "replace"), count)
+        sizes = None if joined.isascii() else _hash_others(hashes, _encode(joined))
+        # Windows that begin in a text and end after it become one that is in it. A text shorter
+        # than its window is one window.
+        ends = np.repeat(lengths + starts[:-1], 2 * ALPHABETIC - 1)
+        tails = ends + np.tile(np.arange(1 - ALPHABETIC, ALPHABETIC), len(batch))
+        begins = np.repeat(starts[:-1], 2 * ALPHABETIC - 1)
+        late = tails > begins
+        if sizes is not None:
+            late &= (tails >= ends) | (tails + sizes[np.minimum(tails, count - 1)] > ends)
+        hashes[tails[late]] = hashes[begins[late]]
+        hashes *= _MIX
+        hashes ^= hashes >> np.uint64(32)
+        hashes *= _BASE
+        hashes ^= hashes >> np.uint64(29)
+        yield first, hashes, starts
 
 
-def hash_windows(texts: Sequence[str], size: int) -> Iterator[Windows]:
-    """Yield the windows of ``size`` characters of texts as they are, like :func:`hash_shingles`."""
-    yield from _hash(texts, size)
+def hash_windows(texts: Sequence[str], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of each text and the hashes of its windows of ``size`` characters.
+
+    Texts are taken as they are; those shorter than a window are left out.
+    """
+    for first, last in _cut(texts):
+        codes = _encode("".join(texts[first:last]))
+        hashes = _roll(codes, size, max(len(codes) - size + 1, 0))
+        start = 0
+        for number in range(first, last):
+            length = len(texts[number])
+            if length >= size:
+                yield number, hashes[start : start + length - size + 1]
+            start += length
 
 
 def hash_set(windows: np.ndarray) -> np.ndarray:
@@ -63,60 +100,57 @@ def hash_set(windows: np.ndarray) -> np.ndarray:
     return ordered[keep]
 
 
-def _hash(texts: Sequence[str], size: int | None) -> Iterator[Windows]:
+def _cut(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Cut texts into batches of some length, and yield the first and last numbers of each."""
     first = 0
     while first < len(texts):
         last, characters = first, 0
         while last < len(texts) and (last == first or characters + len(texts[last]) <= BATCH):
             characters += len(texts[last])
             last += 1
-        yield first, *_hash_batch(texts[first:last], size)
+        yield first, last
         first = last
 
 
-def _hash_batch(texts: Sequence[str], size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Hash all windows of the joined texts in one pass, and keep those that lie in a text.
-
-    A text shorter than its window is one window.
-    """
-    pad = size or ALPHABETIC
-    joined = ("\0" * pad).join([*texts, "", ""])
+def _encode(text: str) -> np.ndarray:
     # A lone surrogate is a character like any other here.
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    starts = np.concatenate(([0], np.cumsum(lengths + pad)))
-    count = int(starts[-1])
-    if size is None and codes.max() >= _IDEOGRAPHS[0][0]:
-        hashes, sizes = _hash_by_script(codes, count)
-        ends = np.repeat(starts[:-1] + lengths, lengths + pad)
-        keep = np.arange(count) + sizes <= ends
-        keep[starts[:-1]] = True
-        offsets = np.concatenate(([0], np.cumsum(keep)))[starts]
-    else:
-        hashes = _roll(codes, pad, count)
-        windows = np.maximum(lengths - pad + 1, 1)
-        offsets = np.concatenate(([0], np.cumsum(windows)))
-        late = lengths + pad - windows
-        keep = np.ones(count, dtype=bool)
-        keep[np.repeat(starts[:-1] + windows - np.cumsum(late) + late, late)
-             + np.arange(count - offsets[-1])] = False  # fmt: skip
-    kept = hashes[keep]
-    kept ^= kept >> np.uint64(32)
-    kept *= _MIX
-    kept ^= kept >> np.uint64(29)
-    return kept, offsets
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
-def _hash_by_script(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    hashes, sizes = _roll(codes, ALPHABETIC, count), np.full(count, ALPHABETIC, np.int64)
+def _hash_bytes(joined: bytes, count: int) -> np.ndarray:
+    """Return each window of five bytes as a number."""
+    joined += bytes(8)
+    windows = np.ndarray((count,), dtype="<u8", buffer=joined, strides=(1,))
+    return windows & _BYTES
+
+
+def _hash_others(hashes: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
+    """Write hashes of the windows that are not of bytes; return lengths if not all are equal."""
+    count = len(hashes)
+    wide = np.flatnonzero(codes > 255)
+    touched = np.zeros(count, dtype=bool)
+    for place in range(ALPHABETIC):
+        touched[wide[wide >= place] - place] = True
+    begins = np.flatnonzero(touched)
+    hashes[begins] = _hash_at(codes, begins, ALPHABETIC)
+    if codes.max() < _IDEOGRAPHS[0][0]:
+        return None
+    sizes = np.full(count, ALPHABETIC, np.int64)
     for ranges, size in ((_SYLLABLES, SYLLABIC), (_IDEOGRAPHS, IDEOGRAPHIC)):
-        inside = np.zeros(count, dtype=bool)
-        for low, high in ranges:
-            inside |= (codes[:count] >= low) & (codes[:count] <= high)
-        if inside.any():
-            hashes = np.where(inside, _roll(codes, size, count), hashes)
-            sizes[inside] = size
-    return hashes, sizes
+        found = codes[begins]
+        inside = np.logical_or.reduce([(found >= low) & (found <= high) for low, high in ranges])
+        hashes[begins[inside]] = _hash_at(codes, begins[inside], size)
+        sizes[begins[inside]] = size
+    return sizes
+
+
+def _hash_at(codes: np.ndarray, begins: np.ndarray, size: int) -> np.ndarray:
+    """Return a polynomial hash (modulo 2^64) of windows by where they begin."""
+    total = np.zeros(len(begins), np.uint64)
+    for place in range(size):
+        total *= _BASE
+        total += codes[begins + place]
+    return total * _BASE
 
 
 def _roll(codes: np.ndarray, size: int, count: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def _make_classes() -> bytes:
     table = bytearray(b"#" * 256)
     for characters, kind in (
         (string.digits, "0"), (string.ascii_lowercase, "a"), (string.ascii_uppercase, "A"),
-        (" \u00a0", " "), ("()/", "/"), ("=:", ":"), ("._-@+", ""),
+        (" \u00a0", " "), (")/", "/"), ("=:", ":"), ("._-@+(", ""),
     ):  # fmt: skip
         for character in characters:
             table[ord(character)] = ord(kind or character)
@@ -42,7 +42,7 @@ def _make_classes() -> bytes:
 
 
 _CLASSES = _make_classes()
-_RUN = re.compile(rb"0(?:(?:[ /-]{1,3}|\.)?0){6,}")
+_RUN = re.compile(rb"0(?:(?:[ (/-]{1,3}|\.)?0){6,}")
 
 
 def scan(text: str) -> Scan:
