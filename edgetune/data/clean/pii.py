@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from edgetune.data.clean.pii_kinds import KINDS
 from edgetune.data.clean.spans import Span, scan
@@ -67,8 +68,9 @@ def find_all(texts: Sequence[str]) -> list[Found]:
     results: list[Found] = [[] for _ in texts]
     first = 0
     while first < len(texts):
-        starts, place = [], 0
-        for text in texts[first:]:
+        starts: list[int] = []
+        place = 0
+        for text in islice(texts, first, None):
             if starts and place + len(text) > BATCH:
                 break
             starts.append(place)
