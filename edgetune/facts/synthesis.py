@@ -26,6 +26,7 @@ class SynthesizeFacts:
         seconds: that the batches took.
         cost: in the currency of ``price_per_million_tokens``.
         ended_early: why fewer rows were asked for than planned.
+        confidential: whether a source of the seeds is; what was written about them is, too.
     """
 
     task: str = ""
@@ -44,3 +45,4 @@ class SynthesizeFacts:
     seconds: float = 0.0
     cost: float | None = None
     ended_early: str | None = None
+    confidential: bool | None = None

@@ -31,6 +31,7 @@ from edgetune.preflight.models import (
 )
 from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.checks import check_use
+from edgetune.synthesize.address import check_teacher
 
 FIRST_ROWS = 100
 REPORT = "report"
@@ -55,6 +56,8 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     check_use(recipe, None if REPORT in stages else _sections_of(stages))
     if REPORT in stages:
         check_gates(recipe, said)
+    if "synthesize" in stages and recipe.synthesize is not None and recipe.data is not None:
+        check_teacher(recipe.synthesize, recipe.data)
     for part in ("train", "validation", "test"):
         _check_rows(recipe.data, part)
     opens = {"tune", "distill", "quantize"} & {*stages}

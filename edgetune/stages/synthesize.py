@@ -13,6 +13,7 @@ from edgetune.facts import SynthesizeFacts
 from edgetune.log import Log, clock, counted
 from edgetune.recipe import Sections
 from edgetune.recipe.synthesis import SynthesizeSection
+from edgetune.synthesize.address import check_teacher
 from edgetune.synthesize.batches import Batch, BatchStore, total_usage
 from edgetune.synthesize.draft import Job, Work
 from edgetune.synthesize.endpoint import SPENT, EndpointTeacher
@@ -32,7 +33,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         ``rejected.jsonl`` (the same with the reason).
     """
     section = sections.synthesize
-    check_teacher(sections)
+    check_teacher(section, sections.data)
+
+    if sections.data.confidential:
+        log.warn(
+            "seeds are confidential, and so is what is written about them: name this folder with "
+            "confidential: true, too"
+        )
 
     # 1. The seeds, and one job per row to be written.
     seeds = load_seeds(sections, out, log)
@@ -65,28 +72,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     team.close()
 
     # 4. Rows and rejected rows, in the order of the jobs.
-    return _finish(section, team, seeds, batches, out, log)
-
-
-def check_teacher(sections: Sections) -> None:
-    """Refuse a recipe without a teacher, or with an endpoint for rows that must not leave.
-
-    Raises:
-        InputError: names the key.
-    """
-    section, data = sections.synthesize, sections.data
-    if not section.teacher and not section.endpoint:
-        raise InputError(
-            "no teacher is named",
-            where="synthesize.teacher",
-            hint="name a model folder, a GGUF file, what `edgetune tune` made, or an endpoint",
-        )
-    if section.endpoint and data.confidential:
-        raise InputError(
-            "these rows are confidential, and an endpoint would be sent them",
-            where=f"synthesize.endpoint: {', '.join(data.confidential)}",
-            hint="name a local model as synthesize.teacher",
-        )
+    return _finish(sections, team, seeds, batches, out, log)
 
 
 @dataclass(frozen=True)
@@ -184,9 +170,9 @@ def _cost(section: SynthesizeSection, usage: Usage) -> float | None:
 
 
 def _finish(
-    section: SynthesizeSection, team: _Team, seeds: Seeds, batches: list[Batch], out: Path, log: Log
+    sections: Sections, team: _Team, seeds: Seeds, batches: list[Batch], out: Path, log: Log
 ) -> SynthesizeFacts:
-    work, usage = team.work, total_usage(batches)
+    section, work, usage = sections.synthesize, team.work, total_usage(batches)
     template = work.template.version if work.template else "own"
     origin = {**work.teacher.origin, "task": section.task, "template": template}
     rejected = write_rows(batches, origin, out)
@@ -225,4 +211,5 @@ def _finish(
         seconds=round(sum(batch.seconds for batch in batches), 1),
         cost=None if cost is None else round(cost, 6),
         ended_early=ended,
+        confidential=bool(sections.data.confidential) or None,
     )

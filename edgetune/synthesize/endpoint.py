@@ -7,7 +7,6 @@ with them; the key is read from the environment and is in no message, log or fil
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 import urllib.error
@@ -17,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from threading import Lock
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from edgetune.data.rows import Message
 from edgetune.errors import InputError
 from edgetune.recipe import DataSection
 from edgetune.recipe.synthesis import SynthesizeSection
+from edgetune.synthesize.address import check_address, read_key
 from edgetune.synthesize.teacher import CUT_OFF, EMPTY, Question, Reply, Usage, add_system
 
 MOST_BYTES = 8 << 20  # of a response
@@ -65,7 +64,7 @@ class EndpointTeacher:
         assert section.endpoint is not None and section.model is not None
         self._section, self._system = section, data.system
         self._address = check_address(section.endpoint)
-        self._key = _read_key(section.key_env)
+        self._key = read_key(section.key_env)
         self._opener = urllib.request.build_opener(_NoRedirect())
         self._lock, self._spent = Lock(), spent
         self.usage = Usage()
@@ -192,47 +191,6 @@ class EndpointTeacher:
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
-
-
-def check_address(endpoint: str) -> str:
-    """Return the address that requests go to.
-
-    Raises:
-        InputError: not http or https, no host, or with a password in it.
-    """
-    try:
-        parts = urlsplit(endpoint)
-        host, secret = parts.hostname, parts.password or parts.username
-    except ValueError as error:
-        raise InputError(f"not an address: {error}", where="synthesize.endpoint") from error
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise InputError(
-            "not the address of a server",
-            where="synthesize.endpoint",
-            hint="write http://127.0.0.1:8080/v1, say",
-        )
-    if secret:
-        raise InputError(
-            "the address holds a name or password, which rows and logs would show",
-            where="synthesize.endpoint",
-            hint="put the key into an environment variable and name it: synthesize.key_env",
-        )
-    return endpoint.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-
-
-def _read_key(name: str | None) -> str:
-    if name is None:
-        return ""
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise InputError(
-            f"the environment variable {name} is not set",
-            where="synthesize.key_env",
-            hint=f"export {name}=… holds the endpoint's key",
-        )
-    if not key.isprintable() or not key.isascii():
-        raise InputError(f"what {name} holds is no key of a server", where="synthesize.key_env")
-    return key
 
 
 def _read_bounded(response: Any, deadline: float) -> bytes:

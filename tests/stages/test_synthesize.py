@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,3 +345,32 @@ def test_what_rows_hold_is_never_read_as_a_template(data: dict[str, str], tmp_pa
     with serve(answer) as address:
         make(address, data, tmp_path / "out", **{"template.ask": "Say: {{ prompt }}"})
     assert asked == [f"Say: {prompt}"]
+
+
+@pytest.mark.slow
+def test_a_sigkill_between_requests_changes_no_byte(data: dict[str, str], tmp_path: Path) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any]:
+        asked.append(body["messages"][-1]["content"])
+        if children and len(asked) == 7:  # in the second batch
+            children[0].kill()
+        return level(body, headers)
+
+    with serve(answer) as address:
+        whole = make(address, data, tmp_path / "whole")
+        asked.clear()
+        command = [
+            sys.executable, "-m", "edgetune", "synthesize", "--endpoint", address,
+            "--endpoint-model", "m", "--data", data["data"], "--validation", data["validation"],
+            "--prompts", data["prompts"], "--out", str(tmp_path / "out"),
+            "--set", "synthesize.batch_size=4", "--set", "synthesize.validators.similarity=1.0",
+        ]  # fmt: skip
+        children.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        assert children[0].wait() == -signal.SIGKILL
+        assert not (tmp_path / "out").exists()
+        resumed = make(address, data, tmp_path / "out")
+    assert asked.count("light 10") == 1
+    for name in ("rows.jsonl", "rejected.jsonl"):
+        assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()

@@ -13,7 +13,8 @@ from edgetune.data.rows import Message
 from edgetune.errors import InputError
 from edgetune.recipe import DataSection, SynthesizeSection
 from edgetune.synthesize import endpoint
-from edgetune.synthesize.endpoint import SPENT, EndpointTeacher, check_address
+from edgetune.synthesize.address import check_address
+from edgetune.synthesize.endpoint import SPENT, EndpointTeacher
 from edgetune.synthesize.teacher import CUT_OFF, EMPTY, Question
 from tests.synthesize.servers import completion, serve
 
