@@ -2,7 +2,7 @@
 
     python bench/synthetic.py --json
 
-SNIPS with stories260K. Per seed: the teacher is tuned on a tenth of the train rows. It answers
+SNIPS with stories260K. Per seed: the teacher, of five layers, is tuned whole on a tenth of the rows. It answers
 prompts of the other rows (``edgetune synthesize``, validators: label, agreement of five samples,
 leakage). The student is the base cut to three layers, trained whole for the same steps on the
 tenth alone; with the synthetic rows; with more synthetic rows from prompts near its failures
@@ -156,7 +156,10 @@ class Seed:
         began = time.monotonic()
         args, tenth = self.args, self.files["tenth"]
         cut(self.base, self.folder / "cut")
-        teacher = self.run_stage("tune", "teacher", [tenth])
+        teacher = self.run_stage(
+            "tune", "teacher", [tenth], "tune.method=full", "tune.learning_rate=3e-3",
+            f"tune.max_steps={args.steps}",
+        )  # fmt: skip
         row: dict[str, Any] = {"seed": self.seed, "teacher": self.score(teacher)}
         row["tenth"] = self.score(self.train_student("tenth", [tenth]))
         written = {"synthetic": self.write_rows("rows", [tenth], args.count)}

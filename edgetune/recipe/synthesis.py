@@ -43,7 +43,7 @@ class Validators(Section):
     min_characters: Count = Field(1, description="shortest answer")
     max_characters: Count | None = Field(None, description="longest answer")
     labels: bool = Field(
-        False, description="the answer is one that a seed row has: for classification"
+        False, description="the answer is one that a train row has: for classification"
     )
     language: str | None = Field(
         None, description="ISO 639-1 code of the language that prompts are in, such as en"

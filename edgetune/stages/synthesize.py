@@ -123,7 +123,7 @@ def _open_team(sections: Sections, seeds: Seeds, spent: int) -> _Team:
     ask = Template(texts.ask, "synthesize.template.ask") if texts.ask else None
     check = Template(texts.check, "synthesize.template.check") if texts.check else None
     work = Work(section, teacher, ask, seeds.rows, sections.seed)
-    scene = Scene(section, seeds.rows, seeds.held_out, teacher, checker, check, sections.seed)
+    scene = Scene(section, seeds.known, seeds.held_out, teacher, checker, check, sections.seed)
     checks = [row.make(scene) for row in VALIDATORS.values() if row.is_on(validators)]
     return _Team(work, checker, checks)
 

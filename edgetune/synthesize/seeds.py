@@ -32,12 +32,14 @@ class Seeds:
 
     Attributes:
         rows: the seeds; the answer of one without an answer is empty.
+        known: train rows and seeds.
         held_out: validation and test rows.
         failures: validation rows that a model answers wrongly; ``None`` if none was asked.
         validation: how many it was asked.
     """
 
     rows: list[Row]
+    known: list[Row]
     held_out: list[Row]
     failures: list[Row] | None = None
     validation: int | None = None
@@ -81,11 +83,15 @@ def load_seeds(sections: Sections, out: Path, log: Log) -> Seeds:
             hint="paraphrases need rows with answers; validation and test prompts are left out",
         )
     held_out = [row for row in (*validation, *test) if row.text is None]
+    known = [row for row in train if row.text is None]
+    if section.prompts is not None:
+        known += usable
     if section.seeds_from == "rows":
-        return Seeds(usable, held_out)
+        return Seeds(usable, known, held_out)
     asked = [row for row in validation if row.text is None and row.is_plain and row.answer]
     failures = _find_failures(sections, asked, out, log)
-    return Seeds(_near_failures(sections, usable, failures), held_out, failures, len(asked))
+    chosen = _near_failures(sections, usable, failures)
+    return Seeds(chosen, known, held_out, failures, len(asked))
 
 
 def _load_splits(data: DataSection, seed: int, log: Log) -> tuple[list[Row], list[Row], list[Row]]:

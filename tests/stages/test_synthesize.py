@@ -179,6 +179,16 @@ def test_instructions_are_new_prompts_with_answers(data: dict[str, str], tmp_pat
     assert made.facts["cost"] == pytest.approx(6 * 10 * 1000 / 1e6)
 
 
+def test_labels_are_those_of_train_rows(data: dict[str, str], tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, Any]:
+        number = int(body["messages"][-1]["content"].split()[-1])
+        return 200, completion(f"level {number % 10}" if number != 14 else "level 14")
+
+    with serve(answer) as address:
+        made = make(address, data, tmp_path / "out", **{"validators.labels": True})
+    assert made.facts["accepted"] == 9 and made.facts["rejected"] == {"labels": 1}
+
+
 def test_preferences_reject_a_wrong_sample(data: dict[str, str], tmp_path: Path) -> None:
     def answer(body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any]:
         number = int(body["messages"][-1]["content"].split()[-1])

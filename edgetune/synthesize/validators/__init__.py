@@ -34,7 +34,7 @@ class Scene:
 
     Attributes:
         section: the recipe's.
-        seeds: the rows that the teacher was shown.
+        known: train rows and seeds.
         held_out: validation and test rows.
         teacher: as in the task.
         checker: what round_trip asks.
@@ -43,7 +43,7 @@ class Scene:
     """
 
     section: SynthesizeSection
-    seeds: Sequence[Row]
+    known: Sequence[Row]
     held_out: Sequence[Row]
     teacher: Teacher
     checker: Teacher
@@ -77,7 +77,7 @@ VALIDATORS: dict[str, Validator] = {
         "length, regex and JSON schema of the answer", "content.ContentCheck", lambda on: True
     ),
     "labels": Validator(
-        "the answer is a seed row's", "content.LabelCheck", lambda on: on.labels
+        "the answer is a train row's", "content.LabelCheck", lambda on: on.labels
     ),
     "language": Validator(
         "language of the prompt", "language.LanguageCheck", lambda on: on.language is not None

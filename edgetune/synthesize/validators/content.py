@@ -34,18 +34,18 @@ class ContentCheck:
 
 
 class LabelCheck:
-    """The answer is one of those that seed rows have."""
+    """The answer is one of those that train rows have."""
 
     def __init__(self, scene: Scene) -> None:
-        self._known = {row.answer for row in scene.seeds if row.answer}
+        self._known = {row.answer for row in scene.known if row.answer}
         if not self._known:
             raise InputError(
-                "no seed row has an answer, so no label is known",
+                "no train row has an answer, so no label is known",
                 where="synthesize.validators.labels",
             )
 
     def find_faults(self, drafts: Sequence[Draft]) -> list[str]:
-        return ["" if d.answer in self._known else "labels: not a seed row's" for d in drafts]
+        return ["" if d.answer in self._known else "labels: not a train row's" for d in drafts]
 
     def accept(self, drafts: Sequence[Draft]) -> None:
         """Nothing is remembered."""

@@ -1,4 +1,4 @@
-"""Copies: written rows that say what a seed, an earlier row or a held-out row says already."""
+"""Copies: written rows that say what a train row, an earlier row or a held-out row says already."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetune.synthesize.validators import Scene
 
 
 class DuplicateCheck:
-    """What the seed rows or earlier written rows say already.
+    """What train rows, seeds or earlier written rows say already.
 
     New prompts are compared alone, near duplicates included; where the prompts are the seeds' own,
     equal prompts are compared with their answers.
@@ -24,11 +24,11 @@ class DuplicateCheck:
 
     def __init__(self, scene: Scene) -> None:
         self._alone = TASKS[scene.section.task].new_prompts
-        rows = scene.seeds if self._alone else [row for row in scene.seeds if row.answer]
+        rows = scene.known if self._alone else [row for row in scene.known if row.answer]
         self._known = {self._key(row.prompt, row.answer) for row in rows}
         self._near = NearTexts(scene.section.validators.similarity)
         if self._alone:
-            self._near.add(text_of(row.prompt) for row in scene.seeds)
+            self._near.add(text_of(row.prompt) for row in scene.known)
 
     def find_faults(self, drafts: Sequence[Draft]) -> list[str]:
         near = [0.0] * len(drafts)
