@@ -2,12 +2,12 @@
 
     python bench/synthetic.py --json
 
-SNIPS with stories260K. Per seed: the teacher, of five layers, is tuned whole on a tenth of the rows. It answers
-prompts of the other rows (``edgetune synthesize``, validators: label, agreement of five samples,
-leakage). The student is the base cut to three layers, trained whole for the same steps on the
-tenth alone; with the synthetic rows; with more synthetic rows from prompts near its failures
-(``from: failures``); and, as a control of that, with as many from random prompts. Ends with the
-differences, each a mean over seeds with its 95 % interval.
+SNIPS with stories260K. Per seed: the teacher, the base with its five layers, is tuned whole on a
+tenth of the rows. It answers prompts of the other rows (``edgetune synthesize``, validators: label,
+agreement of five samples, leakage). The student is the base cut to three layers, trained whole for
+the same steps on the tenth alone; with the synthetic rows; with more synthetic rows from prompts
+near its failures (``from: failures``); and, as a control of that, with as many from random prompts.
+Ends with the differences, each a mean over seeds with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Seed:
             "synthesize.max_new_tokens=24", "synthesize.batch_size=1000",
             "synthesize.validators.labels=true",
             f"synthesize.validators.agreement={self.args.agreement}",
-            "synthesize.temperature=1.0", "synthesize.top_p=1.0", *sets,
+            *sets,
         )  # fmt: skip
         truth = json.loads((self.folder / "truth.json").read_text())
         accepted, rejected = (self._right(made.path / file, truth) for file in
