@@ -4,7 +4,7 @@
 
 SNIPS with stories260K. Per seed: the teacher, the base with its five layers, is tuned whole on a
 tenth of the rows. It answers prompts of the other rows (``edgetune synthesize``, validators: label,
-agreement of five samples, leakage). The student is the base cut to three layers, trained whole for
+agreement of three samples, leakage). The student is the base cut to three layers, trained whole for
 the same steps on the tenth alone; with the synthetic rows; with more synthetic rows from prompts
 near its failures (``from: failures``); and, as a control of that, with as many from random prompts.
 Ends with the differences, each a mean over seeds with its 95 % interval.
@@ -118,7 +118,7 @@ class Seed:
             "synthesize", name, train, f"synthesize.teacher={self.folder / 'teacher'}",
             f"synthesize.prompts={self.files['prompts']}", f"synthesize.count={count}",
             "synthesize.max_new_tokens=24", "synthesize.batch_size=1000",
-            "synthesize.validators.labels=true",
+            "synthesize.validators.labels=true", "synthesize.validators.samples=3",
             f"synthesize.validators.agreement={self.args.agreement}",
             *sets,
         )  # fmt: skip
@@ -187,10 +187,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=4000, help="prompts answered at first")
-    parser.add_argument("--more", type=int, default=1500, help="prompts answered in the loop")
+    parser.add_argument("--count", type=int, default=2000, help="prompts answered at first")
+    parser.add_argument("--more", type=int, default=600, help="prompts answered in the loop")
     parser.add_argument("--agreement", type=float, default=0.8)
-    parser.add_argument("--steps", type=int, default=600, help="of every student's training")
+    parser.add_argument("--steps", type=int, default=300, help="of every student's training")
     parser.add_argument("--quick", action="store_true", help="one seed; nothing is kept")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
