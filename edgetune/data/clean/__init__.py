@@ -5,6 +5,7 @@ from edgetune.data.clean.groups import cap_groups
 from edgetune.data.clean.pairs import find_pairs
 from edgetune.data.clean.sketch import BANDS, sketch_texts
 from edgetune.data.clean.steps import ROW_STEPS, Cleaned, Finding, clean_rows
+from edgetune.data.clean.suspects import Suspects, find_suspects
 
 __all__ = [
     "BANDS",
@@ -12,9 +13,11 @@ __all__ = [
     "Cleaned",
     "Finding",
     "Pairs",
+    "Suspects",
     "cap_groups",
     "clean_rows",
     "cluster_rows",
     "find_pairs",
+    "find_suspects",
     "sketch_texts",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,11 @@ def similar_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], f
     return found
 
 
+def list_jaccard(one: str, other: str) -> float:
+    (found,) = similar_pairs([one, other], 0.0).values()
+    return found
+
+
 def list_pairs(texts: list[str], **options: object) -> dict[tuple[int, int], float]:
     bands = sketch_texts(texts)
     pairs = find_pairs(bands, lambda rows: [texts[row] for row in rows], **options)  # type: ignore[arg-type]
@@ -47,14 +53,65 @@ def list_pairs(texts: list[str], **options: object) -> dict[tuple[int, int], flo
                     pairs.jaccard.tolist(), strict=True))  # fmt: skip
 
 
+@pytest.mark.parametrize("sketches", ["rensa", "numpy"])
 @pytest.mark.parametrize("words", [10, 60])
-def test_pairs_equal_those_of_comparing_all(words: int) -> None:
-    texts = make_texts(400, words, seed=words)
+def test_pairs_equal_those_of_comparing_all(
+    words: int, sketches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sketches == "numpy":
+        monkeypatch.setitem(sys.modules, "rensa", None)
+    texts = make_texts(200, words, seed=words)
     wanted, found = similar_pairs(texts, 0.8), list_pairs(texts)
-    assert len(wanted) > 100
+    assert len(wanted) > 50
     assert set(found) <= set(wanted), "a pair below the threshold"
     assert len(found) >= 0.98 * len(wanted)
     assert all(abs(found[pair] - wanted[pair]) < 1e-6 for pair in found)
+
+
+def test_a_text_has_the_same_sketch_beside_any_others() -> None:
+    text = "naïve café, 3 × 4 = 12"
+    alone = sketch_texts([text])
+    assert (sketch_texts(["日本語のテキスト", text, "“quoted”", "plain"])[1] == alone[0]).all()
+    assert (sketch_texts(["a" * 70_000, text])[1] == alone[0]).all()
+
+
+def test_rows_with_a_long_passage_in_common_are_paired_in_linear_time() -> None:
+    passage = " ".join(make_texts(2, 30, seed=5)[:1])
+    own = make_texts(600, 30, seed=6)
+    texts = [f"{passage} {text}" for text in own]
+    bands = sketch_texts(texts)
+    read: list[int] = []
+
+    def read_texts(rows: np.ndarray) -> list[str]:
+        read.append(len(rows))
+        return [texts[row] for row in rows]
+
+    pairs = find_pairs(bands, read_texts)
+    clusters = cluster_rows(pairs, len(texts))
+    wanted = [n for n in range(0, 600, 2) if list_jaccard(texts[n], texts[n + 1]) >= 0.8]
+    together = [n for n in wanted if clusters[n] == clusters[n + 1]]
+    assert len(together) >= 0.98 * len(wanted) > 100
+    assert sum(read) < 40 * len(texts)
+
+
+def test_every_copy_of_a_query_is_found_among_many() -> None:
+    text = "please tell me how I can activate the new card that came by mail today"
+    texts = [text, *(f"{text} {number}" for number in range(60)), "what is the exchange rate"]
+    queries = np.zeros(len(texts), dtype=bool)
+    queries[0] = True
+    found = list_pairs(texts, queries=queries)
+    assert set(found) == {(0, row) for row in range(1, 61)}
+    many = np.arange(len(texts)) % 2 == 0
+    found = list_pairs(texts, queries=many)
+    assert {row for pair in found for row in pair} == set(range(61))
+
+
+def test_copies_without_end_are_one_cluster() -> None:
+    text = "please tell me how I can activate the new card that came by mail today"
+    texts = [f"{text} {number}" for number in range(500)]
+    pairs = find_pairs(sketch_texts(texts), lambda rows: [texts[row] for row in rows])
+    assert (cluster_rows(pairs, 500) == 0).all()
+    assert len(pairs) < 20 * 500
 
 
 def test_only_pairs_with_a_query_are_found_with_queries() -> None:
