@@ -97,8 +97,8 @@ def cpu_seconds() -> float:
 def time_encoding(folder: Path, path: Path) -> dict[str, Any]:
     """Encode the rows of a file as a stage does."""
     from edgetune.data.build_encoder import make_encoder
-    from edgetune.data.load import load_splits
-    from edgetune.data.prepare import encode_rows
+    from edgetune.data.dataset.make import load_splits
+    from edgetune.data.encode_rows import encode_rows
     from edgetune.log import Log
     from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.recipe import DataSection

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgetune.data.contract import encoder_of
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.load import load_rows
 from edgetune.data.split import choose_rows
 from edgetune.log import Log

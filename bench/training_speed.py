@@ -80,7 +80,7 @@ def read_mix() -> list[dict[str, str]]:
 def encode(model: Path, count: int) -> tuple[list[Any], list[Any]]:
     """Return training rows and held-out rows as tokens with a loss mask."""
     from edgetune.data.build_encoder import make_encoder
-    from edgetune.data.prepare import encode_rows
+    from edgetune.data.encode_rows import encode_rows
     from edgetune.data.rows import Message, Row
     from edgetune.log import Log
     from edgetune.models.tokenizer_files import load_tokenizer

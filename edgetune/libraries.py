@@ -12,6 +12,7 @@ _CONVERTS = ("auto-round", "gguf", "llama-cpp-python", "torch", "transformers")
 #: Distributions whose code decides the bytes of a stage's artifact.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "synthesize": ("llama-cpp-python", "torch", "transformers"),
+    "prepare": ("tokenizers", "transformers", "pyarrow"),
     "tune": _TRAINS,
     "distill": _TRAINS,
     "merge": ("torch", "transformers", "peft", "bitsandbytes"),

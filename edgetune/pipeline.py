@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,12 @@ class Stage:
     version: int
     sections: tuple[str, ...]
     inputs: tuple[str, ...]
+    #: The section without which the stage is left out, where it has another name.
+    section: str = ""
+
+    def is_in(self, recipe: Recipe) -> bool:
+        """Whether the recipe asks for the stage."""
+        return getattr(recipe, self.section or self.name) is not None
 
     @property
     def function(self) -> Callable[[Sections, dict[str, Artifact], Path, Log], StageFacts]:
@@ -61,20 +67,21 @@ class Stage:
 
 STAGES = (
     Stage("synthesize", "rows", 1, ("device", "data", "synthesize"), ()),
-    Stage("tune", "adapter", 8, ("model", "data", "tune"), ()),
-    Stage("distill", "student", 10, ("model", "data", "distill"), ("tune",)),
-    Stage("merge", "model", 6, ("device", "data", "merge"), ("tune", "distill")),
+    Stage("prepare", "dataset", 1, ("tokenizer", "data"), (), section="data"),
+    Stage("tune", "adapter", 9, ("model", "data", "tune"), ("prepare",)),
+    Stage("distill", "student", 11, ("model", "data", "distill"), ("prepare", "tune")),
+    Stage("merge", "model", 7, ("device", "data", "merge"), ("prepare", "tune", "distill")),
     Stage(
-        "quantize", "plan", 4, ("file_name", "device", "data", "quantize", "requests"),
-        ("merge",),
+        "quantize", "plan", 5, ("file_name", "device", "data", "quantize", "requests"),
+        ("prepare", "merge"),
     ),
     Stage(
-        "export", "files", 11, ("file_name", "device", "data", "quantize", "export"),
-        ("tune", "merge", "quantize"),
+        "export", "files", 12, ("file_name", "device", "data", "quantize", "export"),
+        ("prepare", "tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 5, ("model", "data", "bench"),
-        ("tune", "distill", "merge", "export"),
+        "bench", "measurements", 6, ("model", "data", "bench"),
+        ("prepare", "tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip
 
@@ -97,13 +104,10 @@ def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     keys: dict[str, str] = {}
     planned = []
     for stage in STAGES:
-        if getattr(recipe, stage.name) is None:
+        if not stage.is_in(recipe):
             continue
         parents = {name: keys[name] for name in stage.inputs if name in keys}
-        used = {
-            **parents,
-            **{f"source:{k}": v for k, v in sources_of(stage.sections, sources).items()},
-        }
+        used = {**parents, **_sources(stage, parents, sources)}
         key = _key_of(stage, Sections(recipe, stage.sections), used)
         keys[stage.name] = key
         artifact, faults = run.find(stage.name, key)
@@ -204,9 +208,7 @@ def _run_alone(
     stage = next(stage for stage in STAGES if stage.name == name)
     sections = Sections(recipe, stage.sections)
     parents = {parent: artifact.key for parent, artifact in inputs.items()}
-    parents |= {
-        f"source:{k}": v for k, v in sources_of(stage.sections, find_sources(recipe)).items()
-    }
+    parents |= _sources(stage, parents, find_sources(recipe))
     key = _key_of(stage, sections, parents)
     part = out.with_name(out.name + ".part")
     if fresh and part.exists():
@@ -270,6 +272,14 @@ def _make(
     except (OSError, MemoryError, RuntimeError) as error:
         raise_machine_fault(error, str(part))
         raise
+
+
+def _sources(
+    stage: Stage, parents: Mapping[str, str], sources: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the hashes of what a stage itself opens; rows come from ``prepare`` where it ran."""
+    sections = [name for name in stage.sections if name != "data" or "prepare" not in parents]
+    return {f"source:{name}": value for name, value in sources_of(sections, sources).items()}
 
 
 def _key_of(stage: Stage, sections: Sections, parents: dict[str, str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgetune.artifact import hash_source
+from edgetune.artifact import hash_file, hash_source
 from edgetune.data.sources import hash_sources
 from edgetune.models.resolve import resolve_model
+from edgetune.models.tokenizer_files import FILES as TOKENIZER_FILES
 from edgetune.naming import is_hub_id
 from edgetune.recipe import Recipe
 
@@ -20,9 +22,11 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
     found = {}
     path = recipe.model.path
     if is_hub_id(path):
-        found["model"] = f"hub:{path}@{recipe.model.revision or 'main'}"
+        found["model"] = found["tokenizer"] = f"hub:{path}@{recipe.model.revision or 'main'}"
     else:
-        found["model"] = hash_source(resolve_model(path))
+        base = resolve_model(path)
+        found["model"] = hash_source(base)
+        found["tokenizer"] = _hash_tokenizer(base)
     data = recipe.data
     for part in ("train", "validation", "test") if data else ():
         name = getattr(data, part)
@@ -66,6 +70,14 @@ def _hash_synthesis(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def _hash_tokenizer(folder: Path) -> str:
+    """Hash a folder's tokenizer, and what says its end tokens and the embedding's size."""
+    names = (*TOKENIZER_FILES, "config.json", "generation_config.json")
+    files = [folder / name for name in sorted(names) if (folder / name).is_file()]
+    parts = [f"{file.name} {hash_file(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes of the files that a stage with these recipe sections itself opens."""
     used = {
@@ -74,6 +86,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
         "synthesize": (
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),
+        "tokenizer": ("tokenizer",),
         "distill": ("student", "student_config", "teacher", "prompts"),
     }  # fmt: skip
     names = [name for section in sections for name in used.get(section, ())]

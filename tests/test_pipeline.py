@@ -80,7 +80,7 @@ def test_planning_writes_nothing(tmp_path: Path, rows: Path, made: list[str]) ->
     assert all(step.artifact for step in pipeline.plan_run(recipe, run))
     assert not (run.path / "manifest.json").exists()
     execute(recipe, run)
-    assert [entry["stage"] for entry in run.manifest()] == ["tune", "merge"]
+    assert [entry["stage"] for entry in run.manifest()] == ["prepare", "tune", "merge"]
 
 
 def test_the_report_warns_of_its_own_recipe_only(
@@ -101,7 +101,7 @@ def test_the_report_warns_of_its_own_recipe_only(
     said = warnings(first, again)
     assert len(said) == 2 and "'rank': 3" in said[0]
     assert "no file of that model" not in str(build_report(first, again, run, {})["warnings"])
-    assert list(run.plan().values()) == [again["tune"].key, again["merge"].key]
+    assert list(run.plan().values()) == [again[name].key for name in ("prepare", "tune", "merge")]
 
 
 def test_an_equal_call_of_a_stage_looks_at_what_lies_there(
@@ -141,7 +141,7 @@ def test_several_processes_and_gpus_are_refused(
             update={"model": recipe.model.model_copy(update={"device": "cpu"})}
         )
         execute(on_cpu, run)
-    assert made == ["tune", "merge"]
+    assert made == ["prepare", "tune", "merge"]
 
 
 def test_a_manifest_of_before_is_read(tmp_path: Path) -> None:

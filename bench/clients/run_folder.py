@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from edgetune.data.contract import encoder_of
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.log import Log
 from edgetune.recipe import Recipe
 from edgetune.runtimes import open_runtime

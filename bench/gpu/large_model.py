@@ -21,7 +21,7 @@ from bitsandbytes.nn import Linear4bit, Params4bit
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
 from edgetune.models.load import nf4_config

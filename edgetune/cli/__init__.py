@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "Say what this machine can do.",
     "data": "Look at the data that a recipe names.",
     "synthesize": "Have a teacher write rows, and keep what validators accept.",
+    "prepare": "Read, clean, split and tokenize rows into the dataset that training reads.",
     "tune": "Fine-tune a model on rows with QLoRA.",
     "distill": "Train a smaller student on the teacher's cached distribution.",
     "merge": "Merge an adapter into its base, measured over both bases.",

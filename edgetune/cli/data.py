@@ -13,7 +13,8 @@ from edgetune.errors import InputError
 from edgetune.log import Log, counted
 
 if TYPE_CHECKING:
-    from edgetune.data.encode import Encoded, Encoder
+    from edgetune.data.encode import Encoder
+    from edgetune.data.encoded import Encoded
     from edgetune.recipe import Recipe
 
 
@@ -61,8 +62,8 @@ def show(
 def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the facts of all splits, and the first train rows in parts."""
     from edgetune.data.build_encoder import make_encoder
-    from edgetune.data.load import load_splits
-    from edgetune.data.prepare import encode_rows
+    from edgetune.data.dataset.make import load_splits
+    from edgetune.data.encode_rows import encode_rows
     from edgetune.models.resolve import resolve_model
     from edgetune.models.tokenizer_files import load_tokenizer
 

@@ -47,8 +47,8 @@ def common_options() -> tuple[Callable[[F], F], ...]:
     )
 
 
-def model_options(function: F) -> F:
-    """Add the options of the model and the data, each a recipe key."""
+def data_options(function: F) -> F:
+    """Add the options of the data and its tokenizer, each a recipe key."""
     options = (
         click.option("--model", help="Model folder, embedded:base, or a hub id."),
         click.option("--data", help="File of rows: JSONL, JSON, CSV, Parquet, text; or a folder."),
@@ -58,11 +58,15 @@ def model_options(function: F) -> F:
         ),
         field_option("--max-length", "data.max_length"),
         field_option("--seed", "seed"),
-        field_option("--device", "model.device"),
     )
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def model_options(function: F) -> F:
+    """Add the options of the data, and the device that models run on."""
+    return data_options(field_option("--device", "model.device")(function))
 
 
 def training_options(function: F) -> F:

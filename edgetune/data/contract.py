@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgetune.artifact import SCRATCH
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import clock_now, prints_time
 from edgetune.data.encode import Encoder
-from edgetune.data.prepare import unknown_id
+from edgetune.data.encode_rows import unknown_id
 from edgetune.data.rows import Message, Row
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
@@ -75,7 +76,8 @@ def make_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     A prompt that the template refuses (many refuse a system message) is left out.
     """
-    conversations = [row for row in rows if row.text is None and row.is_plain][:GOLDEN_ROWS]
+    usual = (row for row in rows if row.text is None and row.is_plain)
+    conversations = islice(usual, GOLDEN_ROWS)
     probes = [Row((*turns, Message("assistant", "-")), None, "golden") for turns in _PROBES]
     golden = []
     for row in (*conversations, *probes):
@@ -95,7 +97,7 @@ def _make_tool_golden(encoder: Encoder, rows: Sequence[Row]) -> list[dict[str, A
     They are apart from the others, which every runtime renders and not all with tools.
     """
     golden = []
-    for row in [row for row in rows if not row.is_plain][:GOLDEN_ROWS]:
+    for row in islice((row for row in rows if not row.is_plain), GOLDEN_ROWS):
         try:
             text, ids = encoder.prompt_text(row), encoder.prompt(row)
         except InputError:

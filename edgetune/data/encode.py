@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +18,7 @@ from edgetune.data.chat_format import (
     render_many,
     turn_for,
 )
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Message, Row
 from edgetune.data.spans import Around, find_answers, mark_spans
 from edgetune.data.whole_turns import Written, write_turns
@@ -26,25 +26,6 @@ from edgetune.errors import InputError
 
 #: Ids of a prompt, and 1 for each that trains.
 _Prompt = tuple[list[int], list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One row as tokens, in 5 bytes per token: lists of ints take 44, and rows go into millions.
-
-    Attributes:
-        ids: token ids, at most ``max_length``; ``array("i")``, of any sequence of ints.
-        trained: for each id 1 if the model is trained to predict it, else 0; ``array("B")``.
-        truncated: whether the end was cut off to fit.
-    """
-
-    ids: Sequence[int]
-    trained: Sequence[int]
-    truncated: bool
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", array("i", self.ids))
-        object.__setattr__(self, "trained", array("B", self.trained))
 
 
 @dataclass(frozen=True)

@@ -1,265 +1,197 @@
-"""Read the rows that a recipe names, and say what was found."""
+"""Read the rows of the sources that a recipe names, and say what was found."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgetune.data.hub_rows import find_commit
-from edgetune.data.mixing import count_copies
+from edgetune.data.encode_rows import OnBadRow
 from edgetune.data.reading import NamedPart, Reading, read_parts
 from edgetune.data.records import Record
 from edgetune.data.rows import Row
-from edgetune.data.shapes import make_shaped, why_unused
-from edgetune.data.sources import Source, find_sources, open_source
-from edgetune.data.split import choose_rows, count_prompts, count_shared, split_validation
+from edgetune.data.shapes import Chosen, make_shaped, why_unused
+from edgetune.data.sources import Source, open_source
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
 from edgetune.recipe import DataSection
 
+#: Why a record gives no row: it is malformed; or the training has no use for it.
+READ, UNUSED = "read", "objective"
+
 
 @dataclass(frozen=True)
-class Splits:
-    """The rows of a recipe.
+class LeftOut:
+    """A record that gives no row.
 
-    ``facts`` holds ``format``, ``objectives`` (what the rows can be used for), ``rows`` and
-    ``sources`` a split, ``provenance`` (of each named source), ``skipped`` and its reasons,
-    ``not_used`` (rows that tuning has no use for, by reason), ``columns_unused``, ``parts_unused``
-    and ``duplicates``.
+    Attributes:
+        step: :data:`READ` or :data:`UNUSED`.
+        where: file and line.
+        reason: in words.
+        text: the reason with its place and what to do about it.
+        value: the record.
     """
 
-    train: list[Row]
-    validation: list[Row]
-    test: list[Row]
-    facts: dict[str, Any]
+    step: str
+    where: str
+    reason: str
+    text: str
+    value: Any
 
 
-@dataclass(frozen=True)
-class Part:
-    """The rows of one named source among those of a split: numbers ``start`` to ``stop``."""
+class PartReader:
+    """Reads one of the sources that a split names, a record at a time.
 
-    named: NamedPart
-    start: int
-    stop: int
+    Attributes:
+        named: the source and its shape.
+        records: of the source, which are read once.
+        keys: of the records that were read so far.
+    """
+
+    def __init__(self, named: NamedPart, records: Iterator[Record], on_bad_row: OnBadRow) -> None:
+        self.named, self.records = named, records
+        self._on_bad_row = on_bad_row
+        self.keys: dict[str, None] = {}
+
+    def read(self, records: Iterable[Record]) -> Iterator[Row | LeftOut]:
+        """Yield the row of each record, or why it gives none.
+
+        Raises:
+            InputError: a malformed row, unless they are skipped.
+        """
+        for record in records:
+            self.keys.update(dict.fromkeys(map(str, record.value or ())))
+            try:
+                row = make_shaped(record, self.named.shape)
+            except InputError as error:
+                if self._on_bad_row == "error":
+                    hint = error.hint or "fix the row, or set data.on_bad_row: skip"
+                    raise InputError(error.what, where=error.where, hint=hint) from error
+                value = record.value or record.fault
+                yield LeftOut(READ, record.where, error.what, str(error), value)
+                continue
+            reason = why_unused(row) if row.label is not None else ""
+            yield LeftOut(UNUSED, row.where, reason, reason, record.value) if reason else row
+
+    def unused(self, keys: Iterable[str]) -> list[str]:
+        """Return those keys that are not read."""
+        return [key for key in keys if key not in self.named.shape.used]
 
 
 @dataclass
 class Loaded:
-    """The rows of a split's sources, and what was dropped on the way."""
+    """The rows of a split's sources, and what was left out on the way."""
 
     rows: list[Row]
-    parts: list[Part] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    unused: Counter[str] = field(default_factory=Counter)
-    columns_unused: list[str] = field(default_factory=list)
-
-    @property
-    def skipped(self) -> int:
-        """How many rows were left out."""
-        return self.reasons.total()
-
-    @property
-    def format(self) -> str:
-        """The shape of the rows; the shapes of several sources."""
-        return ", ".join(dict.fromkeys(part.named.shape.format for part in self.parts))
-
-    @property
-    def objectives(self) -> list[str]:
-        """What all of the sources' rows can be used for."""
-        every = [part.named.shape.objectives for part in self.parts]
-        return [name for name in every[0] if all(name in one for one in every)] if every else []
-
-    def skip(self, error: InputError) -> None:
-        """Count a row that is left out, and keep the first of each reason."""
-        self.reasons[error.what] += 1
-        self.first.setdefault(error.what, str(error))
-
-
-def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
-    """Return the rows to train, validate and test on.
-
-    Without a validation source the rows are split from train by the seed; without a test source
-    the validation rows are the test rows. Splits that lie in the train source (a saved DatasetDict,
-    keys of a JSON file, names of files in a folder) are taken from there.
-
-    Raises:
-        InputError: an unreadable source, an unknown shape, a malformed row (unless they are
-            skipped), or no rows at all.
-    """
-    sources = find_sources(section)
-    reading = Reading(section, seed)
-    loaded = {name: _load(source, reading, log, name) for name, source in sources.items()}
-    for name, one in loaded.items():
-        _refuse_unusable(one, name)
-    rows = {name: one.rows for name, one in loaded.items()}
-    origin = {name: str(path) for name, path in sources.items()}
-    if "validation" not in rows:
-        rows["train"], rows["validation"] = split_validation(
-            rows["train"], section.validation_fraction, seed
-        )
-        origin["validation"] = "split from train by the seed"
-    if "test" not in rows:
-        rows["test"] = rows["validation"]
-        origin["test"] = "the validation rows"
-    rows["train"] = _weigh(rows["train"], loaded["train"], seed)
-    rows["train"] = choose_rows(rows["train"], section.limit, seed)
-    facts = {
-        "format": loaded["train"].format,
-        "rows": {name: len(rows[name]) for name in ("train", "validation", "test")},
-        "sources": origin,
-        "provenance": [fact for name, one in loaded.items() for fact in _tell_sources(name, one)],
-        "objectives": loaded["train"].objectives,
-        "not_used": {name: dict(one.unused) for name, one in loaded.items()},
-        "skipped": {name: one.skipped for name, one in loaded.items()},
-        "skipped_reasons": {
-            name: dict(one.reasons.most_common(20)) for name, one in loaded.items()
-        },
-        "skipped_examples": [
-            fault for one in loaded.values() for fault in [*one.first.values()][:3]
-        ],
-        "columns_unused": loaded["train"].columns_unused,
-        "parts_unused": list(sources["train"].unused),
-        "duplicates": count_duplicates(rows, log),
-    }
-    log.event("data", **facts)
-    return Splits(rows["train"], rows["validation"], rows["test"], facts)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def load_rows(
     source: Source | Path, section: DataSection, log: Log, split: str = "train",
     answered: bool = True,
 ) -> Loaded:  # fmt: skip
-    """Read one source, say its shape, and refuse or skip its malformed rows.
+    """Read a split's sources into memory, say their shapes, and refuse or skip malformed rows.
 
     With ``answered`` false the rows need no last answer; what they have in its place means nothing.
 
     Raises:
-        InputError: as :func:`load_splits`.
+        InputError: an unreadable source, an unknown shape, a malformed row (unless they are
+            skipped), or no rows at all.
     """
     if isinstance(source, Path):
         source = open_source(str(source), split)
-    return _load(source, Reading(section, answered=answered), log, split)
-
-
-def _load(source: Source, reading: Reading, log: Log, split: str) -> Loaded:
     loaded = Loaded([])
-    columns: dict[str, None] = {}
+    readers = []
+    reading = Reading(section, answered=answered)
     for named, records in read_parts(source, reading):
-        columns.update(_read_part(loaded, named, records, reading.section.on_bad_row == "error"))
-    if not loaded.rows:
-        raise InputError(
-            f"no usable row ({loaded.skipped + loaded.unused.total()} skipped)",
-            where=str(source),
-            hint=next(iter((*loaded.first.values(), *loaded.unused)), "the file holds no rows"),
-        )
-    loaded.columns_unused = list(columns)
-    log.say(_describe(source, split, loaded))
-    for reason, count in loaded.reasons.most_common():
-        bad = counted(count, "bad row")
-        log.warn(f"{split}: {bad} skipped ({reason}), the first: {loaded.first[reason]}")
-    for reason, count in loaded.unused.most_common():
-        log.say(f"{split}: {counted(count, 'row')} not used: {reason}")
+        readers.append(reader := PartReader(named, records, section.on_bad_row))
+        for row in reader.read(reader.records):
+            if isinstance(row, LeftOut):
+                loaded.left_out.append(row)
+            else:
+                loaded.rows.append(row)
+    unused = dict.fromkeys(key for reader in readers for key in reader.unused(reader.keys))
+    shapes = [reader.named.shape for reader in readers]
+    found = Found(len(loaded.rows), shapes, list(unused), count_left_out(loaded.left_out))
+    tell_source(source, split, found, log)
     return loaded
 
 
-def _read_part(
-    loaded: Loaded, named: NamedPart, records: Iterator[Record], strict: bool
-) -> dict[str, None]:
-    """Add the rows of one named source; return the columns that are not read."""
-    start = len(loaded.rows)
-    keys: dict[str, None] = {}
-    for record in records:
-        keys.update(dict.fromkeys(record.value or ()))
-        try:
-            row = make_shaped(record, named.shape)
-        except InputError as error:
-            if strict:
-                hint = error.hint or "fix the row, or set data.on_bad_row: skip"
-                raise InputError(error.what, where=error.where, hint=hint) from error
-            loaded.skip(error)
-            continue
-        reason = why_unused(row) if row.label is not None else ""
-        if reason:
-            loaded.unused[reason] += 1
-        else:
-            loaded.rows.append(row)
-    loaded.parts.append(Part(named, start, len(loaded.rows)))
-    return {str(key): None for key in keys if key not in named.shape.used}
+@dataclass(frozen=True)
+class LeftOutCounts:
+    """How many records give no row.
+
+    Attributes:
+        bad: malformed ones by reason.
+        unused: those that the training has no use for, by reason.
+        first: the first of each reason, with its place.
+    """
+
+    bad: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: LeftOutCounts) -> None:
+        """Count what came after."""
+        self.bad.update(other.bad)
+        self.unused.update(other.unused)
+        for reason, text in other.first.items():
+            self.first.setdefault(reason, text)
 
 
-def _refuse_unusable(loaded: Loaded, split: str) -> None:
-    for part in loaded.parts:
-        if not {"sft", "text"} & set(part.named.shape.objectives):
-            raise InputError(
-                "these rows are prompts without answers: tuning has nothing to train "
-                f"({part.named.shape.format} is for {', '.join(part.named.shape.objectives)})",
-                where=f"data.{split}: {part.named.source.path}",
-                hint="name them as distill.prompts, and the teacher answers them",
-            )
-
-
-def _weigh(rows: list[Row], loaded: Loaded, seed: int) -> list[Row]:
-    """Take each train row as often as the weight of its source says."""
-    parts = [(n, part) for n, part in enumerate(loaded.parts) if part.named.source.weight != 1]
-    copies: dict[int, int] = {}
-    for number, part in parts:
-        some = {id(row) for row in loaded.rows[part.start : part.stop]}
-        kept = [id(row) for row in rows if id(row) in some]
-        counts = count_copies(len(kept), part.named.source.weight, seed, number)
-        copies.update(zip(kept, map(int, counts), strict=True))
-    # A copy is a row of its own: what is made of each row is kept by its identity.
-    return [replace(row) if time else row for row in rows for time in range(copies.get(id(row), 1))]
-
-
-def _tell_sources(split: str, loaded: Loaded) -> Iterator[dict[str, Any]]:
-    """Yield what is known of each named source, without the defaults."""
-    for part in loaded.parts:
-        source = part.named.source
-        stated = find_commit(source).license if part.named.commit else None
-        known = {
-            "license": source.license or stated,
-            "revision": part.named.commit,
-            "origin": source.origin,
-            "confidential": source.confidential or None,
-            "weight": source.weight if source.weight != 1 else None,
-            "limit": source.limit,
-        }
-        yield {
-            "split": split,
-            "path": source.path,
-            "format": part.named.shape.format,
-            "rows": part.stop - part.start,
-            **{key: value for key, value in known.items() if value is not None},
-        }
-
-
-def count_duplicates(rows: dict[str, list[Row]], log: Log) -> dict[str, int]:
-    """Count repeated train prompts, and validation and test prompts in train; warn of those."""
-    train = rows["train"]
-    counts = {"train": len(train) - len(count_prompts(train))}
-    for name in ("validation", "test"):
-        counts[f"{name}_in_train"] = shared = count_shared(rows[name], train)
-        repeated = name == "test" and rows["test"] is rows["validation"]
-        if shared and not repeated:
-            log.warn(
-                f"{shared} of {len(rows[name])} {name} prompts also occur in train; "
-                f"the {name} score is optimistic"
-            )
+def count_left_out(left_out: Iterable[LeftOut]) -> LeftOutCounts:
+    """Count records that give no row, by reason."""
+    counts = LeftOutCounts()
+    for one in left_out:
+        (counts.bad if one.step == READ else counts.unused)[one.reason] += 1
+        counts.first.setdefault(one.reason, one.text)
     return counts
 
 
-def _describe(source: Source, split: str, loaded: Loaded) -> str:
-    said = ", ".join(dict.fromkeys(part.named.shape.said for part in loaded.parts))
-    text = f"{split}: {counted(len(loaded.rows), 'row')} of {_short(source)}, {said}"
-    if loaded.columns_unused:
-        text += f"; columns not used: {', '.join(loaded.columns_unused)}"
+@dataclass(frozen=True)
+class Found:
+    """What a split's sources hold.
+
+    Attributes:
+        rows: how many.
+        shapes: of each source.
+        unused: keys that are not read.
+        counts: of records that give no row.
+    """
+
+    rows: int
+    shapes: Sequence[Chosen]
+    unused: Sequence[str]
+    counts: LeftOutCounts
+
+
+def tell_source(source: Source, split: str, found: Found, log: Log) -> None:
+    """Say what a split's sources hold, and warn of malformed records.
+
+    Raises:
+        InputError: they hold no row.
+    """
+    counts = found.counts
+    if not found.rows:
+        raise InputError(
+            f"no usable row ({(counts.bad + counts.unused).total()} skipped)",
+            where=str(source),
+            hint=next(iter(counts.first.values()), "the file holds no rows"),
+        )
+    said = ", ".join(dict.fromkeys(shape.said for shape in found.shapes))
+    text = f"{split}: {counted(found.rows, 'row')} of {_short(source)}, {said}"
+    if found.unused:
+        text += f"; columns not used: {', '.join(found.unused)}"
     if source.unused:
         text += f"; parts not used: {', '.join(source.unused[:8])}"
-    return text
+    log.say(text)
+    for reason, count in counts.bad.most_common():
+        bad = counted(count, "bad row")
+        log.warn(f"{split}: {bad} skipped ({reason}), the first: {counts.first[reason]}")
+    for reason, count in counts.unused.most_common():
+        log.say(f"{split}: {counted(count, 'row')} not used: {reason}")
 
 
 def _short(source: Source) -> str:

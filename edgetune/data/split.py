@@ -1,52 +1,18 @@
-"""Which rows train, validate and test; and how far the three overlap."""
+"""The key by which prompts are equal, and seeded choices among rows."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
 
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
 
-
-def split_validation(
-    rows: Sequence[Row], fraction: float, seed: int
-) -> tuple[list[Row], list[Row]]:
-    """Return (train, validation): a seeded choice, each in the order of the file.
-
-    Rows with the same prompt stay in one split, so no validation prompt was trained on.
-
-    Raises:
-        InputError: either split would be empty.
-    """
-    wanted = max(1, round(len(rows) * fraction)) if fraction > 0 else 0
-    prompts = list(dict.fromkeys(prompt_key(row) for row in rows))
-    random.Random(seed).shuffle(prompts)
-    sizes = count_prompts(rows)
-    chosen: set[str] = set()
-    taken = 0
-    for prompt in prompts:
-        if taken >= wanted:
-            break
-        chosen.add(prompt)
-        taken += sizes[prompt]
-    train = [row for row in rows if prompt_key(row) not in chosen]
-    validation = [row for row in rows if prompt_key(row) in chosen]
-    if not train or not validation:
-        raise InputError(
-            f"{len(rows)} rows ({len(prompts)} prompts) split into {len(train)} to train and "
-            f"{len(validation)} to validate",
-            where="data.validation_fraction",
-            hint="name a data.validation file, give more rows, or change the fraction",
-        )
-    return train, validation
-
-
-def choose_rows(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
-    """Return ``limit`` rows chosen by the seed, in file order (files are often sorted by class)."""
-    if limit is None or limit >= len(rows):
-        return rows
-    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+T = TypeVar("T")
 
 
 def prompt_key(row: Row) -> str:
@@ -57,22 +23,72 @@ def prompt_key(row: Row) -> str:
     return f"{turns}\0{row.tools}"
 
 
+def sample_numbers(count: int, limit: int | None, seed: int) -> np.ndarray:
+    """Return ``limit`` of so many numbers, chosen by the seed, in order."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.array(sorted(random.Random(seed).sample(range(count), limit)), np.int64)
+
+
+def choose_rows(rows: Sequence[T], limit: int | None, seed: int) -> Sequence[T]:
+    """Return ``limit`` rows chosen by the seed, in file order (files are often sorted by class)."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return [rows[number] for number in sample_numbers(len(rows), limit, seed).tolist()]
+
+
+def split_prompts(prompts: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into train and validation by a seeded choice of prompts.
+
+    Rows with the same prompt stay in one split, so no validation prompt was trained on.
+
+    Args:
+        prompts: what groups rows: equal numbers stay together [rows].
+        fraction: of the rows that validate.
+        seed: of the choice.
+
+    Returns:
+        Two masks, bool [rows].
+
+    Raises:
+        InputError: either split would be empty.
+    """
+    wanted = max(1, round(len(prompts) * fraction)) if fraction > 0 else 0
+    _, first, group, sizes = np.unique(
+        prompts, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(first).tolist()  # in the order of the file, whatever the hashes are
+    random.Random(seed).shuffle(order)
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = np.zeros(len(sizes), bool)
+    chosen[np.asarray(order, np.int64)[before < wanted]] = True
+    validates = chosen[group]
+    if validates.all() or not validates.any():
+        raise InputError(
+            f"{len(prompts)} rows ({len(sizes)} prompts) split into {(~validates).sum()} to train "
+            f"and {validates.sum()} to validate",
+            where="data.validation_fraction",
+            hint="name a data.validation file, give more rows, or change the fraction",
+        )
+    return ~validates, validates
+
+
+def split_validation(
+    rows: Sequence[Row], fraction: float, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """Return (train, validation): the same choice as :func:`split_prompts`, in file order."""
+    prompts = np.array([hash_text(prompt_key(row)) for row in rows], np.uint64)
+    _, validates = split_prompts(prompts, fraction, seed)
+    pairs = list(zip(rows, validates.tolist(), strict=True))
+    return [row for row, held in pairs if not held], [row for row, held in pairs if held]
+
+
 def leave_out(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     """Return the rows whose prompt none of ``others`` has."""
     asked = {prompt_key(row) for row in others}
     return [row for row in rows if prompt_key(row) not in asked]
 
 
-def count_prompts(rows: Sequence[Row]) -> dict[str, int]:
-    """Return how many rows have each prompt."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        key = prompt_key(row)
-        counts[key] = counts.get(key, 0) + 1
-    return counts
-
-
-def count_shared(rows: Sequence[Row], train: Sequence[Row]) -> int:
-    """Return how many of ``rows`` have a prompt that is also in ``train``."""
-    known = {prompt_key(row) for row in train}
-    return sum(prompt_key(row) in known for row in rows)
+def hash_text(text: str) -> int:
+    """Return 64 bits of a text's hash: of a million texts two meet with a chance of 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

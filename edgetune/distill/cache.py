@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from edgetune import lock
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.disk import write_atomic
 from edgetune.distill.cache_shard import Layout, Shard, write_shard
 from edgetune.distill.sparse_probs import PROB_SCALE, Entries, Target, cut_top_k, draw_sample

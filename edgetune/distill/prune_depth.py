@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.models.checkpoint import SINGLE, Checkpoint, copy_description

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from edgetune.data.encode import Encoded, Encoder
-from edgetune.data.prepare import Prepared
+from edgetune.data.encode import Encoder
+from edgetune.data.encode_rows import Prepared
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.distill.teacher import TorchTeacher
 from edgetune.log import Log

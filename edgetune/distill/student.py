@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from edgetune.artifact import SCRATCH
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.prune_depth import choose_layers, cut_depth
 from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.distill.teacher import OpenTeacher, TeacherRef
@@ -26,8 +27,8 @@ INFLUENCE_ROWS = 16
 
 
 def initialize_student(
-    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
-    log: Log,
+    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: Sequence[Encoded],
+    out: Path, log: Log,
 ) -> tuple[Path, StudentFacts]:  # fmt: skip
     """Return the folder the student starts from, and where its weights come from."""
     section = sections.distill
@@ -38,8 +39,8 @@ def initialize_student(
 
 
 def _initialize(
-    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: list[Encoded], out: Path,
-    log: Log,
+    sections: Sections, teacher: OpenTeacher, known: TeacherRef, train: Sequence[Encoded],
+    out: Path, log: Log,
 ) -> tuple[Path, StudentFacts]:  # fmt: skip
     student, folder = sections.distill.student, out / "start"
     if student.path is not None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from edgetune.artifact import Artifact, hash_source
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.adapters import fold_float32

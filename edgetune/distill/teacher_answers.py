@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Message, Row
 from edgetune.log import Log
 

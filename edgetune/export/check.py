@@ -10,7 +10,8 @@ from typing import Any
 
 from edgetune.compare import probes
 from edgetune.compare.model_spec import LOSSLESS_KL
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.measure.quality import score_rows

@@ -14,6 +14,7 @@ from edgetune.facts.export import (
     Refusal,
 )
 from edgetune.facts.gate import GateResult
+from edgetune.facts.prepare import PrepareFacts
 from edgetune.facts.quantize import FormatRefusal, ImportanceFacts, QuantizeFacts
 from edgetune.facts.synthesis import SynthesizeFacts
 from edgetune.facts.training import (
@@ -29,7 +30,8 @@ from edgetune.facts.training import (
 
 #: What a stage returns.
 StageFacts = (
-    SynthesizeFacts
+    PrepareFacts
+    | SynthesizeFacts
     | TuneFacts
     | DistillFacts
     | MergeFacts
@@ -53,6 +55,7 @@ __all__ = [
     "MergeCandidate",
     "MergeFacts",
     "NotMeasured",
+    "PrepareFacts",
     "QuantizeFacts",
     "Refusal",
     "RemovedLayer",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.errors import GateFailed
 from edgetune.facts import GateResult, MergeCandidate, to_json
 from edgetune.measure.quality import compare_runtimes

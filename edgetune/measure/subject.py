@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import hash_file, hash_source
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.data.split import choose_rows
 from edgetune.errors import InputError
@@ -141,7 +142,7 @@ def make_workload(
     """
     answered = [row for row in rows if row.text is None and (row.answer or row.messages[-1].more)]
     sample = choose_rows(answered, section.task_rows, seed)
-    scored = [encoder.encode(row) for row in choose_rows(list(rows), section.kl_rows, seed)]
+    scored = [encoder.encode(row) for row in choose_rows(rows, section.kl_rows, seed)]
     scored = [row for row in scored if any(row.trained[1:])]
     if not scored:
         raise InputError(

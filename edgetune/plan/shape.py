@@ -8,8 +8,8 @@ from typing import Any
 from transformers.pytorch_utils import Conv1D
 
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows
+from edgetune.data.dataset.make import load_splits
+from edgetune.data.encode_rows import encode_rows
 from edgetune.log import Log
 from edgetune.models.skeleton import build_on_meta, find_nf4_layers
 from edgetune.recipe import DataSection

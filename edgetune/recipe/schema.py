@@ -18,6 +18,7 @@ from edgetune.recipe.data import DataSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.section import Count, PathText, Positive, Section
 from edgetune.recipe.synthesis import SynthesizeSection
+from edgetune.recipe.tokenizer import TokenizerSettings
 from edgetune.recipe.training import DistillSection, TuneSection
 
 KvCache = Literal["f16", "q8_0", "q4_0"]
@@ -162,6 +163,14 @@ class Recipe(Section):
             return self.name
         made = "-student" if self.distill else "-tuned" if self.tune else ""
         return name_model(self.model.path) + made
+
+    @property
+    def tokenizer(self) -> TokenizerSettings:
+        """What decides the tokens of rows, for the stage that makes them."""
+        end_token = self.tune.end_token if self.tune else None
+        return TokenizerSettings(
+            path=self.model.path, revision=self.model.revision, end_token=end_token
+        )
 
     @property
     def device(self) -> str:

@@ -17,6 +17,7 @@ from edgetune.recipe.schema import (
     Requests,
 )
 from edgetune.recipe.synthesis import SynthesizeSection
+from edgetune.recipe.tokenizer import TokenizerSettings
 from edgetune.recipe.training import DistillSection, TuneSection
 
 T = TypeVar("T")
@@ -42,6 +43,11 @@ class Sections:
     def device(self) -> str:
         """The recipe's ``model.device``."""
         return self._read("device", str)
+
+    @property
+    def tokenizer(self) -> TokenizerSettings:
+        """The base's tokenizer and the end token of answers."""
+        return self._read("tokenizer", TokenizerSettings)
 
     @property
     def model(self) -> ModelSection:

@@ -35,6 +35,8 @@ def stage_recipe(
         settings: those of :data:`SHARED` go to their sections, the rest to the stage's own.
     """
     dotted = {SHARED.get(name, f"{stage}.{name}"): value for name, value in settings.items()}
+    if stage not in Recipe.model_fields:  # prepare reads the section `data`
+        return load_recipe(recipe, overrides, dotted)
     if recipe is None and not any(text.startswith(f"{stage}.") for text in overrides):
         dotted.setdefault(stage, None)
     found, origins = load_recipe(recipe, overrides, dotted)

@@ -47,6 +47,12 @@ class Child:
         assert self.process.stdin is not None
         write_frame(self.process.stdin, head)
 
+    @property
+    def output(self) -> int:
+        """Descriptor of its stdout, to wait for the first of several messages."""
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
     def receive(
         self, seconds: float | None = None
     ) -> tuple[dict[str, Any], np.ndarray | None] | None:

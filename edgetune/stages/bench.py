@@ -8,9 +8,8 @@ from pathlib import Path
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import encoder_of
+from edgetune.data.dataset.open import open_splits
 from edgetune.data.encode import Encoder
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import usable_rows
 from edgetune.disk import write_atomic
 from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
 from edgetune.log import Log, counted
@@ -37,9 +36,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 2. The test rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
-    rows = load_splits(sections.data, sections.seed, log if not inputs else log.muted()).test
-    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
-    workload = make_workload(encoder, rows, sections.bench, sections.seed)
+    rows = open_splits(sections, inputs, out, log if not inputs else log.muted())
+    usable = rows.usable("test", encoder, log.muted(), sections.data.on_bad_row)
+    workload = make_workload(encoder, usable, sections.bench, sections.seed)
     log.say(
         f"{counted(len(subjects), 'model')}, each in a process of its own: "
         f"{counted(len(workload.prompts), 'question')}, "

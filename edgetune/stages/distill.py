@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, freeze_clock, write_contract
-from edgetune.data.encode import Encoded, Encoder
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import Prepared, encode_rows
-from edgetune.data.rows import Row
+from edgetune.data.dataset.open import open_splits
+from edgetune.data.encode import Encoder
+from edgetune.data.encode_rows import Prepared
+from edgetune.data.encoded import Encoded
 from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.prune_depth import first_vocabulary_difference
 from edgetune.distill.selection import choose_student
@@ -57,9 +60,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     dtype = computed.name
     log.say(f"the teacher computes in {dtype} on {device} ({computed.reason})")
     encoder = encoder_of(known.contract, data, freeze_clock(out))
-    rows = load_splits(data, sections.seed, log.muted())
-    labelled, asked, steps = _seen_rows(section, rows.train, load_prompts(sections, log))
-    train = encode_rows(encoder, labelled, log, "train", data.on_bad_row).encoded
+    rows = open_splits(sections, inputs, out, log.muted())
+    prompts = load_prompts(sections, log)
+    seen, asked_numbers, steps = _seen_rows(section, len(rows.train), len(prompts))
+    labelled, asked = rows.train.select(seen), [prompts[n] for n in asked_numbers.tolist()]
+    train = rows.encode("train", encoder, log, data.on_bad_row, labelled).encoded
     teacher = open_teacher(known.target, dtype, device)
     check_ids(teacher, encoder, labelled, known.target)
 
@@ -76,11 +81,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         )
     )
     if own is not encoder:
-        train = encode_rows(own, labelled, log, "train", data.on_bad_row).encoded
+        train = rows.encode("train", own, log, data.on_bad_row, labelled).encoded
     if not objective.keeps_teacher:
         teacher.close()
         gc.collect()
-    judged = encode_rows(own, rows.validation, log, "validation", data.on_bad_row)
+    judged = rows.encode("validation", own, log, data.on_bad_row)
 
     # 4. The student, and the same student without the teacher: the same steps, its own answers.
     (out / "metrics.jsonl").unlink(missing_ok=True)
@@ -114,7 +119,9 @@ class _Training:
     log: Log
 
 
-def _train_both(training: _Training, targets: StudentTargets, train: list[Encoded]) -> TrainedFacts:
+def _train_both(
+    training: _Training, targets: StudentTargets, train: Sequence[Encoded]
+) -> TrainedFacts:
     """Train the student and, where the recipe asks for it, the baseline."""
     both = {"student": targets}
     if training.section.baseline:
@@ -172,22 +179,25 @@ def _choose_shipped(training: _Training, trained: TrainedFacts) -> TrainedFacts:
 
 
 def _seen_rows(
-    section: DistillSection, labelled: list[Row], asked: list[Row]
-) -> tuple[list[Row], list[Row], int]:
-    """Return the rows that a training of less than one pass sees, and its steps.
+    section: DistillSection, labelled: int, asked: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the numbers of the rows that a training of less than one pass sees, and its steps.
 
     Only they need a teacher. They are taken evenly from the whole files: files are often sorted.
+
+    Args:
+        section: how long is trained.
+        labelled: rows with answers; at least one is taken.
+        asked: prompts that the teacher answers.
     """
-    total = len(labelled) + len(asked)
+    total = labelled + asked
     steps = count_steps(section, total)
-    seen = steps * section.batch_size * section.gradient_accumulation
-    if seen >= total:
-        return labelled, asked, steps
-    chosen = [number * total // seen for number in range(seen)]
-    cut = len(labelled)
+    seen = min(total, steps * section.batch_size * section.gradient_accumulation)
+    chosen = np.arange(seen) * total // seen
+    some = chosen[chosen < labelled]
     return (
-        [labelled[n] for n in chosen if n < cut] or labelled[:1],
-        [asked[n - cut] for n in chosen if n >= cut],
+        some if len(some) else np.zeros(1, np.int64),
+        chosen[chosen >= labelled] - labelled,
         steps,
     )
 

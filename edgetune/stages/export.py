@@ -8,9 +8,8 @@ from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, golden_of
+from edgetune.data.dataset.open import open_splits
 from edgetune.data.encode import Encoder
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import usable_rows
 from edgetune.data.split import choose_rows
 from edgetune.errors import Unsupported
 from edgetune.export.adapter import AdapterExport, Shipped, find_adapter, ship_adapter
@@ -70,7 +69,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     files, refused = written.files, written.refused
 
     # 3. The merged model's token ids and distributions, on probes and test rows.
-    comparison = _measure_merged(sections, model, out, log)
+    comparison = _measure_merged(sections, inputs, out, log)
 
     # 4. Each file in its own runtime against them; what a client has to know of it beside it.
     gates = _check_files(files, comparison, out, log)
@@ -144,12 +143,15 @@ def _stopped(refused: list[dict[str, str]], kind: str) -> bool:
     return any(refusal["format"] == kind for refusal in refused)
 
 
-def _measure_merged(sections: Sections, model: Path, out: Path, log: Log) -> _Comparison:
+def _measure_merged(
+    sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log
+) -> _Comparison:
     """Return token ids and log probabilities of the merged model on probes and test rows."""
-    rows = load_splits(sections.data, sections.seed, log.muted()).test
+    model = inputs["merge"].model_folder
+    rows = open_splits(sections, inputs, out, log.muted())
     encoder = encoder_of(model, sections.data)
-    rows = usable_rows(encoder, rows, log.muted(), "test", sections.data.on_bad_row)
-    chosen = choose_rows(rows, sections.export.check_rows, sections.seed)
+    usable = rows.usable("test", encoder, log.muted(), sections.data.on_bad_row)
+    chosen = choose_rows(usable, sections.export.check_rows, sections.seed)
     device = choose_float32_device(sections.device, model, 1, log)
     merged = open_float32(ModelRef(model), count_threads(), device)
     try:
@@ -157,7 +159,7 @@ def _measure_merged(sections: Sections, model: Path, out: Path, log: Log) -> _Co
     finally:
         merged.close()
     trim_malloc()
-    return _Comparison(encoder, golden_of(model, encoder, rows), reference)
+    return _Comparison(encoder, golden_of(model, encoder, usable), reference)
 
 
 def _check_files(

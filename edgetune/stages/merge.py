@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of, write_contract
-from edgetune.data.encode import Encoded
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows
+from edgetune.data.dataset.open import open_splits
+from edgetune.data.encoded import Encoded
 from edgetune.errors import InputError
 from edgetune.facts import MergeCandidate, MergeFacts
 from edgetune.log import Log
@@ -46,10 +46,9 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     earlier = [Path(folder) for folder in parent.facts.get("earlier", [])]
     trained = _find_trained(section, parent, earlier, out, log)
     encoder = encoder_of(parent.contract_folder, data)
-    rows = load_splits(data, sections.seed, log.muted())
-    judged = encode_rows(
-        encoder, rows.validation[: section.measure_rows], log, "validation", data.on_bad_row
-    ).encoded
+    rows = open_splits(sections, inputs, out, log.muted())
+    some = rows.validation[: section.measure_rows]
+    judged = rows.encode("validation", encoder, log, data.on_bad_row, some).encoded
 
     # 2. One candidate a base.
     folders, folded = _write_candidates(section, trained, scratch)
@@ -144,7 +143,7 @@ def _distance(candidate: MergeCandidate) -> float:
 
 
 def _measure(
-    trained: ModelRef, folders: dict[str, Path], rows: list[Encoded], device: str
+    trained: ModelRef, folders: dict[str, Path], rows: Sequence[Encoded], device: str
 ) -> list[MergeCandidate]:
     """Return KL and top-1 agreement of each folder to the trained model, at trained positions."""
     reference = open_float32(trained, count_threads(), device)

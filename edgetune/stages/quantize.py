@@ -121,7 +121,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 1. The calibration rows, and the model as a GGUF file would hold it.
     reads_text = section.imatrix or bool(budgets)
-    texts = choose_texts(sections, model, log) if reads_text else Texts([], [], [])
+    texts = choose_texts(sections, inputs, out, log) if reads_text else Texts([], [], [])
     work = _Work(sections, model, out, log, budgets, texts)
     trials = _make_trials(work)
     CheckpointTensors(model).check_finite()

@@ -11,9 +11,10 @@ from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
-from edgetune.data.encode import Encoded
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows, usable_rows
+from edgetune.data.dataset.encoding import Encoding
+from edgetune.data.dataset.open import open_splits
+from edgetune.data.dataset.tables import lengths_of
+from edgetune.data.encoded import Encoded
 from edgetune.errors import InputError
 from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
@@ -46,22 +47,21 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 1. The base and its tokenizer, on the device and in the dtype of this machine.
     base = _find_base(sections, out, log)
-    rows = load_splits(data, sections.seed, log)
+    encoding = Encoding(str(base.folder), section.end_token, freeze_clock(out))
+    rows = open_splits(sections, inputs, out, log, encoding)
     dtype = "float32" if section.method == "full" else base.dtype
     model: Any = load_base(base.folder, section.method == "qlora", dtype, base.device)
 
     # 2. The token that will end answers, which a frozen head must be able to say.
-    end_token = section.end_token
-    if section.method != "full":
-        end_token = _choose_end_token(model, base.tokenizer, sections, log)
+    end_token = _choose_end_token(model, base.tokenizer, sections, log)
 
     # 3. Rows to tokens, with the loss on answers only.
-    encoder = make_encoder(base.tokenizer, data, end_token, freeze_clock(out))
-    clock = tell_clock(encoder, log)
-    prepared = encode_rows(encoder, rows.train, log, "train", data.on_bad_row)
-    validation = encode_rows(encoder, rows.validation, log, "validation", data.on_bad_row).encoded
+    encoder = make_encoder(base.tokenizer, data, end_token, rows.clock or encoding.clock)
+    printed = tell_clock(encoder, log)
+    prepared = rows.encode("train", encoder, log, data.on_bad_row)
+    validation = rows.encode("validation", encoder, log, data.on_bad_row).encoded
     if rows.test is not rows.validation:  # what bench cannot ask is no news for after the tuning
-        usable_rows(encoder, rows.test, log.muted(), "test", data.on_bad_row)
+        rows.usable("test", encoder, log.muted(), data.on_bad_row)
     _check_context(model, prepared.encoded)
 
     # 4. Adapters on all linear layers; dtype, method and size are told before the work.
@@ -91,7 +91,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         validation_loss=outcome.validation_loss,
         resumed_from=outcome.resumed_from,
         end_token=base.tokenizer.convert_ids_to_tokens(encoder.end_id),
-        template_clock=clock,
+        template_clock=printed,
         tokens=prepared.facts,
         data=rows.facts,
     )
@@ -141,6 +141,8 @@ def _make_trainable(model: Any, base: _Base, sections: Sections, log: Log) -> tu
 
 def _choose_end_token(model: Any, tokenizer: Any, sections: Sections, log: Log) -> str | None:
     """Return the end token of answers: the recipe's, or one that a frozen head can predict."""
+    if sections.tune.method == "full":
+        return sections.tune.end_token
     usual = None if sections.data.template == "plain" else template_end_token(tokenizer)
     usual = usual or tokenizer.eos_token
     return choose_end_token(model, tokenizer, sections.tune.end_token, usual, log)
@@ -153,7 +155,7 @@ def _check_context(model: Any, rows: Sequence[Encoded]) -> None:
         InputError: names ``data.max_length`` and what it may be.
     """
     longest = model.config.get_text_config().max_position_embeddings
-    if max(len(row.ids) for row in rows) > longest:
+    if max(lengths_of(rows)) > longest:
         raise InputError(
             f"rows are longer than the {longest} positions of the model",
             where="data.max_length",

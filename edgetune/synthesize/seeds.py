@@ -108,7 +108,7 @@ def _load_splits(data: DataSection, seed: int, log: Log) -> tuple[list[Row], lis
         # Rows that are all prompts will never be divided: nothing can be validated with them.
         if any(row.answer for row in train):
             train, validation = split_validation(train, data.validation_fraction, seed)
-    return choose_rows(train, data.limit, seed), validation, rows.get("test", [])
+    return list(choose_rows(train, data.limit, seed)), validation, rows.get("test", [])
 
 
 def _unanswered(row: Row) -> Row:

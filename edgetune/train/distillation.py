@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from edgetune.data.encode import Encoded
+from edgetune.data.dataset.tables import lengths_of
+from edgetune.data.encoded import Encoded
 from edgetune.distill.cache import Cache
 from edgetune.distill.losses import CrossEntropy, StudentLoss, loss_of, pad_targets
 from edgetune.models.head import find_head
@@ -38,7 +39,7 @@ class Rows(Dataset):  # type: ignore[type-arg]
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
-        return [len(row.ids) for row in self._rows]
+        return lengths_of(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._rows[index]

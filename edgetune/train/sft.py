@@ -13,7 +13,8 @@ from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
-from edgetune.data.encode import Encoded
+from edgetune.data.dataset.tables import lengths_of
+from edgetune.data.encoded import Encoded
 from edgetune.log import counted
 from edgetune.models.batching import unmasked
 from edgetune.models.head import find_head, head_only_at, hidden_at
@@ -128,7 +129,7 @@ def tune(
         processing_class=tokenizer,
     )
     if not section.packing:
-        trainer.lengths = [len(row.ids) for row in data.train]
+        trainer.lengths = lengths_of(data.train)
     # TRL casts QLoRA adapters to bfloat16 as it is built; a resumed run would load them as float32
     # and go on differently. In float32 throughout, kill and resume are bit-identical.
     keep_trainable_float32(trainer.model)
@@ -141,7 +142,7 @@ def tune(
         f"{counted(len(data.train), 'row')} in {counted(sequences, 'sequence')}, "
         f"{counted(steps, 'step')}"
     )
-    tokens = sum(len(row.ids) for row in data.train)
+    tokens = sum(lengths_of(data.train))
     return run_trainer(trainer, section, tokens / sequences, run)
 
 

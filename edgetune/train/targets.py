@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.load import load_rows
 from edgetune.data.rows import Row
 from edgetune.data.sources import open_source
@@ -90,9 +91,9 @@ class Distillation:
     teacher: OpenTeacher
     encoder: Encoder
     student_encoder: Encoder
-    answered: list[Row]
-    encoded: list[Encoded]
-    prompts: list[Row]
+    answered: Sequence[Row]
+    encoded: Sequence[Encoded]
+    prompts: Sequence[Row]
     start: Path
     out: Path
     log: Log

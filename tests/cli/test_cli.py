@@ -286,7 +286,7 @@ def test_init_dry_run_and_json(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout.splitlines()[-1])
     assert [line.partition(":")[0] for line in plan["plan"]] == [
-        "tune", "merge", "quantize", "export", "bench",
+        "prepare", "tune", "merge", "quantize", "export", "bench",
     ]  # fmt: skip
     assert "rank: 16  # mine.yaml" in done.stdout
     assert not (tmp_path / "runs").exists()

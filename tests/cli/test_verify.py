@@ -129,6 +129,8 @@ def test_bisect_takes_the_artifacts_of_the_recipe(
     made = {}
     for rank in (4, 8):
         for step in plan_run(recipe(rank), run):
+            if step.artifact is not None:  # the same rows
+                continue
             final = run.stage_path(step.stage.name, step.key)
             open_part(final, step.key)
             commit_part(final, step.stage.kind, step.stage.name, step.key, step.parents, {})

@@ -14,7 +14,7 @@ import pytest
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import load_encoder, read_contract, write_contract
 from edgetune.data.encode import Encoder
-from edgetune.data.prepare import encode_rows, usable_rows
+from edgetune.data.encode_rows import encode_rows, usable_rows
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.log import Log

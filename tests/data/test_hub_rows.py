@@ -34,7 +34,7 @@ configs:
 """
 READ = """
 import json, sys
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.sources import hash_sources
 from edgetune.errors import InputError
 from edgetune.log import Log

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.rows import Message, fill_answer
 from edgetune.data.shapes import make_row
 from edgetune.errors import InputError

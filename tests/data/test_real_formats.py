@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.log import Log
 from edgetune.recipe import DataSection
 

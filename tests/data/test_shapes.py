@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.rows import Message
 from edgetune.data.shapes import SHAPES, detect_format, make_row, why_unused
 from edgetune.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.sources import find_sources, hash_sources, open_source
 from edgetune.errors import InputError
 from edgetune.log import Log

@@ -11,9 +11,9 @@ import pytest
 
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import load_encoder, read_contract, write_contract
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.encode import Encoder
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import encode_rows
+from edgetune.data.encode_rows import encode_rows
 from edgetune.data.rows import Row
 from edgetune.data.shapes import make_row
 from edgetune.data.split import prompt_key

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill import cache as module
 from edgetune.distill import teacher as teachers
 from edgetune.distill.cache import Cache, Origin, Settings, fill_cache

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.prune_depth import (
     choose_layers,
     cut_config,

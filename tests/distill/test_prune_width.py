@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.prune_width import Widths, check_widths, cut_width, measure_importance
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.load import load_model

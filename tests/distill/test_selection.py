@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.prepare import Prepared, encode_rows
+from edgetune.data.encode_rows import Prepared, encode_rows
 from edgetune.data.rows import Message, Row
 from edgetune.distill import selection
 from edgetune.distill.student import _merge_teacher

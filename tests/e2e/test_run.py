@@ -13,7 +13,7 @@ import pytest
 from edgetune.artifact import load_artifact, verify_artifact
 from tests.e2e.conftest import start
 
-STAGES = ["tune", "distill", "merge", "quantize", "export", "bench"]
+STAGES = ["prepare", "tune", "distill", "merge", "quantize", "export", "bench"]
 MEASURED = {
     "exact_match", "perplexity", "kl_answer_tokens", "kl_answer_tokens_p99", "top1_answer_tokens",
     "ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50", "tpot_ms_p95", "prefill_tokens_per_s",
@@ -95,7 +95,7 @@ def test_a_changed_knob_reruns_only_what_depends_on_it(finished: Path, small_rec
         line[2:].split(":")[0]: "done" in line for line in stdout.splitlines() if line[:2] == "# "
     }
     assert state == {
-        "tune": True, "distill": True, "merge": True,
+        "prepare": True, "tune": True, "distill": True, "merge": True,
         "quantize": False, "export": False, "bench": False,
     }  # fmt: skip
 

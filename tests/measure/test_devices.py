@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.log import Log
 from edgetune.measure import run as measure_run

@@ -12,7 +12,7 @@ import torch
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.models.ref import ModelRef

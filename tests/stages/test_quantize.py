@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from edgetune.artifact import Artifact, hash_file
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.errors import GateFailed, InputError
 from edgetune.facts import to_json
 from edgetune.log import Log

@@ -15,7 +15,7 @@ import pytest
 from edgetune import api
 from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of
-from edgetune.data.load import load_splits
+from edgetune.data.dataset.make import load_splits
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.recipe import DataSection

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import TrainerCallback
 
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Message, Row
 from edgetune.distill.losses import CrossEntropy
 from edgetune.log import Log, Progress

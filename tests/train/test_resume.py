@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.losses import CrossEntropy
 from edgetune.errors import Interrupted
 from edgetune.log import Log

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.log import Log
 from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgetune.artifact import Artifact
 from edgetune.data.contract import encoder_of
-from edgetune.data.load import load_splits
-from edgetune.data.prepare import usable_rows
-from edgetune.data.split import choose_rows, leave_out
+from edgetune.data.dataset.open import open_splits
+from edgetune.data.dataset.select import without_prompts_of
+from edgetune.data.encode_rows import usable_rows
+from edgetune.data.split import choose_rows
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.quantize.methods import METHODS
@@ -32,7 +35,7 @@ class Texts:
     held_out: list[list[int]]
 
 
-def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
+def choose_texts(sections: Sections, inputs: Mapping[str, Artifact], out: Path, log: Log) -> Texts:
     """Choose by the seed among train rows that share no prompt with evaluation rows.
 
     Files are evaluated on test rows; whether a method helped, on validation rows. Excluded rows
@@ -48,10 +51,10 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
             where="quantize.imatrix",
             hint="name data, or set quantize.imatrix: false",
         )
-    encoder = encoder_of(model, sections.data)
-    rows = load_splits(sections.data, sections.seed, log.muted())
+    encoder = encoder_of(inputs["merge"].model_folder, sections.data)
+    rows = open_splits(sections, inputs, out, log.muted())
     evaluates = bool(section.budget) and METHODS[section.method].module is not None
-    held_out = rows.validation[:HELD_OUT_ROWS] if evaluates else []
+    held_out = rows.validation[: HELD_OUT_ROWS if evaluates else 0]
     if evaluates and METHODS[section.method].needs_held_out and len(held_out) < 2:
         raise InputError(
             f"{len(held_out)} validation rows, and whether method {section.method} helped is an "
@@ -59,7 +62,7 @@ def choose_texts(sections: Sections, model: Path, log: Log) -> Texts:
             where="data.validation",
             hint="two rows at least, better 64; or quantize.method: gptq",
         )
-    free = leave_out(rows.train, [*rows.test, *held_out])
+    free = without_prompts_of(rows.train, [rows.test, held_out])
     if not free:
         raise InputError(
             f"all {len(rows.train)} train rows share a prompt with evaluation rows",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.losses import Divergence, KDWeight, OnlineKD
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef

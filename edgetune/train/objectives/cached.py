@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetune.data.encode import Encoded
+from edgetune.data.encoded import Encoded
 from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cache, hash_rows
 from edgetune.distill.losses import CachedKD
 from edgetune.distill.teacher import identify

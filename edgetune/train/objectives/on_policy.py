@@ -12,7 +12,8 @@ from typing import Any
 from datasets import Dataset
 from trl import DistillationConfig, DistillationTrainer
 
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.facts import TargetFacts
 from edgetune.recipe import DistillSection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetune.data.prepare import encode_rows
+from edgetune.data.encode_rows import encode_rows
 from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.teacher_answers import as_rows
 from edgetune.facts import TargetFacts

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from edgetune.data.dataset.make import load_splits
 from edgetune.data.documents.read import read_document
 from edgetune.data.files import read_records
-from edgetune.data.load import load_splits
 from edgetune.data.parts import ending_of
 from edgetune.errors import InputError
 from edgetune.log import Log

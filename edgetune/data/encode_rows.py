@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgetune.data.chat_format import unread_keys
-from edgetune.data.encode import Encoded, Encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
@@ -27,8 +28,8 @@ class Prepared:
     ``cut_texts``, ``unknown_tokens`` and ``unknown_answers``.
     """
 
-    rows: list[Row]
-    encoded: list[Encoded]
+    rows: Sequence[Row]
+    encoded: Sequence[Encoded]
     facts: dict[str, Any]
 
 
@@ -79,7 +80,7 @@ def encode_rows(
         "keys_unused": _count_unread(encoder, [row for row, _ in kept]),
         "cut_texts": {"texts": len(cut), "pieces": sum(cut)},
     }
-    _warn(facts, name, encoder, log)
+    warn_of(facts, name, encoder.max_length, log)
     return Prepared([row for row, _ in kept], [one for _, one in kept], facts)
 
 
@@ -117,7 +118,7 @@ def _encode(
     many = len(rows) > BATCH_ROWS
     with log.progress(f"encode {name}", len(rows)) if many else nullcontext() as bar:
         for start in range(0, len(rows), BATCH_ROWS):
-            batch = rows[start : start + BATCH_ROWS]
+            batch = list(rows[start : start + BATCH_ROWS])
             for row, found in zip(batch, encoder.encode_pieces(batch), strict=True):
                 if not isinstance(found, InputError):
                     pairs += [(row, one) for one in found]
@@ -177,7 +178,8 @@ def _needed(encoder: Encoder, row: Row) -> int:
     return len(replace(encoder, max_length=2**31).encode(row).ids)
 
 
-def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
+def warn_of(facts: Mapping[str, Any], name: str, max_length: int, log: Log) -> None:
+    """Warn of what a split's facts show: rows left out, cut off, or not to be said in full."""
     rows = facts["rows"]
     if facts["dropped"]:
         dropped = counted(facts["dropped"], "row")
@@ -191,13 +193,13 @@ def _warn(facts: dict[str, Any], name: str, encoder: Encoder, log: Log) -> None:
         log.warn(f"{name}: turn keys not used, the chat template does not read them: {said}")
     if cut := facts["cut_texts"]["texts"]:
         log.say(
-            f"{name}: {cut:,} texts longer than data.max_length {encoder.max_length} train in "
+            f"{name}: {cut:,} texts longer than data.max_length {max_length} train in "
             f"{facts['cut_texts']['pieces']:,} pieces"
         )
     if facts["truncated"]:
         log.warn(
             f"{name}: {facts['truncated']} of {rows} answers cut off at data.max_length "
-            f"{encoder.max_length}; they do not teach the end token"
+            f"{max_length}; they do not teach the end token"
         )
     if facts["unknown_answers"]:
         log.warn(

@@ -1,0 +1,1 @@
+"""The dataset that `prepare` makes: rows and tokens of each split, in memory-mapped files."""

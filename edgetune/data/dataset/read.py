@@ -1,0 +1,75 @@
+"""Sources to shards of rows: read in order, a shard in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+
+from edgetune.data.dataset.shard import SHARD_RECORDS, Dropped, ShardRows
+from edgetune.data.load import LeftOut, PartReader, count_left_out
+from edgetune.data.reading import Reading, read_parts
+from edgetune.data.records import Record
+from edgetune.data.sources import Source
+from edgetune.errors import InputError
+
+
+class SplitReader:
+    """Reads the sources of one split.
+
+    Attributes:
+        source: all of them.
+        parts: a reader of each that was opened so far.
+    """
+
+    def __init__(self, source: Source, reading: Reading, split: str) -> None:
+        self.source = source
+        self.parts: list[PartReader] = []
+        self._reading, self._split = reading, split
+
+    def read_shards(self, is_done: Callable[[int], bool]) -> Iterator[tuple[int, ShardRows | None]]:
+        """Yield each shard's number and rows; ``None`` for one that an interrupted call finished.
+
+        A shard has the rows of one source.
+
+        Raises:
+            InputError: an unreadable source or one of no known shape, rows that nothing can be
+                tuned on, or a malformed row (unless they are skipped).
+        """
+        number = 0
+        for named, records in read_parts(self.source, self._reading):
+            part = PartReader(named, records, self._reading.section.on_bad_row)
+            self._refuse_prompts(part)
+            self.parts.append(part)
+            while (first := next(part.records, None)) is not None:
+                rest = islice(part.records, SHARD_RECORDS - 1)
+                if is_done(number):
+                    for _ in rest:
+                        pass
+                    yield number, None
+                else:
+                    yield number, _make_rows(part, len(self.parts) - 1, chain([first], rest))
+                number += 1
+
+    def _refuse_prompts(self, part: PartReader) -> None:
+        shape = part.named.shape
+        if not {"sft", "text"} & set(shape.objectives):
+            raise InputError(
+                "these rows are prompts without answers: tuning has nothing to train "
+                f"({shape.format} is for {', '.join(shape.objectives)})",
+                where=f"data.{self._split}: {part.named.source.path}",
+                hint="name them as distill.prompts, and the teacher answers them",
+            )
+
+
+def _make_rows(part: PartReader, place: int, records: Iterator[Record]) -> ShardRows:
+    shard = ShardRows([], part=place)
+    part.keys.clear()
+    left_out: list[LeftOut] = []
+    for found in part.read(records):
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+            shard.dropped.append(Dropped(found.where, found.step, found.reason, row=found.value))
+        else:
+            shard.rows.append(found)
+    shard.keys, shard.examples = list(part.keys), count_left_out(left_out).first
+    return shard
