@@ -23,6 +23,8 @@ _FORMS = re.compile(
     r"|\(0[1-9]\d{0,4}\) ?\d{2,8}(?:[ -]\d{2,8}){0,3}"
     r"|0[1-9]\d{0,4}(?: ?[/-] ?| )\d{2,8}(?:[ -]\d{2,8}){0,4}"
     r"|0[1-9](?:\.\d\d){4}"
+    # Brazil, Spain.
+    r"|\(\d\d\) ?9?\d{4}-\d{4}|[6-9]\d\d \d\d \d\d \d\d"
     r")(?!\d)"
 )
 # Dates, and dates with the hour of a time, as classes.
@@ -58,9 +60,9 @@ _LONG = re.compile(r"\d{3,}")
 def find_phones(scan: Scan) -> Iterator[Span]:
     """Find phone numbers among the runs of digits."""
     text, classes = scan.text, scan.classes
-    for start, end in _split(scan):
+    for start, end, count in _split(scan):
         last = classes[start - 1] if start else 0
-        if last in b"aA_." or end - start > LONGEST or classes[start:end] in _DATES:
+        if last in b"aA_." or classes[end : end + 1] in (b"a", b"A") or end - start > LONGEST:
             continue
         if last in b" -" and classes[max(0, start - 10) : start].endswith(ACCOUNT):
             continue
@@ -68,31 +70,32 @@ def find_phones(scan: Scan) -> Iterator[Span]:
             start -= 1
         if text[start] == "(" and ")" not in text[start:end]:
             start += 1
-        number = text[start:end]
         before = text[max(0, start - 32) : start].rpartition("\0")[2]  # of this text
-        if before[-1:] in _BEFORE_NONE or text[end : end + 1].isalnum():
+        if before[-1:] in _BEFORE_NONE:
             continue
         words = _WORD.findall(_DIGITS.split(before)[-1].lower())
-        if _says_phone(words) and _has_digits(number, 7):
+        number = text[start:end]
+        if count <= 15 and _says_phone(words):
             whole = _WHOLE.match(number)
             end = end if whole is None else start + whole.end()
             yield Span(start, end, _digits(text[start:end]))
-        elif (number[0] == "+" or not number.isdigit()) and not _REFERENCES.intersection(
-            words[-1:]
-        ):
+        elif number.isdigit() or (words and words[-1] in _REFERENCES):
+            continue
+        elif classes[start:end] not in _DATES:
             yield from _find_forms(number, start)
 
 
-def _split(scan: Scan) -> Iterator[tuple[int, int]]:
+def _split(scan: Scan) -> Iterator[tuple[int, int, int]]:
     """Yield the runs of digits, in two where a bracket opens after a whole number."""
-    for start, end in scan.runs:
+    for start, end, count in scan.runs:
         bracket = scan.classes.find(b"(", start + 8, end)
         if bracket < 0:
-            yield start, end
+            yield start, end, count
             continue
-        yield start, start + len(scan.classes[start:bracket].rstrip(b" /-"))
+        first = scan.classes[start:bracket].rstrip(b" /-")
+        yield start, start + len(first), first.count(b"0")
         if end - bracket > 7:
-            yield bracket + 1, end
+            yield bracket + 1, end, count - first.count(b"0")
 
 
 def _says_phone(words: list[str]) -> bool:
@@ -108,23 +111,18 @@ def _says_phone(words: list[str]) -> bool:
 def _find_forms(run: str, offset: int) -> Iterator[Span]:
     """Find the numbers of a run, if they leave no long group of it: parts of other numbers."""
     found = [
-        match
+        (*match.span(), digits)
         for match in _FORMS.finditer(run)
-        if _has_digits(match.group(), 8) and not _DATE.match(match.group())
+        if 8 <= len(digits := _digits(match.group())) <= 15 and not _DATE.match(match.group())
     ]
-    rest, end = [], 0
-    for match in found:
-        rest.append(run[end : match.start()])
-        end = match.end()
-    left = _YEAR.sub("", " ".join([*rest, run[end:]]))
-    if not _LONG.search(left):
-        for match in found:
-            start, end = match.span()
-            yield Span(offset + start, offset + end, _digits(match.group()))
-
-
-def _has_digits(number: str, fewest: int) -> bool:
-    return fewest <= len(_digits(number)) <= 15
+    rest, last = "", 0
+    for start, end, _ in found:
+        rest += f"{run[last:start]} "
+        last = end
+    rest += run[last:]
+    if found and not _LONG.search(_YEAR.sub("", rest)):
+        for start, end, digits in found:
+            yield Span(offset + start, offset + end, digits)
 
 
 def _digits(number: str) -> str:

@@ -33,6 +33,8 @@ _KEY = re.compile(
     r"|SG\.[\w-]{16,}\.[\w-]{16,})",  # SendGrid
     re.ASCII,
 )
+#: Marks of keys that have no other characters than letters and digits.
+_UNMARKED = ("AKIA", "ASIA", "AIza")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----BEGIN)[^\0])*?"
     r"(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|(?=\0)|\Z)"
@@ -65,10 +67,11 @@ def find_keys(scan: Scan) -> Iterator[Span]:
     while start >= 0:
         end = tokens.find(b" ", start)
         end = len(tokens) if end < 0 else end
-        last = start
-        for match in _KEY.finditer(text, start, end):
-            last = match.end()
-            yield Span(match.start(), last, match.group())
+        last, token = start, text[start:end]
+        if not token.isalnum() or any(mark in token for mark in _UNMARKED):
+            for match in _KEY.finditer(text, start, end):
+                last = match.end()
+                yield Span(match.start(), last, match.group())
         if last == start:
             yield from _find_named(text, start, end)
         start = tokens.find(_LONG_TOKEN, end)
@@ -120,8 +123,8 @@ def find_ibans(scan: Scan) -> Iterator[Span]:
 
 def find_cards(scan: Scan) -> Iterator[Span]:
     """Find card numbers: an issuer's prefix and length, and Luhn's checksum."""
-    for begin, finish in scan.runs:
-        for match in _CARD.finditer(scan.classes, begin, finish) if finish - begin > 12 else ():
+    for begin, finish, count in scan.runs:
+        for match in _CARD.finditer(scan.classes, begin, finish) if count > 12 else ():
             start, end = match.span()
             if scan.classes[max(0, start - 10) : start].endswith(ACCOUNT):
                 continue

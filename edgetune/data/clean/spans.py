@@ -21,12 +21,13 @@ class Scan(NamedTuple):
     Attributes:
         text: the text.
         classes: the class of each character: ``0`` a digit, ``a`` and ``A`` letters, and so on.
-        runs: where seven digits or more follow one another with few separators between.
+        runs: where seven digits or more follow one another with few separators between: start,
+            end, and how many they are.
     """
 
     text: str
     classes: bytes
-    runs: list[tuple[int, int]]
+    runs: list[tuple[int, int, int]]
 
 
 def _make_classes() -> bytes:
@@ -42,10 +43,17 @@ def _make_classes() -> bytes:
 
 
 _CLASSES = _make_classes()
+# Digits and separators, which are found fast, and among them runs with few separators in a row.
+_NUMBERS = re.compile(rb"0[0 (/.-]{6,}")
 _RUN = re.compile(rb"0(?:(?:[ (/-]{1,3}|\.)?0){6,}")
 
 
 def scan(text: str) -> Scan:
     """Reduce a text to the classes of its characters, and find its runs of digits."""
     classes = text.encode("latin-1", "replace").translate(_CLASSES)
-    return Scan(text, classes, [run.span() for run in _RUN.finditer(classes)])
+    runs = []
+    for numbers in _NUMBERS.finditer(classes):
+        if numbers.group().count(b"0") > 6:
+            for run in _RUN.finditer(classes, *numbers.span()):
+                runs.append((*run.span(), run.group().count(b"0")))
+    return Scan(text, classes, runs)
