@@ -64,6 +64,8 @@ def find_phones(scan: Scan) -> Iterator[Span]:
         last = classes[start - 1] if start else 0
         if last in b"aA_." or classes[end : end + 1] in (b"a", b"A") or end - start > LONGEST:
             continue
+        if classes[start:end] in _DATES:
+            continue
         if last in b" -" and classes[max(0, start - 10) : start].endswith(ACCOUNT):
             continue
         while start and text[start - 1] in "+(":
@@ -79,9 +81,7 @@ def find_phones(scan: Scan) -> Iterator[Span]:
             whole = _WHOLE.match(number)
             end = end if whole is None else start + whole.end()
             yield Span(start, end, _digits(text[start:end]))
-        elif number.isdigit() or (words and words[-1] in _REFERENCES):
-            continue
-        elif classes[start:end] not in _DATES:
+        elif not (number.isdigit() or (words and words[-1] in _REFERENCES)):
             yield from _find_forms(number, start)
 
 

@@ -17,11 +17,8 @@ from edgetune.data.clean.checksums import IBAN_LENGTHS, is_card, is_iban
 from edgetune.data.clean.phones import ACCOUNT, find_phones
 from edgetune.data.clean.spans import Scan, Span
 
-# Characters of keys and tokens, which have 20 of them at least.
-_TOKENS = bytes(
-    ord("x") if chr(one) in f"{string.ascii_letters}{string.digits}_-+/.=" else ord(" ")
-    for one in range(256)
-)
+# Of the classes, those that keys and tokens are made of; they have 20 characters at least.
+_TOKENS = bytes(ord("x") if chr(one) in "0aA_-+/." else ord(" ") for one in range(256))
 _LONG_TOKEN = b"x" * 20
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -39,6 +36,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----BEGIN)[^\0])*?"
     r"(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|(?=\0)|\Z)"
 )
+# What is before a value that is given to a name.
+_ASSIGNING = frozenset("=:>\"' ")
 # The name and the sign before a value that is secret.
 _SECRET = re.compile(
     r"(?i)(?:api_?-?key|secret|token|passw(?:or)?d|auth)\w*[\"']?\s*(?:=>|[:=])\s*[\"']?\Z"
@@ -62,35 +61,36 @@ _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w
 def find_keys(scan: Scan) -> Iterator[Span]:
     """Find keys and tokens by their marks, private keys, and what a name says is secret."""
     text = scan.text
-    tokens = text.encode("latin-1", "replace").translate(_TOKENS)
+    tokens = scan.classes.translate(_TOKENS)
     start = tokens.find(_LONG_TOKEN)
     while start >= 0:
         end = tokens.find(b" ", start)
         end = len(tokens) if end < 0 else end
-        last, token = start, text[start:end]
-        if not token.isalnum() or any(mark in token for mark in _UNMARKED):
-            for match in _KEY.finditer(text, start, end):
-                last = match.end()
-                yield Span(match.start(), last, match.group())
-        if last == start:
-            yield from _find_named(text, start, end)
+        yield from _find_token(text, start, end)
         start = tokens.find(_LONG_TOKEN, end)
     if "-----BEGIN " in text:
         for match in _PRIVATE_KEY.finditer(text):
             yield Span(*match.span(), match.group())
 
 
+def _find_token(text: str, start: int, end: int) -> Iterator[Span]:
+    """Find the keys in a token, or that it is one as a whole."""
+    last, token = start, text[start:end]
+    if not token.isalnum() or any(mark in token for mark in _UNMARKED):
+        for match in _KEY.finditer(text, start, end):
+            last = match.end()
+            yield Span(match.start(), last, match.group())
+    if last == start and text[start - 1 : start] in _ASSIGNING:
+        yield from _find_named(text, start, end)
+
+
 def _find_named(text: str, start: int, end: int) -> Iterator[Span]:
     """Find a token of letters and digits that its name says is secret."""
-    _, sign, value = text[start:end].partition("=")
-    if not sign or len(value) < 20:
-        value = text[start:end]
-    start = end - len(value)
+    value = text[start:end]
     before = text[max(0, start - 40) : start]
-    if before.rstrip(" \"'")[-1:] not in (":", "=", ">") or _SECRET.search(before) is None:
-        return
-    if any(map(str.isdigit, value)) and any(map(str.isalpha, value)):
-        yield Span(start, end, value)
+    if _SECRET.search(before) and any(map(str.isdigit, value)) and any(map(str.isalpha, value)):
+        padding = len(text[end : end + 2]) - len(text[end : end + 2].lstrip("="))
+        yield Span(start, end + padding, value)
 
 
 def find_emails(scan: Scan) -> Iterator[Span]:
