@@ -243,6 +243,13 @@ def measure_pii(peer: str | None, count: int, repeats: int, folder: Path) -> dic
         "kb_per_cpu_s": round(row["pii"]["characters"] / 1000 / ours["cpu"]),
         "presidio_kb_per_cpu_s": round(row["pii"]["characters"] / 1000 / theirs["cpu"], 1),
     }  # fmt: skip
+    chance = random.Random(6)
+    path.write_text(json.dumps([make_prose(chance, 180) for _ in range(count)]))
+    row["pii"]["ratio_on_prose"] = round(
+        compare_speed(
+            (OURS_PII, str(path)), (PRESIDIO, str(path), json.dumps(KINDS)), peer, repeats
+        )[0], 1,
+    )  # fmt: skip
     return row
 
 

@@ -62,6 +62,8 @@ def find_phones(scan: Scan) -> Iterator[Span]:
     text, classes = scan.text, scan.classes
     for start, end, count in _split(scan):
         last = classes[start - 1] if start else 0
+        if scan.taken[start] and scan.taken[end - 1]:
+            continue
         if last in b"aA_." or classes[end : end + 1] in (b"a", b"A") or end - start > LONGEST:
             continue
         if classes[start:end] in _DATES:

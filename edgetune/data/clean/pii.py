@@ -52,15 +52,14 @@ def find_spans(text: str) -> Found:
     """
     scanned = scan(text)
     found: Found = []
-    taken = None
     for kind in KINDS:
-        for span in kind.find(scanned):
-            taken = taken or bytearray(len(text))
-            if taken.find(1, span.start, span.end) < 0:
-                taken[span.start : span.end] = b"\1" * (span.end - span.start)
-                found.append((kind.name, span))
-    found.sort(key=lambda one: one[1].start)
+        found += [(kind.name, span) for span in kind.find(scanned) if scanned.take(span)]
+    found.sort(key=_start)
     return found
+
+
+def _start(found: tuple[str, Span]) -> int:
+    return found[1].start
 
 
 def find_all(texts: Sequence[str]) -> list[Found]:

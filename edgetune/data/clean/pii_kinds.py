@@ -124,7 +124,9 @@ def find_ibans(scan: Scan) -> Iterator[Span]:
 def find_cards(scan: Scan) -> Iterator[Span]:
     """Find card numbers: an issuer's prefix and length, and Luhn's checksum."""
     for begin, finish, count in scan.runs:
-        for match in _CARD.finditer(scan.classes, begin, finish) if count > 12 else ():
+        if count < 13 or (scan.taken[begin] and scan.taken[finish - 1]):
+            continue
+        for match in _CARD.finditer(scan.classes, begin, finish):
             start, end = match.span()
             if scan.classes[max(0, start - 10) : start].endswith(ACCOUNT):
                 continue

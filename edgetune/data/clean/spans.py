@@ -23,11 +23,20 @@ class Scan(NamedTuple):
         classes: the class of each character: ``0`` a digit, ``a`` and ``A`` letters, and so on.
         runs: where seven digits or more follow one another with few separators between: start,
             end, and how many they are.
+        taken: 1 for each character of a value that was found.
     """
 
     text: str
     classes: bytes
     runs: list[tuple[int, int, int]]
+    taken: bytearray
+
+    def take(self, span: Span) -> bool:
+        """Mark a value as found; return whether no other was found at its place."""
+        if self.taken.find(1, span.start, span.end) >= 0:
+            return False
+        self.taken[span.start : span.end] = b"\1" * (span.end - span.start)
+        return True
 
 
 def _make_classes() -> bytes:
@@ -56,4 +65,4 @@ def scan(text: str) -> Scan:
         if numbers.group().count(b"0") > 6:
             for run in _RUN.finditer(classes, *numbers.span()):
                 runs.append((*run.span(), run.group().count(b"0")))
-    return Scan(text, classes, runs)
+    return Scan(text, classes, runs, bytearray(len(text)))
