@@ -67,6 +67,7 @@ USES: dict[str, Use] = {
         lambda recipe: is_hub_id(recipe.model.path), "a hub id in model.path, not a folder here"
     ),
     "data.columns": one_of("data", "format", "columns", "auto"),
+    "data.chunk": one_of("data", "format", "auto", "text"),
     "data.validation_fraction": Use(
         lambda recipe: recipe.data.validation is None, "no data.validation of its own"
     ),
@@ -158,7 +159,6 @@ ALWAYS = frozenset({"name", "seed"}).union(
         "clean.near_duplicates clean.leakage clean.labels clean.max_per_label "
         "clean.max_per_cluster",
     ),
-    _keys("data.chunk", "tokens overlap"),
     *(
         _keys(
             f"data.{split}",

@@ -164,6 +164,9 @@ def test_a_dataset_of_the_hub_is_read_at_its_commit(hub: str, tmp_path: Path) ->
     assert f"opens the commit {'b' * 40} and not {'a' * 40}" in cached[0][0]
     assert "HF_HUB_OFFLINE is set" in cached[2][2]
 
+    (down,) = read(["me/never"], tmp_path, "http://127.0.0.1:9")
+    assert "cannot get this dataset" in down[0] and "the network" in down[2]
+
 
 def test_what_looks_like_a_path_is_not_asked_of_the_hub(tmp_path: Path) -> None:
     (tmp_path / "me").mkdir()

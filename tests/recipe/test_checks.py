@@ -20,6 +20,7 @@ BASE: dict[str, Any] = {"model": {"path": "embedded:base"}, "data": {"train": "r
 IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("model.revision", "v2", {}),
     ("data.columns", {"prompt": "a", "completion": "b"}, {"data.format": "messages"}),
+    ("data.chunk", {"tokens": 128}, {"data.format": "messages"}),
     ("data.validation_fraction", 0.2, {"data.validation": "other.jsonl"}),
     ("data.system", "Be brief.", {"data.format": "text"}),
     ("data.clean.languages", ["en"], {"data.clean.language": "off"}),
