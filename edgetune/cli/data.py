@@ -71,8 +71,8 @@ def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, An
     if section is None:
         raise InputError("the recipe names no data", where="data", hint="data: {train: FILE}")
     log = Log()
-    splits = load_splits(section, recipe.seed, log)
     tokenizer = load_tokenizer(resolve_model(recipe.model.path, recipe.model.revision))
+    splits = load_splits(section, recipe.seed, log, tokenizer)
     encoder = make_encoder(tokenizer, section, recipe.tune.end_token if recipe.tune else None)
     prepared = {
         name: encode_rows(encoder, getattr(splits, name), log, name, section.on_bad_row)

@@ -98,7 +98,7 @@ def measure_tokens(data: DataSection, tokenizer: Any, seed: int) -> Tokens:
         InputError: rows that cannot be read.
     """
     log = Log(None, quiet=True)
-    rows = load_splits(data, seed, log)
+    rows = load_splits(data, seed, log, tokenizer)
     sample = rows.train[:: max(1, len(rows.train) // SAMPLE_ROWS)][:SAMPLE_ROWS]
     encoder = make_encoder(tokenizer, data, None)
     encoded = encode_rows(encoder, sample, log, "train", "skip").encoded

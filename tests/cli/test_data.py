@@ -36,3 +36,18 @@ def test_show_json_is_one_line(device_rows: Path, tiny_model: Path) -> None:
 def test_show_needs_something_to_show() -> None:
     with pytest.raises(InputError, match="nothing to show"):
         CliRunner().invoke(cli, ["data", "show"], catch_exceptions=False)
+
+
+def test_chunks_of_documents_are_shown(tiny_model: Path, tmp_path: Path) -> None:
+    page = "# Lamps\n\n" + " ".join(f"Lamp {n} shines." for n in range(200))
+    (tmp_path / "a.md").write_text(page, encoding="utf-8")
+    shown = CliRunner().invoke(
+        cli,
+        ["data", "show", "--model", str(tiny_model), "--data", str(tmp_path / "a.md"), "--json",
+         "--set", "data.chunk={tokens: 50, overlap: 10}"],
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    facts = json.loads(shown.stdout.splitlines()[-1])
+    assert facts["rows"]["train"] > 20 and facts["objectives"] == ["text", "distill"]
+    assert facts["tokens"]["train"]["lengths"]["max"] <= 51  # and the end token
+    assert all(" § Lamps, chunk " in row["where"] for row in facts["shown"])

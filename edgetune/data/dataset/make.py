@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetune.data.dataset.describe import describe_dataset, tell_split, warn_of_shared
 from edgetune.data.dataset.pool import Pool, count_processes
@@ -21,6 +22,9 @@ from edgetune.data.sources import Source, find_sources
 from edgetune.disk import write_atomic
 from edgetune.log import Log
 from edgetune.recipe import DataSection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Smaller sources are read in this process: others take seconds to load a tokenizer.
 _SMALL_BYTES = 20_000_000
@@ -122,14 +126,19 @@ def _folder(scratch: Path, split: str, number: int) -> Path:
     return scratch / f"{split}-{number:06d}"
 
 
-def load_splits(section: DataSection, seed: int, log: Log) -> Splits:
+def load_splits(
+    section: DataSection, seed: int, log: Log, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Splits:
     """Return the rows of a recipe without their tokens, from files that go when they are let go.
+
+    Without a tokenizer, texts are not split into chunks.
 
     Raises:
         InputError: as :func:`make_dataset`.
     """
     with tempfile.TemporaryDirectory(prefix="edgetune-") as folder:
         scratch = Path(folder)
-        splits = make_dataset(Settings(section, seed), scratch / "dataset", scratch / "s", log)
+        settings = Settings(section, seed, tokenizer=tokenizer)
+        splits = make_dataset(settings, scratch / "dataset", scratch / "s", log)
         splits.map_rows()  # a mapped file is there until it is let go
         return splits

@@ -21,14 +21,18 @@ class Settings:
         section: of the recipe.
         seed: of every choice.
         encoding: what rows are encoded with; ``None`` leaves tokens out.
+        tokenizer: what counts the tokens of chunks; ``None`` is that of the encoding.
     """
 
     section: DataSection
     seed: int
     encoding: Encoding | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the tokenizer; ``None`` where rows are not encoded."""
+        if self.tokenizer is not None:
+            return self.tokenizer
         return load_tokenizer(Path(self.encoding.tokenizer)) if self.encoding else None
 
     def make_encoder(self) -> Encoder | None:
