@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from edgetune.data.rows import ROLES, Message
 from edgetune.data.turns import pack, parse_calls, read_turn
 from edgetune.errors import InputError
+from edgetune.recipe.data import COLUMN_PLACE
 
 
 def end_at_answer(messages: list[Message], where: str) -> tuple[Message, ...]:
@@ -113,18 +113,17 @@ def read_text(value: Mapping[str, Any], key: str, where: str) -> str:
     return str(value[key])
 
 
-def fill_text(value: Mapping[str, Any], text: str, names: Sequence[str], where: str) -> str:
+def fill_text(value: Mapping[str, Any], text: str, where: str) -> str:
     """Return the value of a column, or ``text`` with the values of the columns in its braces.
 
     Whole numbers and truth values are texts too, as labels are often numbers; objects and lists
     are JSON; what is null in a text with braces is empty.
     """
-    if names == [text]:
+    if text in value or not (names := COLUMN_PLACE.findall(text)):
         return _label(value, text, where)
     for name in names:
         _need(value, name, where)
-    places = "|".join(re.escape(f"{{{name}}}") for name in names)
-    text = re.sub(places, lambda match: _written(value[match[0][1:-1]]), text)
+    text = COLUMN_PLACE.sub(lambda match: _written(value[match[1]]), text)
     if not text.strip():
         raise InputError(f"the columns {', '.join(names)} are empty", where=where)
     return text

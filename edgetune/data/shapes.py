@@ -235,10 +235,9 @@ def make_row(value: Value, format: str, where: str, columns: Columns | None = No
     if format == "text":
         return Row((), read_text(value, "text", where), where)
     if columns is not None:
-        names = columns.names(value)
         messages = [
-            Message("user", fill_text(value, columns.prompt, names["prompt"], where)),
-            Message("assistant", fill_text(value, columns.completion, names["completion"], where)),
+            Message("user", fill_text(value, columns.prompt, where)),
+            Message("assistant", fill_text(value, columns.completion, where)),
         ]
     else:
         assert format in SHAPES, "the columns are found when files are loaded"

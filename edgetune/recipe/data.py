@@ -27,7 +27,7 @@ Format = Literal[
 
 
 #: Where a text names a column whose value is put there.
-_PLACE = re.compile(r"\{([^{}]+)\}")
+COLUMN_PLACE = re.compile(r"\{([^{}]+)\}")
 
 
 class Columns(Section):
@@ -47,7 +47,7 @@ class Columns(Section):
         return {
             key: [told]
             if told in found or key == "system"
-            else list(dict.fromkeys(_PLACE.findall(told))) or [told]
+            else list(dict.fromkeys(COLUMN_PLACE.findall(told))) or [told]
             for key, told in self.model_dump(exclude_none=True).items()
         }
 

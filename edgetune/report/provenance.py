@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact
+from edgetune.data.hub_rows import PREFIX as HUB_PREFIX
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.licence import NOT_STATED, Licence, find_licence
 from edgetune.models.resolve import find_local
@@ -30,27 +31,29 @@ def find_sources(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> list[dict
             "said_in": licence.said_in,
             "sha256": _hash_of(key, artifacts),
         }
-        for what, key, path in _named(recipe)
-        for licence in [_OWN if path.startswith("embedded:") else _licence(path, recipe)]
+        for what, key, path, stated in _named(recipe)
+        for licence in [Licence(stated, "the recipe") if stated else _licence(path, recipe)]
     ]
 
 
-def _named(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
-    """Yield what a source is, its name among the sources of a key, and its path."""
-    yield "base model", "model", recipe.model.path
+def _named(recipe: Recipe) -> Iterator[tuple[str, str, str, str | None]]:
+    """Yield what a source is, its name among the sources of a key, its path and stated licence."""
+    yield "base model", "model", recipe.model.path, None
     if recipe.distill is not None:
         if recipe.distill.teacher is not None:
-            yield "teacher", "teacher", recipe.distill.teacher
+            yield "teacher", "teacher", recipe.distill.teacher, None
         if recipe.distill.student.path is not None:
-            yield "student", "student", recipe.distill.student.path
+            yield "student", "student", recipe.distill.student.path, None
         if recipe.distill.prompts is not None:
-            yield "prompts", "prompts", recipe.distill.prompts
+            yield "prompts", "prompts", recipe.distill.prompts, None
     for part in ("train", "validation", "test") if recipe.data else ():
         for source in list_sources(getattr(recipe.data, part) or ()):
-            yield f"{part} rows", part, source.path
+            yield f"{part} rows", part, source.path.removeprefix(HUB_PREFIX), source.license
 
 
 def _licence(path: str, recipe: Recipe) -> Licence:
+    if path.startswith("embedded:"):
+        return _OWN
     revision = recipe.model.revision if path == recipe.model.path else None
     found = find_local(path, revision)
     return find_licence(found) if found is not None else Licence(NOT_STATED, "")

@@ -38,6 +38,16 @@ def test_names_every_source(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(sources)
 
 
+def test_the_licence_that_a_recipe_states_is_that_of_the_source() -> None:
+    train = [{"path": "hf:some/rows", "license": "CC-BY-4.0"}, "embedded:devices/train.jsonl"]
+    recipe = Recipe.model_validate({"model": {"path": "embedded:base"}, "data": {"train": train}})
+    rows = [source for source in find_sources(recipe, {}) if source["what"] == "train rows"]
+    assert [(one["name"], one["hub"], one["licence"], one["said_in"]) for one in rows] == [
+        ("some/rows", True, "CC-BY-4.0", "the recipe"),
+        ("embedded:devices/train.jsonl", False, "Apache-2.0", "edgetune"),
+    ]
+
+
 def test_counts_the_weights_of_the_merged_model(tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
