@@ -50,7 +50,9 @@ def find_language(text: str) -> str | None:
     if len(letters.encode()) < FEWEST_LETTERS:
         return None
     language, probability = _identifier().classify(prose)
-    return str(language) if probability >= CONFIDENT else None
+    if probability < CONFIDENT or language == "zxx":  # no language
+        return None
+    return str(language)
 
 
 @cache

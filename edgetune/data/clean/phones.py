@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from edgetune.data.clean.spans import Scan, Span
 
 #: What the head of an account number looks like, as classes; its checksum was wrong.
-ACCOUNT = (b"AA00 ", b"AA00 AAAA ")
+ACCOUNT = (b"AA00 ", b"AA00 AAAA ", b"AA00 A000 ")
 #: Characters of two numbers; longer runs are tables.
 LONGEST = 64
 _SEP = "[ .\u00a0/-]"
 _FORMS = re.compile(
     r"(?<!\d)(?:"
     # International: a country's code, then groups.
-    r"\+[1-9]\d{7,14}|(?:\(\+[1-9]\d{0,2}\)|\+[1-9]\d{0,2})(?:[ .\u00a0()/-]{0,3}\d){5,14}"
+    r"\+[1-9]\d{9,14}"
+    r"|(?:\(\+[1-9]\d{0,2}\)|\+[1-9]\d{0,2}(?=[ .\u00a0()/-]))(?:[ .\u00a0()/-]{0,3}\d){5,14}"
     rf"|00[1-9]\d{{0,2}}{_SEP}\(?\d{{1,5}}\)?(?:{_SEP}{{0,2}}\d{{2,8}}){{1,5}}"
     # North America.
     rf"|(?:1{_SEP})?(?:\([2-9]\d\d\){_SEP}?|[2-9]\d\d{_SEP})[2-9]\d\d{_SEP}\d{{4}}"
@@ -30,12 +31,14 @@ _FORMS = re.compile(
 # Dates, and dates with the hour of a time, as classes.
 _DATES = frozenset({b"0000-00-00", b"00.00.0000", b"00/00/0000", b"00-00-0000", b"0000/00/00",
                     b"0000-00-00 00", b"00.00.0000 00", b"0.000000000"})  # fmt: skip
-_DATE = re.compile(r"\d{1,2}[-/. ]\d{1,2}[-/. ]\d{2,4}\Z")
+_DATE = re.compile(
+    r"(?<!\d)(?:\d{1,2}([-/. ])\d{1,2}\1(?:19|20)\d\d|(?:19|20)\d\d([-/.])\d\d?\2\d\d?)(?!\d)"
+)
 # Words before a number that say that it is one of a phone.
 _PHONES = frozenset({
     "tel", "tél", "telephone", "phone", "phones", "phonenumber", "telefon", "telefonnummer",
     "teléfono", "teléfonos", "fon", "fono", "fax", "mobile", "mobil", "mobilnummer", "móvil",
-    "handy", "handynummer", "cell", "cellphone", "call", "text", "whatsapp", "sms", "dial",
+    "handy", "handynummer", "cell", "cellphone", "call", "whatsapp", "sms", "dial",
     "ring", "hotline", "ruf", "anruf", "rufnummer", "téléphone", "telefone"
 })  # fmt: skip
 # Words that may be between.
@@ -75,7 +78,7 @@ def find_phones(scan: Scan) -> Iterator[Span]:
         if text[start] == "(" and ")" not in text[start:end]:
             start += 1
         before = text[max(0, start - 32) : start].rpartition("\0")[2]  # of this text
-        if before[-1:] in _BEFORE_NONE:
+        if before[-1:].isalnum() or before[-1:] in _BEFORE_NONE:
             continue
         words = _WORD.findall(_DIGITS.split(before)[-1].lower())
         number = text[start:end]
@@ -112,10 +115,12 @@ def _says_phone(words: list[str]) -> bool:
 
 def _find_forms(run: str, offset: int) -> Iterator[Span]:
     """Find the numbers of a run, if they leave no long group of it: parts of other numbers."""
+    if not run.startswith("+"):
+        run = _DATE.sub(lambda date: "#" * len(date.group()), run)
     found = [
         (*match.span(), digits)
         for match in _FORMS.finditer(run)
-        if 8 <= len(digits := _digits(match.group())) <= 15 and not _DATE.match(match.group())
+        if 8 <= len(digits := _digits(match.group())) <= 15
     ]
     rest, last = "", 0
     for start, end, _ in found:

@@ -28,6 +28,8 @@ def list_values(text: str) -> list[tuple[str, str]]:
         ("ring (415) 555-2671 now", "phone", "(415) 555-2671"),
         ('{"phone": "4155552671"}', "phone", "4155552671"),
         ("06.12.34.56.78", "phone", "06.12.34.56.78"),
+        ("2024-01-15 415-555-2671", "phone", "415-555-2671"),
+        ("ligue (11) 96123-4567", "phone", "(11) 96123-4567"),
         ("GB29NWBK60161331926819", "iban", "GB29NWBK60161331926819"),
         ("DE89 3704 0044 0532 0130 00 today", "iban", "DE89 3704 0044 0532 0130 00"),
         ("card 4111-1111-1111-1111.", "card", "4111-1111-1111-1111"),
@@ -53,6 +55,7 @@ def test_each_kind_is_found_and_nothing_around_it(text: str, kind: str, value: s
         "da39a3ee5e6b4b0d3255bfef95601890afd80709", "12:30:45", "std::chrono::seconds", "a::b",
         "00:1a:2b:3c:4d:5e", "@property", "user@localhost", "100 200 300 4000 500",
         "token = next(tokens)", "550e8400-e29b-41d4-a716-446655440000", "1,234,567.89", "",
+        "find . -size +10000000", "821091117+4908374100427", "(27/03/2012 19:32:54)",
     ],
 )  # fmt: skip
 def test_what_looks_like_personal_data_is_left_alone(text: str) -> None:
