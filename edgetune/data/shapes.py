@@ -135,7 +135,7 @@ SHAPES: dict[str, Shape] = {
             _read_instruction, _ANSWERED,
         ),
         Shape(
-            "text", _sets("text"), frozenset({"heading"}), lambda value, where: [],
+            "text", _sets("text"), frozenset({"heading", "document"}), lambda value, where: [],
             ("text", "distill"),
         ),
         Shape("prompt_only", _sets("prompt"), _MORE, _read_prompt, ("grpo",)),

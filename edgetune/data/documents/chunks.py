@@ -50,7 +50,9 @@ def chunk_records(
 
     Passages between headings and pages stay whole where they fit, and short ones share a chunk. A
     longer one is cut at the ends of paragraphs, sentences or words, each chunk repeating the last
-    ``section.overlap`` tokens of the one before (semchunk). Records of other keys stay as they are.
+    ``section.overlap`` tokens of the one before (semchunk). Chunks have a key ``document``, where
+    their text is from, and those below headings a key ``heading``. Records of other keys stay as
+    they are.
 
     Raises:
         InputError: semchunk is not installed.
@@ -130,7 +132,7 @@ def _cut(
 
 
 def _chunk(record: Record, text: str, passage: Passage, number: str) -> Record:
-    value = {**(record.value or {}), "text": text}
+    value = {"document": record.where, **(record.value or {}), "text": text}
     if passage.headings:
         value["heading"] = " > ".join(passage.headings)
     return replace(record, where=f"{record.where}{passage.place}{number}", value=value)

@@ -55,6 +55,7 @@ def test_short_passages_share_a_chunk_and_keep_their_headings(tokenizer: Any) ->
     found = chunk(tokenizer, f"# All\n\n{text}\n\n## Long\n\n{PROSE[:600]}", 64)
     assert found[0].where == "a.md § All" and found[0].value
     assert found[0].value["heading"] == "All" and found[0].value["x"] == 1
+    assert {record.value and record.value["document"] for record in found} == {"a.md"}
     assert "## Part 1" in texts(found)[0] and len(found) < 12
     assert found[-1].where.startswith("a.md § All > Long, chunk ")
 
