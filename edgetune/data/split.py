@@ -37,15 +37,17 @@ def choose_rows(rows: Sequence[T], limit: int | None, seed: int) -> Sequence[T]:
     return [rows[number] for number in sample_numbers(len(rows), limit, seed).tolist()]
 
 
-def split_prompts(prompts: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into train and validation by a seeded choice of prompts.
-
-    Rows with the same prompt stay in one split, so no validation prompt was trained on.
+def split_groups(
+    groups: np.ndarray, fraction: float, seed: int, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into train and validation by a seeded choice of groups, such as equal prompts.
 
     Args:
-        prompts: what groups rows: equal numbers stay together [rows].
+        groups: equal numbers stay together, so that nothing validated was trained on [rows].
         fraction: of the rows that validate.
         seed: of the choice.
+        labels: with them validation has the same fraction of each label's rows, as far as groups
+            allow [rows]. A group counts for the label of its first row.
 
     Returns:
         Two masks, bool [rows].
@@ -53,19 +55,29 @@ def split_prompts(prompts: np.ndarray, fraction: float, seed: int) -> tuple[np.n
     Raises:
         InputError: either split would be empty.
     """
-    wanted = max(1, round(len(prompts) * fraction)) if fraction > 0 else 0
     _, first, group, sizes = np.unique(
-        prompts, return_index=True, return_inverse=True, return_counts=True
+        groups, return_index=True, return_inverse=True, return_counts=True
     )
     order = np.argsort(first).tolist()  # in the order of the file, whatever the hashes are
     random.Random(seed).shuffle(order)
-    before = np.cumsum(sizes[order]) - sizes[order]
+    shuffled = np.asarray(order, np.int64)
     chosen = np.zeros(len(sizes), bool)
-    chosen[np.asarray(order, np.int64)[before < wanted]] = True
+    if labels is None:
+        strata = np.zeros(len(sizes), np.int64)
+    else:
+        strata = np.unique(labels, return_inverse=True)[1][first]
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    edges = np.flatnonzero(np.diff(strata[by_stratum])) + 1
+    for members in np.split(by_stratum, edges):
+        rows = sizes[members]
+        wanted = round(rows.sum() * fraction)
+        if labels is None and fraction > 0:
+            wanted = max(1, wanted)
+        chosen[members[np.cumsum(rows) - rows < wanted]] = True
     validates = chosen[group]
     if validates.all() or not validates.any():
         raise InputError(
-            f"{len(prompts)} rows ({len(sizes)} prompts) split into {(~validates).sum()} to train "
+            f"{len(groups)} rows ({len(sizes)} prompts) split into {(~validates).sum()} to train "
             f"and {validates.sum()} to validate",
             where="data.validation_fraction",
             hint="name a data.validation file, give more rows, or change the fraction",
@@ -76,9 +88,9 @@ def split_prompts(prompts: np.ndarray, fraction: float, seed: int) -> tuple[np.n
 def split_validation(
     rows: Sequence[Row], fraction: float, seed: int
 ) -> tuple[list[Row], list[Row]]:
-    """Return (train, validation): the same choice as :func:`split_prompts`, in file order."""
+    """Return (train, validation): the same choice as :func:`split_groups`, in file order."""
     prompts = np.array([hash_text(prompt_key(row)) for row in rows], np.uint64)
-    _, validates = split_prompts(prompts, fraction, seed)
+    _, validates = split_groups(prompts, fraction, seed)
     pairs = list(zip(rows, validates.tolist(), strict=True))
     return [row for row, held in pairs if not held], [row for row, held in pairs if held]
 

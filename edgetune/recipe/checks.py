@@ -71,6 +71,12 @@ USES: dict[str, Use] = {
     "data.validation_fraction": Use(
         lambda recipe: recipe.data.validation is None, "no data.validation of its own"
     ),
+    **{
+        f"data.split.{key}": Use(
+            lambda recipe: recipe.data.validation is None, "no data.validation of its own"
+        )
+        for key in ("group_by", "stratify")
+    },
     "data.system": Use(lambda recipe: recipe.data.format != "text", "rows that are not plain text"),
     **{f"data.clean.{key}": _cleans(steps) for key, steps in _STEPS.items()},
     **{f"synthesize.{key}": use for key, use in SYNTHESIS_USES.items()},

@@ -116,6 +116,17 @@ def list_sources(named: str | DataSource | Sequence[str | DataSource]) -> tuple[
     )
 
 
+class SplitSection(Section):
+    """How validation rows are split from train."""
+
+    group_by: str = Field(
+        "prompt",
+        description="what stays together: prompt (rows of one prompt), cluster (similar rows too) "
+        "or a column",
+    )
+    stratify: bool = Field(False, description="the same fraction of each answer, such as a label")
+
+
 class DataSection(Section):
     """Rows to train, validate and test on."""
 
@@ -149,6 +160,7 @@ class DataSection(Section):
     validation_fraction: Fraction = Field(
         0.05, description="fraction of train split off when there is no validation"
     )
+    split: SplitSection = Field(SplitSection(), description="how validation rows are split off")
     limit: Count | None = Field(None, description="use only so many train rows")
     chunk: ChunkSection | None = Field(
         None, description="chunks of long texts; absent: they train in pieces of max_length"

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.data.dataset.columns import Columns
 from edgetune.data.dataset.read import SplitReader
-from edgetune.data.dataset.select import Columns, count_duplicates
+from edgetune.data.dataset.select import Selection, count_duplicates
 from edgetune.data.dataset.shard import Shard
 from edgetune.data.dataset.splits import SPLITS
 from edgetune.data.hub_rows import find_commit
 from edgetune.data.load import Found, LeftOutCounts, tell_source
-from edgetune.log import Log
+from edgetune.log import Log, counted
+from edgetune.recipe import DataSection
 
 
 def describe_dataset(
     readers: Mapping[str, SplitReader], shards: Mapping[str, Sequence[Shard]], columns: Columns,
-    chosen: Mapping[str, np.ndarray],
+    selection: Selection,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the facts of a dataset, as :class:`~edgetune.data.dataset.splits.Splits` has them.
 
@@ -27,9 +29,9 @@ def describe_dataset(
         readers: of the splits that have sources.
         shards: of the same splits.
         columns: of all rows.
-        chosen: the rows of each split.
+        selection: the rows of each split.
     """
-    prompts = {name: columns.prompt[numbers] for name, numbers in chosen.items()}
+    prompts = {name: columns.prompt[numbers] for name, numbers in selection.rows.items()}
     prompts.setdefault("test", prompts["validation"])
     counts = {name: _count(some) for name, some in shards.items()}
     train = readers["train"].parts
@@ -50,7 +52,9 @@ def describe_dataset(
         "columns_unused": _unused(readers["train"], shards["train"]),
         "parts_unused": list(readers["train"].source.unused),
         "duplicates": count_duplicates(prompts),
-        "left_out": _count_steps(every),
+        "left_out": _count_steps(every, selection),
+        "found": _count_found(every),
+        "similar": selection.facts,
         "encoder": every[0].encoder,
     }
 
@@ -67,13 +71,49 @@ def tell_split(split: str, reader: SplitReader, shards: Sequence[Shard], log: Lo
     tell_source(reader.source, split, Found(rows, shapes, unused, _count(shards)), log)
 
 
-def warn_of_shared(facts: Mapping[str, Any], has_test: bool, log: Log) -> None:
-    """Warn of validation and test prompts that occur in train."""
-    for name in ("validation", "test") if has_test else ("validation",):
-        if shared := facts["duplicates"][f"{name}_in_train"]:
+def tell_cleaning(facts: Mapping[str, Any], section: DataSection, log: Log) -> None:
+    """Say what cleaning found and did; warn of what it only reports."""
+    for step, reasons in facts["found"].items():
+        for reason, actions in reasons.items():
+            for action, count in actions.items():
+                text = f"{step}: {counted(count, 'row')} ({reason})"
+                if action == "reported":
+                    log.warn(f"{text}, left as they are; data.clean.{step}: fix mends that")
+                else:
+                    log.say(f"{text} {action}")
+    similar, mode = facts["similar"], section.clean
+    for step, word in (("duplicates", "equal"), ("near_duplicates", "similar")):
+        if count := similar.get(step, {}).get("rows"):
+            text = f"{step}: {counted(count, 'train row')} {word} to one before"
+            _tell_step(log, step, text, getattr(mode, step))
+    for step in ("max_per_label", "max_per_cluster"):
+        if count := similar.get(step, {}).get("rows"):
+            log.say(f"{step}: {counted(count, 'train row')} left out")
+    _tell_leaks(facts, mode.leakage, log)
+
+
+def _tell_step(log: Log, step: str, text: str, mode: str) -> None:
+    if mode == "fix":
+        log.say(f"{text}, left out")
+    else:
+        log.warn(f"{text}; data.clean.{step}: fix leaves them out")
+
+
+def _tell_leaks(facts: Mapping[str, Any], mode: str, log: Log) -> None:
+    """Warn of held-out prompts that occur in train, or resemble some."""
+    leaks = facts["similar"].get("leakage", {})
+    if mode == "fix":
+        if count := leaks["train_rows"]:
+            log.say(f"leakage: {counted(count, 'train row')} like held-out rows, left out")
+        return
+    for name in ("validation", "test"):
+        shared = facts["duplicates"][f"{name}_in_train"]
+        like = leaks.get(f"{name}_rows", shared)
+        if like:
+            also = f", and {like - shared} more resemble train prompts" if like > shared else ""
             log.warn(
-                f"{shared} of {facts['rows'][name]} {name} prompts also occur in train; "
-                f"the {name} score is optimistic"
+                f"{shared} of {facts['rows'][name]} {name} prompts also occur in train{also}; "
+                f"the {name} score is optimistic (data.clean.leakage: fix)"
             )
 
 
@@ -125,10 +165,24 @@ def _count(shards: Iterable[Shard]) -> LeftOutCounts:
     return counts
 
 
-def _count_steps(shards: Iterable[Shard]) -> dict[str, dict[str, int]]:
+def _count_found(shards: Iterable[Shard]) -> dict[str, dict[str, dict[str, int]]]:
+    """Return what cleaning found in rows: by step and reason, how many rows became what."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for shard in shards:
+        for step, reason, action, count in shard.found:
+            counts.setdefault(step, {}).setdefault(reason, Counter())[action] += count
+    return {
+        step: {reason: dict(actions) for reason, actions in reasons.items()}
+        for step, reasons in counts.items()
+    }
+
+
+def _count_steps(shards: Iterable[Shard], selection: Selection) -> dict[str, dict[str, int]]:
     """Return how many rows were left out or changed, by step and reason."""
     counts: dict[str, Counter[str]] = {}
     for shard in shards:
         for step, reasons in shard.left_out.items():
             counts.setdefault(step, Counter()).update(reasons)
+    for left_out in selection.left_out:
+        counts.setdefault(left_out.step, Counter())[left_out.reason] += len(left_out.rows)
     return {step: dict(reasons.most_common(20)) for step, reasons in counts.items()}

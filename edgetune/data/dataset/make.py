@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetune.data.dataset.describe import describe_dataset, tell_split, warn_of_shared
+from edgetune.data.dataset.columns import Columns
+from edgetune.data.dataset.describe import describe_dataset, tell_cleaning, tell_split
 from edgetune.data.dataset.pool import Pool, count_processes
 from edgetune.data.dataset.read import SplitReader
-from edgetune.data.dataset.select import Columns, select_splits
+from edgetune.data.dataset.select import select_splits
 from edgetune.data.dataset.settings import Settings
-from edgetune.data.dataset.shard import Shard, ShardRows, write_shard
+from edgetune.data.dataset.shard import Shard, ShardRows
+from edgetune.data.dataset.shard_writer import write_shard
+from edgetune.data.dataset.similar import SimilarRows
 from edgetune.data.dataset.splits import FACTS, Splits
 from edgetune.data.dataset.write import write_splits
 from edgetune.data.reading import Reading
@@ -61,10 +64,11 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
     shards = [shard for _, shard in numbered]
     columns = Columns.of(numbered)
     named = {name: [part.named.source for part in reader.parts] for name, reader in readers.items()}
-    chosen = select_splits(columns, named, section, settings.seed)
-    facts = describe_dataset(readers, by_split, columns, chosen)
-    warn_of_shared(facts, "test" in chosen, log)
-    facts["tokens"] = write_splits(settings, columns, shards, chosen, out, log)
+    similar = SimilarRows(columns, shards, scratch, section.clean.similarity)
+    selection = select_splits(columns, named, section, settings.seed, similar)
+    facts = describe_dataset(readers, by_split, columns, selection)
+    tell_cleaning(facts, section, log)
+    facts["tokens"] = write_splits(settings, columns, shards, selection, out, log)
     write_atomic(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     seconds = time.monotonic() - began
     log.event("data", **facts, seconds=seconds, rows_per_s=len(columns.row) / max(seconds, 1e-9))

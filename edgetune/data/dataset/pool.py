@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from edgetune.data.dataset.encoding import Encoding
-from edgetune.data.dataset.shard import Dropped, ShardRows, write_shard
+from edgetune.data.dataset.shard import Dropped, ShardRows
+from edgetune.data.dataset.shard_writer import write_shard
 from edgetune.data.rows import Message, Row
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.recipe import DataSection
@@ -122,7 +123,7 @@ def _from_json(head: dict[str, Any]) -> ShardRows:
         for turns, text, where, tools, rejected, label in head["rows"]
     ]
     dropped = [Dropped(**one) for one in head["dropped"]]
-    return ShardRows(rows, dropped, head["keys"], head["examples"], head["part"])
+    return ShardRows(rows, dropped, head["keys"], head["examples"], head["part"], head["groups"])
 
 
 def _messages(turns: Sequence[Sequence[Any]]) -> tuple[Message, ...]:

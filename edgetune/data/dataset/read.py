@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
+from typing import Any
 
 from edgetune.data.dataset.shard import SHARD_RECORDS, Dropped, ShardRows
 from edgetune.data.load import LeftOut, PartReader, count_left_out
 from edgetune.data.reading import Reading, read_parts
 from edgetune.data.records import Record
 from edgetune.data.sources import Source
-from edgetune.errors import InputError
+from edgetune.errors import InputError, nearest
 
 
 class SplitReader:
@@ -25,6 +26,8 @@ class SplitReader:
         self.source = source
         self.parts: list[PartReader] = []
         self._reading, self._split = reading, split
+        group = reading.section.split.group_by
+        self._group = None if group in ("prompt", "cluster") or split != "train" else group
 
     def read_shards(self, is_done: Callable[[int], bool]) -> Iterator[tuple[int, ShardRows | None]]:
         """Yield each shard's number and rows; ``None`` for one that an interrupted call finished.
@@ -47,7 +50,9 @@ class SplitReader:
                         pass
                     yield number, None
                 else:
-                    yield number, _make_rows(part, len(self.parts) - 1, chain([first], rest))
+                    shard = ShardRows([], part=len(self.parts) - 1)
+                    _fill(shard, part, chain([first], rest), self._group)
+                    yield number, shard
                 number += 1
 
     def _refuse_prompts(self, part: PartReader) -> None:
@@ -61,15 +66,29 @@ class SplitReader:
             )
 
 
-def _make_rows(part: PartReader, place: int, records: Iterator[Record]) -> ShardRows:
-    shard = ShardRows([], part=place)
+def _fill(shard: ShardRows, part: PartReader, records: Iterator[Record], group: str | None) -> None:
+    """Read records into a shard, with the values of the column that splits rows."""
     part.keys.clear()
     left_out: list[LeftOut] = []
-    for found in part.read(records):
+    value: dict[str, Any] = {}
+
+    def look() -> Iterator[Record]:
+        nonlocal value
+        for record in records:
+            value = record.value or {}
+            yield record
+
+    for found in part.read(look()):
         if isinstance(found, LeftOut):
             left_out.append(found)
             shard.dropped.append(Dropped(found.where, found.step, found.reason, row=found.value))
-        else:
-            shard.rows.append(found)
+            continue
+        shard.rows.append(found)
+        if group is not None:
+            if group not in value:
+                raise InputError(
+                    f"no column '{group}'{nearest(group, map(str, value))}",
+                    where=f"data.split.group_by: {found.where}",
+                )
+            shard.groups.append(str(value[group]))
     shard.keys, shard.examples = list(part.keys), count_left_out(left_out).first
-    return shard

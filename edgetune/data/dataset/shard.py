@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgetune.data.chat_format import prints_time, unread_keys
-from edgetune.data.dataset.arrow import ArrowWriter, MappedTable
-from edgetune.data.dataset.encoding import fingerprint
+from edgetune.data.dataset.arrow import MappedTable
 from edgetune.data.dataset.tables import (
-    ROW_SCHEMA,
-    TOKEN_SCHEMA,
     RowTable,
-    as_row_table,
-    as_token_table,
 )
-from edgetune.data.encode import Encoder
-from edgetune.data.encode_rows import unknown_id
-from edgetune.data.encoded import Encoded
 from edgetune.data.load import READ, UNUSED, LeftOutCounts
 from edgetune.data.rows import Row
-from edgetune.data.split import hash_text, prompt_key
-from edgetune.disk import write_atomic
-from edgetune.errors import InputError
-from edgetune.recipe import DataSection
 
 #: Records of a shard, good and bad ones: rendered and tokenized by one process.
 SHARD_RECORDS = 4096
@@ -74,6 +60,7 @@ class ShardRows:
         keys: of all records, in the order they were met.
         examples: for each reason of ``dropped`` the first, with its place.
         part: which source of the split they are of.
+        groups: of each row the value of the column that splits rows, where there is one.
     """
 
     rows: list[Row]
@@ -81,78 +68,7 @@ class ShardRows:
     keys: list[str] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)
     part: int = 0
-
-
-def write_shard(
-    folder: Path, shard: ShardRows, section: DataSection, encoder: Encoder | None
-) -> None:
-    """Encode a shard's rows and write it whole: a folder of that name is complete.
-
-    Writes:
-        ``rows`` and ``tokens`` (see :mod:`edgetune.data.dataset.tables`), ``columns.npz`` (status,
-        hash of the row, keys that the template does not read), ``dropped.jsonl``, ``facts.json``.
-
-    Raises:
-        InputError: the template refuses a row and ``on_bad_row`` is ``error``.
-    """
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    rows, dropped = list(shard.rows), list(shard.dropped)
-    status = np.zeros(len(rows), np.uint8)
-    keys: dict[tuple[str, ...], int] = {(): 0}
-    unread = np.zeros(len(rows), np.uint8)
-    refused: dict[int, str] = {}
-    with ArrowWriter(part / "rows", ROW_SCHEMA) as file:
-        file.write(as_row_table(rows))
-    if encoder is not None:
-        source = str(encoder.tokenizer.chat_template)
-        with ArrowWriter(part / "tokens", TOKEN_SCHEMA) as file:
-            for start, encoded in _encode(encoder, rows, section, refused):
-                numbers = [start + at for at, pieces in enumerate(encoded) for _ in pieces]
-                file.write(as_token_table([one for pieces in encoded for one in pieces], numbers))
-                for at, pieces in enumerate(encoded, start):
-                    if pieces and not any(any(one.trained[1:]) for one in pieces):
-                        status[at] = EMPTY
-        for number, row in enumerate(rows):
-            if not row.is_plain:
-                found = tuple(unread_keys(row, source))
-                unread[number] = keys.setdefault(found, len(keys))
-    for number, reason in refused.items():
-        status[number] = REFUSED
-        dropped.append(Dropped(rows[number].where, "encode", reason, row=describe(rows[number])))
-    for number in np.flatnonzero(status == EMPTY).tolist():
-        reason = f"the prompt fills data.max_length {section.max_length}"
-        dropped.append(Dropped(rows[number].where, "encode", reason, row=describe(rows[number])))
-    hashes = np.array([hash_text(f"{prompt_key(row)}\0{row.answer}") for row in rows], np.uint64)
-    np.savez(part / "columns.npz", status=status, row_hash=hashes, unread=unread)
-    (part / "dropped.jsonl").write_text("".join(one.line() for one in dropped), encoding="utf-8")
-    facts = {
-        "keys": shard.keys,
-        "part": shard.part,
-        "left_out": _count(dropped),
-        "examples": shard.examples,
-        "refused": refused,
-        "unread": [list(one) for one in keys],
-        "encoder": None if encoder is None else _describe_encoder(encoder),
-    }
-    write_atomic(part / "facts.json", json.dumps(facts, ensure_ascii=False))
-    part.rename(folder)
-
-
-def _count(dropped: Iterable[Dropped]) -> dict[str, Counter[str]]:
-    """Return how many rows were left out or changed, by step and reason."""
-    counts: dict[str, Counter[str]] = {}
-    for one in dropped:
-        counts.setdefault(one.step, Counter())[one.reason] += 1
-    return counts
-
-
-def _describe_encoder(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "fingerprint": fingerprint(encoder),
-        "unknown_id": unknown_id(encoder),
-        "clock": encoder.clock if prints_time(encoder.tokenizer) else None,
-    }
+    groups: list[str] = field(default_factory=list)
 
 
 def describe(row: Row) -> dict[str, Any]:
@@ -167,25 +83,17 @@ def describe(row: Row) -> dict[str, Any]:
     return {**value, "tools": json.loads(row.tools)} if row.tools else value
 
 
-def _encode(
-    encoder: Encoder, rows: Sequence[Row], section: DataSection, refused: dict[int, str]
-) -> Iterator[tuple[int, list[list[Encoded]]]]:
-    """Yield the number of a batch's first row and each row's pieces; note what is refused."""
-    for start in range(0, len(rows), _BATCH):
-        found = encoder.encode_pieces(rows[start : start + _BATCH])
-        pieces: list[list[Encoded]] = []
-        for number, one in enumerate(found, start):
-            if isinstance(one, InputError):
-                if section.on_bad_row == "error":
-                    hint = f"{one.hint}; data.on_bad_row: skip leaves it out".lstrip("; ")
-                    raise InputError(one.what, where=one.where, hint=hint) from one
-                refused[number] = one.what
-            pieces.append([] if isinstance(one, InputError) else one)
-        yield start, pieces
-
-
 class Shard:
-    """A shard that is written: its columns in memory, its rows and tokens mapped when asked for."""
+    """A shard that is written: its columns in memory, its rows and tokens mapped when asked for.
+
+    Attributes:
+        status: of each row, uint8 [rows].
+        row_hash: of all that is said in it, uint64 [rows].
+        label: hash of the answer, uint64 [rows].
+        group: hash of the column that splits rows, uint64 [rows].
+        unread: number, in ``unread_keys``, of the keys that the template does not read [rows].
+        found: what cleaning found: step, reason and what became of the rows, to how many.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -193,9 +101,12 @@ class Shard:
             self.status: np.ndarray = columns["status"]
             self.row_hash: np.ndarray = columns["row_hash"]
             self.unread: np.ndarray = columns["unread"]
+            self.label: np.ndarray = columns["label"]
+            self.group: np.ndarray = columns["group"]
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.refused: dict[int, str] = {int(n): why for n, why in facts["refused"].items()}
         self.unread_keys: list[list[str]] = facts["unread"]
+        self.found: list[tuple[str, str, str, int]] = facts["found"]
         self.keys: list[str] = facts["keys"]
         self.part: int = facts["part"]
         self.left_out: dict[str, dict[str, int]] = facts["left_out"]
@@ -216,6 +127,12 @@ class Shard:
     @property
     def prompt_hash(self) -> np.ndarray:
         return RowTable(self.rows).prompt_hashes
+
+    def sketch(self, name: str) -> np.ndarray:
+        """Return the band hashes ``bands`` (of all that is said) or ``prompt_bands``."""
+        with np.load(self.folder / "columns.npz", allow_pickle=False) as columns:
+            found: np.ndarray = columns[name]
+        return found
 
     @property
     def counts(self) -> LeftOutCounts:

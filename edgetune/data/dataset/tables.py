@@ -26,7 +26,8 @@ _TURNS = pa.list_(
 #: and ``label`` for all but pairs of answers and answers with a thumb.
 ROW_SCHEMA = pa.schema(
     [("messages", _TURNS), ("text", pa.string()), ("tools", pa.string()), ("where", pa.string()),
-     ("rejected", _TURNS), ("label", pa.bool_()), ("prompt_hash", pa.uint64())]
+     ("rejected", _TURNS), ("label", pa.bool_()), ("prompt_hash", pa.uint64()),
+     ("leaked", pa.bool_())]
 )  # fmt: skip
 #: Columns of tokens; ``row`` is the number of the row that they are a piece of.
 TOKEN_SCHEMA = pa.schema(
@@ -44,6 +45,7 @@ def as_row_table(rows: Sequence[Row]) -> pa.Table:
         "where": [row.where for row in rows],
         "rejected": [_as_turns(row.rejected) or None for row in rows],
         "label": [row.label for row in rows],
+        "leaked": [False] * len(rows),
         "prompt_hash": [hash_text(prompt_key(row)) for row in rows],
     }
     return pa.table(columns, schema=ROW_SCHEMA)
@@ -103,6 +105,11 @@ class RowTable(Sequence[Row]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def leaked(self) -> np.ndarray:
+        """Whether train has each row's prompt, or a similar one, bool [rows]."""
+        return self.mapped.numbers("leaked")[self._numbers].astype(bool)
 
     def select(self, places: np.ndarray) -> RowTable:
         """Return the rows at ``places``, numbers or a mask."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from edgetune.data.dataset.arrow import ArrowWriter, write_splits_index
-from edgetune.data.dataset.select import Columns
+from edgetune.data.dataset.columns import Columns
+from edgetune.data.dataset.select import LeftOutRows, Selection
 from edgetune.data.dataset.settings import Settings
-from edgetune.data.dataset.shard import EMPTY, OK, REFUSED, Shard
+from edgetune.data.dataset.shard import EMPTY, OK, REFUSED, SHARD_RECORDS, Dropped, Shard, describe
 from edgetune.data.dataset.tables import (
     ROW_SCHEMA,
     TOKEN_SCHEMA,
@@ -28,10 +29,12 @@ from edgetune.data.rows import Row
 from edgetune.errors import InputError
 from edgetune.log import Log
 
+_LEAKED = ROW_SCHEMA.get_field_index("leaked")
+
 
 def write_splits(
     settings: Settings, columns: Columns, shards: Sequence[Shard],
-    chosen: Mapping[str, np.ndarray], out: Path, log: Log,
+    selection: Selection, out: Path, log: Log,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Write rows and tokens of each split, without those that cannot train, and ``dropped.jsonl``.
 
@@ -43,12 +46,14 @@ def write_splits(
     """
     facts: dict[str, dict[str, Any]] = {}
     status = np.concatenate([shard.status for shard in shards])
-    for name, numbers in chosen.items():
+    for name, numbers in selection.rows.items():
         kept = numbers[status[numbers] == OK]
         shutil.rmtree(out / name, ignore_errors=True)
         with ArrowWriter(out / name, ROW_SCHEMA) as file:
-            for at, local in _by_shard(columns, kept):
-                file.write(shards[at].rows.table.take(pa.array(local)))
+            for at, local in columns.by_shard(kept):
+                table = shards[at].rows.table.take(pa.array(local))
+                leaked = np.isin(local, columns.local[selection.leaked & (columns.shard == at)])
+                file.write(table.set_column(_LEAKED, "leaked", pa.array(leaked)))
         if shards[0].encoder is None:
             continue
         tokens = _write_tokens(columns, shards, kept, out / "tokens" / name)
@@ -61,11 +66,32 @@ def write_splits(
         warn_of(facts[name], name, settings.section.max_length, log)
     if facts:
         facts.setdefault("test", facts["validation"])
-    write_splits_index(out, list(chosen))
+    write_splits_index(out, list(selection.rows))
     with (out / "dropped.jsonl").open("w", encoding="utf-8") as file:
         for shard in shards:
             file.writelines(shard.dropped())
+        for step in selection.left_out:
+            file.writelines(one.line() for one in _describe_left_out(step, columns, shards))
     return facts
+
+
+def _describe_left_out(
+    step: LeftOutRows, columns: Columns, shards: Sequence[Shard]
+) -> Iterator[Dropped]:
+    """Yield the rows that a step over all rows left out, with what each equals or resembles."""
+    for start in range(0, len(step.rows), SHARD_RECORDS):
+        numbers, others = (some[start : start + SHARD_RECORDS] for some in (step.rows, step.others))
+        known = np.unique(others[others >= 0])
+        places = dict(zip(known.tolist(), _rows_at(known, columns, shards), strict=True))
+        rows = _rows_at(numbers, columns, shards)
+        for row, other in zip(rows, others.tolist(), strict=True):
+            reason = f"{step.reason} {places[other].where}" if other >= 0 else step.reason
+            yield Dropped(row.where, step.step, reason, row=describe(row))
+
+
+def _rows_at(numbers: np.ndarray, columns: Columns, shards: Sequence[Shard]) -> Iterator[Row]:
+    for at, local in columns.by_shard(numbers):
+        yield from RowTable(shards[at].rows).select(local)
 
 
 def _write_tokens(
@@ -74,7 +100,7 @@ def _write_tokens(
     shutil.rmtree(folder, ignore_errors=True)
     done = 0
     with ArrowWriter(folder, TOKEN_SCHEMA) as file:
-        for at, local in _by_shard(columns, kept):
+        for at, local in columns.by_shard(kept):
             file.write(_take_tokens(shards[at], local, done))
             done += len(local)
     return TokenTable.open(folder)
@@ -83,14 +109,6 @@ def _write_tokens(
 def _first_row(columns: Columns, shards: Sequence[Shard], numbers: np.ndarray) -> Row:
     shard = shards[columns.shard[numbers[0]]]
     return RowTable(shard.rows)[int(columns.local[numbers[0]])]
-
-
-def _by_shard(columns: Columns, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each run of rows that lie in one shard: the shard and their numbers there."""
-    places = columns.shard[numbers]
-    for some in np.split(numbers, np.flatnonzero(np.diff(places)) + 1):
-        if len(some):
-            yield int(columns.shard[some[0]]), columns.local[some]
 
 
 def _take_tokens(shard: Shard, rows: np.ndarray, first: int) -> pa.Table:
@@ -110,7 +128,7 @@ def _count_left_out(
     """Count a split's rows that do not train, and keys that the template does not read."""
     refused: Counter[str] = Counter()
     unread: Counter[str] = Counter()
-    for at, local in _by_shard(columns, numbers):
+    for at, local in columns.by_shard(numbers):
         shard = shards[at]
         refused.update(shard.refused[n] for n in local[shard.status[local] == REFUSED].tolist())
         kept = local[shard.status[local] == OK]
