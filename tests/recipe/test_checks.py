@@ -22,6 +22,8 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("data.columns", {"prompt": "a", "completion": "b"}, {"data.format": "messages"}),
     ("data.chunk", {"tokens": 128}, {"data.format": "messages"}),
     ("data.validation_fraction", 0.2, {"data.validation": "other.jsonl"}),
+    ("data.split.group_by", "cluster", {"data.validation": "other.jsonl"}),
+    ("data.split.stratify", True, {"data.validation": "other.jsonl"}),
     ("data.system", "Be brief.", {"data.format": "text"}),
     ("data.clean.languages", ["en"], {"data.clean.language": "off"}),
     ("data.clean.min_characters", 9, {"data.clean.length": "off"}),

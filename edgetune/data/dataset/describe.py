@@ -78,7 +78,7 @@ def tell_cleaning(facts: Mapping[str, Any], section: DataSection, log: Log) -> N
             for action, count in actions.items():
                 text = f"{step}: {counted(count, 'row')} ({reason})"
                 if action == "reported":
-                    log.warn(f"{text}, left as they are; data.clean.{step}: fix mends that")
+                    log.warn(f"{text}, left as they are; data.clean.{step}: fix changes that")
                 else:
                     log.say(f"{text} {action}")
     similar, mode = facts["similar"], section.clean
