@@ -264,4 +264,4 @@ def change_words(chance: random.Random, text: str, count: int) -> str:
 
 def make_chat(chance: random.Random) -> tuple[str, str]:
     """Return a question and its answer, about 300 tokens in all."""
-    return make_prose(chance, 25), make_prose(chance, 130)
+    return make_prose(chance, 25), make_prose(chance, 112)

@@ -1,6 +1,6 @@
 """Time and check the cleaning of rows: near duplicates, personal data, and the stage `prepare`.
 
-    python bench/data.py --json [--peers PYTHON] [--model FOLDER]
+    python bench/data.py --json [--peers PYTHON] [--prepare]
 
 `--peers` names the interpreter of an environment with datasketch, presidio-analyzer and spaCy
 (blank: no model is needed); without it the two speed-ups are null. Figures:
@@ -13,7 +13,8 @@
   contents; speedup_vs_presidio: CPU time on the same texts. Presidio looks for five kinds only, and
   without its model of names;
 - prepare_peak_rss_bytes, rows_per_s: of `edgetune prepare` on a million chat rows of about 300
-  tokens with duplicates, near duplicates and leaked rows, over all its processes (`--model`).
+  tokens with duplicates, near duplicates and leaked rows, over all its processes (`--prepare`;
+  needs the assets' tokenizer of Qwen 2.5).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from bench.corpora import change_words, make_chat, make_prose, make_texts  # noqa: E402
+from bench.encode import make_tokenizer  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "data.jsonl"
 KINDS = {"EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "IBAN_CODE": "iban",
@@ -307,13 +309,15 @@ def watch(process: subprocess.Popen[str]) -> Iterator[int]:
         time.sleep(0.2)
 
 
-def measure_prepare(model: str, count: int, folder: Path) -> dict[str, Any]:
+def measure_prepare(count: int, folder: Path) -> dict[str, Any]:
     """Run `edgetune prepare` on so many chat rows, twice, and weigh all its processes."""
+    model = make_tokenizer(folder / "model")
+    (model / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     planted = write_chats(folder, count, seed=1)
     command = [
-        sys.executable, "-m", "edgetune", "prepare", "--model", model,
-        "--data", str(folder / "train.jsonl"), "--out", str(folder / "out"),
-        "--set", f"data.test={folder / 'test.jsonl'}", "--set", "data.validation_fraction=0.001",
+        sys.executable, "-m", "edgetune", "prepare", "--model", str(model),
+        "--data", str(folder / "train.jsonl"), "--test", str(folder / "test.jsonl"),
+        "--out", str(folder / "out"), "--set", "data.validation_fraction=0.001",
         "--set", "data.clean.duplicates=fix", "--set", "data.clean.near_duplicates=fix",
         "--set", "data.clean.leakage=fix",
     ]  # fmt: skip
@@ -337,7 +341,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", help="interpreter with datasketch and presidio-analyzer")
-    parser.add_argument("--model", help="folder of the model that `prepare` encodes for")
+    parser.add_argument("--prepare", action="store_true", help="run `edgetune prepare` too")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of `prepare`")
     parser.add_argument("--quick", action="store_true", help="small sizes; no row is kept")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved pairs of runs")
@@ -358,8 +362,8 @@ def main() -> None:
         if args.peers:
             row |= measure_datasketch(args.peers, 5_000 // scale, repeats, folder)
         row |= measure_pii(args.peers, 4_000 // scale, repeats, folder)
-        if args.model:
-            row |= measure_prepare(args.model, args.rows // scale, folder)
+        if args.prepare:
+            row |= measure_prepare(args.rows // scale, folder)
     if not args.quick:
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as kept:
