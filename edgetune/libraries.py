@@ -12,7 +12,7 @@ _CONVERTS = ("auto-round", "gguf", "llama-cpp-python", "torch", "transformers")
 #: Distributions whose code decides the bytes of a stage's artifact.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "synthesize": ("llama-cpp-python", "torch", "transformers"),
-    "prepare": ("tokenizers", "transformers", "pyarrow"),
+    "prepare": ("tokenizers", "transformers", "pyarrow", "ftfy", "py3langid", "rensa"),
     "tune": _TRAINS,
     "distill": _TRAINS,
     "merge": ("torch", "transformers", "peft", "bitsandbytes"),

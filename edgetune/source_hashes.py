@@ -32,6 +32,8 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
         name = getattr(data, part)
         if name is not None:
             found[part] = hash_sources(name)
+    if data is not None and data.clean.names_model is not None and data.clean.pii != "off":
+        found["names_model"] = hash_source(Path(data.clean.names_model))
     if recipe.distill is not None:
         named = {"student": recipe.distill.student.path, "teacher": recipe.distill.teacher}
         for part, folder in named.items():
@@ -81,7 +83,7 @@ def _hash_tokenizer(folder: Path) -> str:
 def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes of the files that a stage with these recipe sections itself opens."""
     used = {
-        "data": ("train", "validation", "test"),
+        "data": ("train", "validation", "test", "names_model"),
         "model": ("model",),
         "synthesize": (
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",

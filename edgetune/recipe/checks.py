@@ -48,6 +48,7 @@ _STEPS = {
     "min_characters": ("length",),
     "max_characters": ("length",),
     "max_repetition": ("repetition",),
+    "names_model": ("pii",),
     "similarity": ("near_duplicates", "leakage"),
 }
 

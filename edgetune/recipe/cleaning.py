@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from edgetune.recipe.section import Count, Section
+from edgetune.recipe.section import Count, PathText, Section
 
 Mode = Literal["off", "warn", "fix"]
 
@@ -39,6 +39,9 @@ class CleanSection(Section):
         "warn",
         description="mail addresses, phone, card and account numbers, IP addresses, keys; fix "
         "writes placeholders",
+    )
+    names_model: PathText | None = Field(
+        None, description="folder of a token-classification model that finds names of people"
     )
     duplicates: Step = Field("warn", description="equal rows; fix keeps the first")
     near_duplicates: Step = Field("warn", description="similar rows; fix keeps the first")

@@ -28,6 +28,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("data.clean.languages", ["en"], {"data.clean.language": "off"}),
     ("data.clean.min_characters", 9, {"data.clean.length": "off"}),
     ("data.clean.max_characters", 9, {"data.clean.length": "off"}),
+    ("data.clean.names_model", "names/", {"data.clean.pii": "off"}),
     ("data.clean.max_repetition", 0.2, {"data.clean.repetition": "off"}),
     (
         "data.clean.similarity",
