@@ -67,7 +67,7 @@ class Stage:
 
 STAGES = (
     Stage("synthesize", "rows", 1, ("device", "data", "synthesize"), ()),
-    Stage("prepare", "dataset", 1, ("tokenizer", "data"), (), section="data"),
+    Stage("prepare", "dataset", 1, ("tokenizer", "data"), ("synthesize",), section="data"),
     Stage("tune", "adapter", 9, ("model", "data", "tune"), ("prepare",)),
     Stage("distill", "student", 11, ("model", "data", "distill"), ("prepare", "tune")),
     Stage("merge", "model", 7, ("device", "data", "merge"), ("prepare", "tune", "distill")),

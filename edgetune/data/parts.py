@@ -170,6 +170,12 @@ def _pick(
     )
 
 
+def is_synthetic(source: DataSource) -> bool:
+    """Whether a source is what `edgetune synthesize` made."""
+    folder = Path(source.path)
+    return (folder / ENTRY).is_file() and (folder / ROWS).is_file()
+
+
 def _parts(path: Path) -> dict[str, list[Piece]]:
     """Return the pieces of a file or folder by the name of their part; ``""`` for all of it."""
     if path.is_file():

@@ -24,12 +24,6 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if recipe.data is None:
         raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
-    if recipe.synthesize is not None:
-        raise InputError(
-            "a run does not synthesize rows yet",
-            where="synthesize",
-            hint="`edgetune synthesize` does; name its folder in data.train",
-        )
     for name, needs in _NEEDS.items():
         if name == "distill" and recipe.distill and recipe.distill.teacher:
             continue

@@ -12,7 +12,7 @@ from edgetune.data.dataset.settings import Settings
 from edgetune.facts import PrepareFacts
 from edgetune.log import Log, counted
 from edgetune.models.resolve import resolve_model
-from edgetune.recipe import Sections
+from edgetune.recipe import DataSource, Sections, list_sources
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> PrepareFacts:
@@ -28,8 +28,12 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     folder = resolve_model(tokens.path, tokens.revision)
     encoding = Encoding(str(folder), tokens.end_token, freeze_clock(out))
 
-    # 2. Rows and tokens of each split.
-    settings = Settings(sections.data, sections.seed, encoding)
+    # 2. Rows and tokens of each split; synthetic rows are the last source of train.
+    data = sections.data
+    if "synthesize" in inputs:
+        written = DataSource(path=str(inputs["synthesize"].path))
+        data = data.model_copy(update={"train": (*list_sources(data.train), written)})
+    settings = Settings(data, sections.seed, encoding)
     splits = make_dataset(settings, out, out / SCRATCH / "shards", log)
 
     # 3. What is in it.
@@ -37,5 +41,5 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     for name, count in facts["rows"].items():
         size = facts["tokens"][name]["tokens"]
         log.say(f"{name}: {counted(count, 'row')}, {counted(size, 'token')}")
-    data = {name: value for name, value in facts.items() if name not in ("tokens", "left_out")}
-    return PrepareFacts(data, facts["tokens"], facts["left_out"])
+    counts = {name: value for name, value in facts.items() if name not in ("tokens", "left_out")}
+    return PrepareFacts(counts, facts["tokens"], facts["left_out"])

@@ -14,6 +14,7 @@ from edgetune.data.dataset.columns import Columns
 from edgetune.data.dataset.similar import SimilarRows, first_equal
 from edgetune.data.dataset.tables import RowTable
 from edgetune.data.mixing import count_copies
+from edgetune.data.parts import is_synthetic
 from edgetune.data.split import sample_numbers, split_groups
 from edgetune.recipe import DataSection, DataSource
 
@@ -74,16 +75,17 @@ def select_splits(
     chosen = Selection(rows, np.zeros(len(columns.row), bool))
     cluster = _find_duplicates(chosen, columns, section, similar)
     if "validation" not in rows:
-        train = rows["train"]
-        trains, validates = split_groups(
-            _groups(columns, train, cluster, section), section.validation_fraction, seed,
-            columns.label[train] if section.split.stratify else None,
-        )  # fmt: skip
-        rows["train"], rows["validation"] = train[trains], train[validates]
+        synthetic = _find_synthetic(columns, rows["train"], sources)
+        rows["train"], rows["validation"] = _split(
+            columns, rows["train"], synthetic, cluster, section, seed
+        )
     _find_leaks(chosen, columns, section, similar)
     _balance(chosen, columns, section, cluster, seed)
     train = _apply_weights(columns, rows["train"], sources["train"], seed)
-    rows["train"] = train[sample_numbers(len(train), section.limit, seed)]
+    kept = _find_synthetic(columns, train, sources)
+    own = np.flatnonzero(~kept)
+    kept[own[sample_numbers(len(own), section.limit, seed)]] = True
+    rows["train"] = train[kept]
     return chosen
 
 
@@ -162,6 +164,34 @@ def _balance(
             over = train[~cap_groups(first_equal(names[train]), cap, seed)]
             chosen.facts[key] = {"rows": len(over)}
             chosen.leave_out(key, f"beyond {key} {cap}", over, np.full(len(over), -1))
+
+
+def _find_synthetic(
+    columns: Columns, rows: np.ndarray, sources: Mapping[str, Sequence[DataSource]]
+) -> np.ndarray:
+    """Return which train rows are of a source that `edgetune synthesize` made, bool [rows]."""
+    written = [number for number, one in enumerate(sources["train"]) if is_synthetic(one)]
+    return np.isin(columns.part[rows], written)
+
+
+def _split(
+    columns: Columns, rows: np.ndarray, synthetic: np.ndarray, cluster: np.ndarray,
+    section: DataSection, seed: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Return the rows that train and those that validate: of these none is synthetic.
+
+    The choice among the others does not depend on the synthetic rows, which were written about the
+    train rows of that choice. One with the prompt of a validation row is left out.
+    """
+    own = rows[~synthetic]
+    _, validates = split_groups(
+        _groups(columns, own, cluster, section), section.validation_fraction, seed,
+        columns.label[own] if section.split.stratify else None,
+    )  # fmt: skip
+    validation = own[validates]
+    held_out = np.isin(rows, validation)
+    held_out |= synthetic & np.isin(columns.prompt[rows], columns.prompt[validation])
+    return rows[~held_out], validation
 
 
 def _apply_weights(
