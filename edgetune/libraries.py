@@ -14,6 +14,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "synthesize": ("llama-cpp-python", "torch", "transformers"),
     "prepare": ("tokenizers", "transformers", "pyarrow", "ftfy", "py3langid", "rensa"),
     "tune": _TRAINS,
+    "control": _TRAINS,
     "distill": _TRAINS,
     "merge": ("torch", "transformers", "peft", "bitsandbytes"),
     "quantize": (*_CONVERTS, "onnxruntime-genai", "onnx"),

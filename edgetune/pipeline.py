@@ -69,6 +69,10 @@ STAGES = (
     Stage("synthesize", "rows", 1, ("device", "data", "synthesize"), ()),
     Stage("prepare", "dataset", 1, ("tokenizer", "data"), ("synthesize",), section="data"),
     Stage("tune", "adapter", 9, ("model", "data", "tune"), ("prepare",)),
+    Stage(
+        "control", "adapter", 1, ("model", "data", "tune"), ("synthesize", "prepare", "tune"),
+        section="control",
+    ),
     Stage("distill", "student", 11, ("model", "data", "distill"), ("prepare", "tune")),
     Stage("merge", "model", 7, ("device", "data", "merge"), ("prepare", "tune", "distill")),
     Stage(
@@ -183,7 +187,9 @@ def check_planned(recipe: Recipe, planned: list[Planned]) -> list[str]:
 
 def _trains(planned: list[Planned]) -> bool:
     """Whether a stage that trains is still to run."""
-    return any(s.stage.name in ("tune", "distill") and s.artifact is None for s in planned)
+    return any(
+        s.stage.name in ("tune", "control", "distill") and s.artifact is None for s in planned
+    )
 
 
 def run_alone(

@@ -7,6 +7,7 @@ difference counts when its 95 % interval, over the same rows, leaves out 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,36 +35,74 @@ def choose_student(
     The score is exact match, where it differs beyond its interval; where it is the same for both,
     as for texts, the loss of the answers. In doubt the student ships.
     """
-    answers: dict[str, list[float]] = {}
-    losses: dict[str, list[float]] = {}
-    asked = [row for row in validation.rows if row.text is None][:ASKED_ROWS]
-    scored = [row for row in validation.encoded if sum(row.trained[1:])][:SCORED_ROWS]
-    for role, ref in students.items():
-        model = load_model(ref, dtype, device)
-        answers[role] = _exact(model, encoder, asked)
-        losses[role] = _losses(model, scored)
-        del model
-    pairs = zip(answers["student"], answers["baseline"], strict=True)
-    found = {"exact_match": mean([a - b for a, b in pairs]) if asked else None}
-    counts = [sum(row.trained[1:]) for row in scored]
-    pairs = zip(losses["student"], losses["baseline"], strict=True)
-    found["loss"] = ratio_of_sums([a - b for a, b in pairs], counts) if scored else None
-    exact, loss = found["exact_match"], found["loss"]
-    silent = answers["student"] == answers["baseline"]
-    worse = (_below(exact) and not silent) or (silent and _above(loss))
-    figures = {
-        name: {"difference": one.value, "ci95": one.ci95, "n": one.n} if one else None
-        for name, one in found.items()
-    }
-    summary = "; ".join(f"{name} {_text(one)}" for name, one in found.items() if one)
+    found = compare_models(students, encoder, validation, dtype, device)
+    exact, loss = found.estimates["exact_match"], found.estimates["loss"]
+    worse = (_below(exact) and not found.silent) or (found.silent and _above(loss))
     if worse:
         log.warn(
             "the student trained without the teacher is better on validation rows and ships "
-            f"instead of the distilled one (distilled minus baseline: {summary})"
+            f"instead of the distilled one (distilled minus baseline: {found.text})"
         )
     else:
-        log.say(f"the distilled student ships (minus baseline, on validation rows: {summary})")
-    return "baseline" if worse else "student", figures
+        log.say(f"the distilled student ships (minus baseline, on validation rows: {found.text})")
+    return "baseline" if worse else "student", found.figures
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two models on the same validation rows: the first minus the second.
+
+    Attributes:
+        estimates: of the differences of exact match and loss (nats per token).
+        scores: both of each model, by its name.
+        silent: both answer each row alike, right or wrong.
+    """
+
+    estimates: dict[str, Estimate | None]
+    scores: dict[str, dict[str, float]]
+    silent: bool
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Differences as JSON values."""
+        return {
+            name: {"difference": one.value, "ci95": one.ci95, "n": one.n} if one else None
+            for name, one in self.estimates.items()
+        }
+
+    @property
+    def text(self) -> str:
+        """Differences in words."""
+        return "; ".join(f"{name} {_text(one)}" for name, one in self.estimates.items() if one)
+
+
+def compare_models(
+    models: Mapping[str, ModelRef], encoder: Encoder, validation: Prepared, dtype: str,
+    device: str, asked_rows: int = ASKED_ROWS,
+) -> Compared:  # fmt: skip
+    """Compare two models by exact match and loss on the same validation rows."""
+    asked = [row for row in validation.rows if row.text is None][:asked_rows]
+    scored = [row for row in validation.encoded if sum(row.trained[1:])][:SCORED_ROWS]
+    counts = [sum(row.trained[1:]) for row in scored]
+    answers, losses = [], []
+    scores: dict[str, dict[str, float]] = {}
+    for name, ref in models.items():
+        model = load_model(ref, dtype, device)
+        answers.append(_exact(model, encoder, asked))
+        losses.append(_losses(model, scored))
+        scores[name] = {}
+        if asked:
+            scores[name]["exact_match"] = sum(answers[-1]) / len(asked)
+        if scored:
+            scores[name]["loss"] = sum(losses[-1]) / sum(counts)
+        del model
+    exact = [a - b for a, b in zip(*answers, strict=True)]
+    loss = [a - b for a, b in zip(*losses, strict=True)]
+    estimates = {
+        "exact_match": mean(exact) if asked else None,
+        "loss": ratio_of_sums(loss, counts) if scored else None,
+    }
+    return Compared(estimates, scores, answers[0] == answers[1])
 
 
 def _exact(model: Any, encoder: Encoder, rows: Sequence[Row]) -> list[float]:

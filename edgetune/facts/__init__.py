@@ -16,7 +16,7 @@ from edgetune.facts.export import (
 from edgetune.facts.gate import GateResult
 from edgetune.facts.prepare import PrepareFacts
 from edgetune.facts.quantize import FormatRefusal, ImportanceFacts, QuantizeFacts
-from edgetune.facts.synthesis import SynthesizeFacts
+from edgetune.facts.synthesis import ControlFacts, SynthesizeFacts
 from edgetune.facts.training import (
     DistillFacts,
     MergeCandidate,
@@ -32,6 +32,7 @@ from edgetune.facts.training import (
 StageFacts = (
     PrepareFacts
     | SynthesizeFacts
+    | ControlFacts
     | TuneFacts
     | DistillFacts
     | MergeFacts
@@ -42,6 +43,7 @@ StageFacts = (
 
 __all__ = [
     "BenchFacts",
+    "ControlFacts",
     "DistillFacts",
     "ExportFacts",
     "ExportedAdapter",

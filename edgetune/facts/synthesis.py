@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from edgetune.facts.training import TuneFacts
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,22 @@ class SynthesizeFacts:
     cost: float | None = None
     ended_early: str | None = None
     confidential: bool | None = None
+
+
+@dataclass(frozen=True)
+class ControlFacts:
+    """The same tuning without the synthetic rows, compared with the one with them.
+
+    Attributes:
+        tuning: what was tuned without them.
+        rows: train rows that no teacher wrote.
+        synthetic_rows: those that were left out.
+        scores: exact match and loss (nats per token) of both, ``with`` and ``without``.
+        figures: by the same names ``difference`` (with minus without), ``ci95`` and ``n`` rows.
+    """
+
+    tuning: TuneFacts = field(default_factory=TuneFacts)
+    rows: int = 0
+    synthetic_rows: int = 0
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)

@@ -173,6 +173,12 @@ class Recipe(Section):
         )
 
     @property
+    def control(self) -> bool | None:
+        """Whether the base is also tuned without the synthetic rows; ``None`` where it is not."""
+        compared = self.synthesize is not None and self.synthesize.compare
+        return True if compared and self.tune is not None else None
+
+    @property
     def device(self) -> str:
         """``model.device``, for stages that read nothing else of the model's section."""
         return self.model.device

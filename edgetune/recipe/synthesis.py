@@ -121,6 +121,11 @@ class SynthesizeSection(_From):
     )
     template: Templates = Field(default_factory=Templates)
     validators: Validators = Field(default_factory=Validators)
+    compare: bool = Field(
+        False,
+        description="in a run: also tune without the synthetic rows, for as many steps; the report "
+        "has the difference with its interval",
+    )
     temperature: Annotated[float, Field(ge=0, le=4)] | None = Field(
         None, description="of random decoding, 0: greedy; absent: 0 for answers, 0.8 for the rest"
     )

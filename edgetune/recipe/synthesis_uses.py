@@ -23,6 +23,7 @@ SYNTHESIS_USES: dict[str, Use] = {
         ),
         "synthesize.task: instructions, or a synthesize.template.ask",
     ),
+    "compare": Use(lambda recipe: recipe.tune is not None, "a section tune"),
     "rank": one_of("synthesize", "task", "preferences"),
     "template.ask": one_of("synthesize", "task", "answers", "paraphrases", "instructions"),
     "template.check": _ROUND_TRIP,

@@ -25,7 +25,8 @@ from edgetune.recipe import Recipe
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.report.resources import find_resources
-from edgetune.report.run_facts import read_facts
+from edgetune.report.run_facts import RunFacts, read_facts
+from edgetune.report.synthetic import find_synthetic
 from edgetune.rundir import RunDir
 
 
@@ -43,7 +44,7 @@ def build_report(
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
         ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
-        grid, distillation, refused, fallbacks, resources, warnings, training, data``.
+        grid, distillation, synthetic, refused, fallbacks, resources, warnings, training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -71,6 +72,7 @@ def build_report(
         "lineage": _lineage(artifacts, run),
         "models": models,
         "distillation": _distillation(models, facts.distill),
+        "synthetic": find_synthetic(artifacts),
         "merge": to_json(facts.merge),
         "searches": _searches(facts.quantize) if facts.quantize else [],
         "chain": _chain(files),
@@ -80,15 +82,16 @@ def build_report(
         "refused": to_json(export.refused),
         "fallbacks": [{"file": file.name, **one} for file in files for one in file.fallbacks],
         "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
-        "training": {
-            name: _plain_values(stage)
-            for name, stage in (("tune", facts.tune), ("distill", facts.distill))
-            if stage
-        },
+        "training": _describe_training(facts),
         "data": facts.tune.data if facts.tune else None,
         "resources": find_resources(_read_lines(run.log_path), artifacts),
         "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }
+
+
+def _describe_training(facts: RunFacts) -> dict[str, Any]:
+    stages = (("tune", facts.tune), ("distill", facts.distill))
+    return {name: _plain_values(stage) for name, stage in stages if stage}
 
 
 def _definitions(

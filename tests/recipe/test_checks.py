@@ -50,6 +50,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
             "template.check": "right?",
             "validators.checker": "m",
             "validators.samples": 3,
+            "compare": True,
         }.items()
     ),
     (

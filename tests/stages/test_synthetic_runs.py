@@ -34,6 +34,27 @@ def tree(device_rows: Path, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_a_comparison_tunes_without_the_written_rows_and_the_report_says_the_difference(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["tune"]["max_steps"] = 2
+    with serve(answer) as address:
+        tree["synthesize"] |= {"endpoint": address, "compare": True}
+        made = api.run(check_tree(tree, "test"), tmp_path / "run")
+    facts = made.artifacts["control"].facts
+    assert (facts["rows"], facts["synthetic_rows"]) == (29, 5)
+    assert facts["tuning"]["steps"] == made.artifacts["tune"].facts["steps"] == 2
+    weights = [made.artifacts[name].path / "model" / "model.safetensors"
+               for name in ("tune", "control")]  # fmt: skip
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+    report = made.report["synthetic"]
+    assert report["verdict"] in ("won", "lost", "no significant difference")
+    text = (made.path / "report" / "report.md").read_text()
+    assert "## Synthetic rows" in text and "5 of 5 rows that m wrote" in text
+    assert "on the 29 other rows" in text
+    assert "Synthetic rows" in (made.path / "report" / "report.html").read_text()
+
+
 def test_train_has_the_written_rows_and_validation_is_the_same_without_them(
     tree: dict[str, Any], tmp_path: Path
 ) -> None:
