@@ -85,16 +85,6 @@ def split_groups(
     return ~validates, validates
 
 
-def split_validation(
-    rows: Sequence[Row], fraction: float, seed: int
-) -> tuple[list[Row], list[Row]]:
-    """Return (train, validation): the same choice as :func:`split_groups`, in file order."""
-    prompts = np.array([hash_text(prompt_key(row)) for row in rows], np.uint64)
-    _, validates = split_groups(prompts, fraction, seed)
-    pairs = list(zip(rows, validates.tolist(), strict=True))
-    return [row for row, held in pairs if not held], [row for row, held in pairs if held]
-
-
 def leave_out(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     """Return the rows whose prompt none of ``others`` has."""
     asked = {prompt_key(row) for row in others}

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgetune.artifact import SCRATCH
+from edgetune.data.dataset.open import open_splits
 from edgetune.data.load import load_rows
+from edgetune.data.reading import Reading, read_parts
 from edgetune.data.rows import Message, Row
 from edgetune.data.sources import find_sources, open_source
-from edgetune.data.split import choose_rows, leave_out, split_validation
+from edgetune.data.split import choose_rows, leave_out
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
-from edgetune.recipe import DataSection, Sections
+from edgetune.recipe import Sections
 from edgetune.synthesize.draft import Job, asked_of
 from edgetune.synthesize.nearest import choose_nearest
 from edgetune.synthesize.tasks import TASKS
@@ -58,7 +60,7 @@ def load_seeds(sections: Sections, out: Path, log: Log) -> Seeds:
         InputError: an unreadable source, or no usable seed.
     """
     data, section = sections.data, sections.synthesize
-    train, validation, test = _load_splits(data, sections.seed, log)
+    train, validation, test = _load_splits(sections, out, log)
     rows = train
     if section.prompts is not None:
         source = open_source(section.prompts, "prompts")
@@ -94,21 +96,26 @@ def load_seeds(sections: Sections, out: Path, log: Log) -> Seeds:
     return Seeds(chosen, known, held_out, failures, len(asked))
 
 
-def _load_splits(data: DataSection, seed: int, log: Log) -> tuple[list[Row], list[Row], list[Row]]:
-    """Return train, validation and test rows as the training stages split them."""
+def _load_splits(sections: Sections, out: Path, log: Log) -> tuple[list[Row], list[Row], list[Row]]:
+    """Return train, validation and test rows: of a run, those that `prepare` will make of them.
+
+    Train rows that are all prompts are never divided: nothing can be validated with them.
+    """
+    data = sections.data
     sources = find_sources(data)
-    loaded = {
-        name: load_rows(source, data, log, name, answered=False).rows
+    shapes = [named.shape for named, _ in read_parts(sources["train"], Reading(data))]
+    if any({"sft", "text"} & set(shape.objectives) for shape in shapes):
+        splits = open_splits(sections, {}, out, log)
+        train = list({row.where: row for row in splits.train}.values())  # weights repeat rows
+        test = [] if splits.test is splits.validation else list(splits.test)
+        return train, list(splits.validation), test
+    rows = {
+        name: load_rows(source, data, log, name, answered=name != "train").rows
         for name, source in sources.items()
     }
-    rows = {name: [_unanswered(row) for row in some] for name, some in loaded.items()}
-    train, validation = rows["train"], rows.get("validation")
-    if validation is None:
-        validation = []
-        # Rows that are all prompts will never be divided: nothing can be validated with them.
-        if any(row.answer for row in train):
-            train, validation = split_validation(train, data.validation_fraction, seed)
-    return list(choose_rows(train, data.limit, seed)), validation, rows.get("test", [])
+    train = [_unanswered(row) for row in rows["train"]]
+    train = list(choose_rows(train, data.limit, sections.seed))
+    return train, rows.get("validation", []), rows.get("test", [])
 
 
 def _unanswered(row: Row) -> Row:

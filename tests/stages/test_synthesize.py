@@ -91,6 +91,14 @@ def test_the_folder_is_a_source_of_train_rows(data: dict[str, str], tmp_path: Pa
     assert train[10].answer == "level 10" and train[10].where.endswith("rows.jsonl:1")
 
 
+def test_a_file_of_prompts_alone_is_answered(data: dict[str, str], tmp_path: Path) -> None:
+    del data["validation"]
+    data["data"] = data.pop("prompts")
+    with serve(level) as address:
+        made = make(address, data, tmp_path / "out")
+    assert made.facts["asked"] == made.facts["seeds"] == 14
+
+
 def test_a_killed_call_goes_on_from_its_batches_and_ends_with_the_same_bytes(
     data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
