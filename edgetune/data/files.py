@@ -66,6 +66,12 @@ def _read_piece(piece: Piece) -> Iterator[Record]:
         raise InputError(
             f"unknown ending '{ending}'", where=str(path), hint=f"{' '.join(ENDINGS)}, also .gz"
         )
+    if ending in DOCUMENTS:
+        record = read_document(path, ending)
+        if record.value and not piece.chunked:
+            record.value["text"] = record.value["text"].replace(PAGE, "\n\n")
+        yield record
+        return
     with open_bytes(path) as file:
         if not file.read(1):
             raise InputError("the file is empty", where=str(path))
@@ -75,11 +81,6 @@ def _read_piece(piece: Piece) -> Iterator[Record]:
         yield from read_csv(path)
     elif ending == ".parquet":
         yield from read_parquet(path)
-    elif ending in DOCUMENTS:
-        record = read_document(path, ending)
-        if record.value and not piece.chunked:
-            record.value["text"] = record.value["text"].replace(PAGE, "\n\n")
-        yield record
     else:
         yield from _read_text(path, piece.chunked)
 

@@ -29,6 +29,9 @@ def read_document(path: Path, ending: str) -> Record:
     for library in _LIBRARIES.get(ending, ()):
         need(library, where)
     try:
+        with open_bytes(path) as file:
+            if not file.read(1):
+                return Record(where, None, "the file is empty", "leave it out")
         text = DOCUMENTS[ending](path)
     except InputError as error:
         return Record(error.where, None, error.what, error.hint)

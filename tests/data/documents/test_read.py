@@ -75,7 +75,7 @@ def encrypt(content: bytes) -> bytes:
         ("a.pdf", encrypt(make_pdf("text")), "is encrypted", "qpdf --decrypt"),
         ("a.pdf", make_pdf("", ""), "2 pages hold no text", "ocrmypdf"),
         ("a.pdf", b"%PDF-1.4 cut off", "not a readable .pdf file", "export it again"),
-        ("a.pdf", b"", "not a readable .pdf file", "export"),
+        ("a.pdf", b"", "the file is empty", "leave it out"),
         ("a.docx", b"\xd0\xcf\x11\xe0 an encrypted one", "not a .docx file", "without a password"),
         ("a.docx", make_docx(("", "text"))[:300], "not a .docx file", "save it"),
         ("a.html", b"<html><body></body></html>", "holds no text", "leave it out"),
@@ -97,13 +97,14 @@ def test_a_bad_document_stops_or_is_skipped(tmp_path: Path) -> None:
     for n in range(6):
         (folder / f"{n}.md").write_text(f"# Title {n}\n\ntext {n}\n")
     (folder / "6.pdf").write_bytes(encrypt(make_pdf("text")))
+    (folder / "7.docx").write_bytes(b"")
     with pytest.raises(InputError, match="the PDF is encrypted") as raised:
         load_splits(DataSection(train=str(folder)), 0, QUIET)
     assert raised.value.where.endswith("6.pdf") and "on_bad_row: skip" in raised.value.hint
     section = DataSection(train=str(folder), on_bad_row="skip", validation_fraction=0.3)
     splits = load_splits(section, 0, QUIET)
     assert len(splits.train) + len(splits.validation) == 6
-    assert splits.facts["skipped"]["train"] == 1
+    assert splits.facts["skipped"]["train"] == 2
 
 
 def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: Any) -> None:
