@@ -40,6 +40,11 @@ MEASUREMENTS = {
         "fraction of bench.task_rows test rows whose greedy answer is the row's, outer white space "
         "aside; the interval is Wilson's",
     ),
+    "exact_match_without_leaks": Definition(
+        "Without leaks", "",
+        "exact_match without the test rows whose prompt train has too, or a prompt of a Jaccard "
+        "similarity of data.clean.similarity; measured where there are such rows",
+    ),
     "perplexity": Definition(
         "Perplexity", "",
         "exp of the mean negative log likelihood of the answer tokens of bench.kl_rows test rows",

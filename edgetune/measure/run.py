@@ -202,16 +202,26 @@ def _measure(
     if not workload.expected:
         return measurements
     answers = [workload.encoder.decode_answer(ids) for ids in result["answers"]]
-    match = exact_match(answers, workload.expected)
-    task = {
-        "name": "exact_match",
+    where = {k: v for k, v in measurements[0]["where"].items() if not k.endswith("_tokens")}
+    pairs = list(zip(answers, workload.expected, strict=True))
+    scores = [_score("exact_match", pairs, where)]
+    clean = [pair for pair, leaked in zip(pairs, workload.leaked, strict=True) if not leaked]
+    if 0 < len(clean) < len(pairs):
+        scores.append(_score("exact_match_without_leaks", clean, where))
+    return [*scores, *measurements]
+
+
+def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -> dict[str, Any]:
+    """Return the fraction of answers that are the expected ones, as a measurement."""
+    match = exact_match([answer for answer, _ in pairs], [wanted for _, wanted in pairs])
+    return {
+        "name": name,
         "value": match.value,
         "unit": "",
         "n": match.n,
         "ci95": list(match.ci95 or ()),
-        "where": {k: v for k, v in measurements[0]["where"].items() if not k.endswith("_tokens")},
+        "where": where,
     }
-    return [task, *measurements]
 
 
 def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import hash_file, hash_source
+from edgetune.data.dataset.tables import RowTable
 from edgetune.data.encode import Encoder
 from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
@@ -94,6 +95,7 @@ class Workload:
         latency_prompt: token ids of the latency requests.
         prompts: token ids of the questions.
         expected: their right answers.
+        leaked: whether train has the question too, or a similar one.
         scored: rows whose trained tokens are scored.
         encoder: turns generated ids into text, and knows what stops an answer.
     """
@@ -101,6 +103,7 @@ class Workload:
     latency_prompt: list[int]
     prompts: list[list[int]]
     expected: list[str]
+    leaked: list[bool]
     scored: list[Encoded]
     encoder: Encoder = field(repr=False)
 
@@ -140,7 +143,12 @@ def make_workload(
     Raises:
         InputError: not a single token can be scored.
     """
-    answered = [row for row in rows if row.text is None and (row.answer or row.messages[-1].more)]
+    leaked = rows.leaked.tolist() if isinstance(rows, RowTable) else [False] * len(rows)
+    answered = [
+        (row, known)
+        for row, known in zip(rows, leaked, strict=True)
+        if row.text is None and (row.answer or row.messages[-1].more)
+    ]
     sample = choose_rows(answered, section.task_rows, seed)
     scored = [encoder.encode(row) for row in choose_rows(rows, section.kl_rows, seed)]
     scored = [row for row in scored if any(row.trained[1:])]
@@ -152,8 +160,9 @@ def make_workload(
         )
     return Workload(
         make_latency_prompt([row.ids for row in scored], section, encoder.max_length),
-        [encoder.prompt(row) for row in sample],
-        [encoder.answer_text(row) for row in sample],
+        [encoder.prompt(row) for row, _ in sample],
+        [encoder.answer_text(row) for row, _ in sample],
+        [known for _, known in sample],
         scored,
         encoder,
     )

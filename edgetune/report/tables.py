@@ -69,6 +69,7 @@ def _bits(model: dict[str, Any], device: str | None) -> Cell:
 DECODE = "Decode tok/s"
 COLUMNS = (
     Column("Exact match", _exact_match),
+    Column("Without leaks", _number("exact_match_without_leaks", percent)),
     Column("Perplexity", _number("perplexity", small)),
     Column("KL to teacher", _number("kl_answer_tokens", small)),
     Column("Top-1", _number("top1_answer_tokens", percent)),

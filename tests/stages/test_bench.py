@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
 from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
-from edgetune.recipe import BenchSection, Recipe, Sections
+from edgetune.recipe import BenchSection, DataSection, Recipe, Sections
 from edgetune.report.tables import describe
 from edgetune.stages.bench import run
 from tests.conftest import make_model
@@ -141,6 +142,37 @@ def test_exact_match_is_the_share_of_expected_answers(
     (entry,) = measure_run.measure_subjects([subject], workload, sections.bench, tmp_path, quiet)
     match = entry.measurements[0]
     assert (match.name, match.value, match.n) == ("exact_match", 0.5, 6)
+
+
+def test_leaked_questions_are_scored_apart(tiny_model: Path, tmp_path: Path) -> None:
+    """Of 30 test rows 2 (7 %) are train rows with other spelling; only they are answered right."""
+    letters = random.Random(0)
+    ask = [
+        {"prompt": f"{n} " + "".join(letters.choices("abcdefgh", k=30)), "completion": "x"}
+        for n in range(60)
+    ]
+    files = {"train": ask[30:59], "validation": ask[59:], "test": ask[:28]}
+    files["test"] += [{**row, "prompt": row["prompt"].upper() + "  "} for row in ask[40:42]]
+    for name, some in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    section = DataSection(**{name: str(tmp_path / f"{name}.jsonl") for name in files})
+    test = load_splits(section, 0, Log(quiet=True)).test
+    assert test.leaked.tolist() == [False] * 28 + [True] * 2
+    encoder = make_encoder(load_tokenizer(tiny_model), section, None)
+    settings = BenchSection.model_validate({**BENCH, "task_rows": 30})
+    workload = make_workload(encoder, test, settings, seed=0)
+
+    from edgetune.runtimes import open_runtime
+
+    said = open_runtime(tiny_model, threads=1).generate(workload.prompts, 4, encoder.stop_ids)
+    for number in (28, 29):
+        workload.expected[number] = encoder.decode_answer(said[number])
+    subject = make_subject(ModelRef(tiny_model), "teacher", "teacher")
+    quiet = Log(quiet=True)
+    (entry,) = measure_run.measure_subjects([subject], workload, settings, tmp_path / "b", quiet)
+    scores = {one.name: (one.value, one.n) for one in entry.measurements}
+    assert scores["exact_match"] == (pytest.approx(2 / 30), 30)
+    assert scores["exact_match_without_leaks"] == (0.0, 28)
 
 
 def test_text_rows_are_scored_and_not_asked(tiny_model: Path, tmp_path: Path) -> None:
