@@ -4,7 +4,7 @@
 
 SNIPS with stories260K. Per seed: the teacher, the base with its five layers, is tuned whole on a
 tenth of the rows. It answers prompts of the other rows (``edgetune synthesize``, validators: label,
-agreement of three samples, leakage). The student is the base cut to three layers, trained whole for
+agreement of two samples, leakage). The student is the base cut to three layers, trained whole for
 the same steps on the tenth alone; with the synthetic rows; with more synthetic rows from prompts
 near its failures (``from: failures``); and, as a control of that, with as many from random prompts.
 Ends with the differences, each a mean over seeds with its 95 % interval.
@@ -21,6 +21,9 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,6 @@ from edgetune.runtimes import open_runtime  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "synthetic.jsonl"
 RECIPE = ROOT / "configs" / "snips-stories260k.yaml"
-KEPT_LAYERS = (0, 1, 4)  # of five
 VALIDATION_ROWS = 275
 STAGES = dict.fromkeys(("tune", "distill", "merge", "quantize", "export", "bench"))
 # What differs between two arms, and the arm without it.
@@ -66,13 +68,13 @@ def write_splits(source: Path, seed: int, folder: Path) -> dict[str, str]:
     return {name: str(folder / f"{name}.jsonl") for name in parts}
 
 
-def cut(base: str, folder: Path) -> str:
+def cut(base: str, kept: list[int], folder: Path) -> str:
     """Save the base with some of its layers: the student before its training."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(base)
-    model.model.layers = type(model.model.layers)(model.model.layers[n] for n in KEPT_LAYERS)
-    model.config.num_hidden_layers = len(KEPT_LAYERS)
+    model.model.layers = type(model.model.layers)(model.model.layers[n] for n in kept)
+    model.config.num_hidden_layers = len(kept)
     for number, layer in enumerate(model.model.layers):
         layer.self_attn.layer_idx = number
     model.save_pretrained(folder)
@@ -118,9 +120,9 @@ class Seed:
             "synthesize", name, train, f"synthesize.teacher={self.folder / 'teacher'}",
             f"synthesize.prompts={self.files['prompts']}", f"synthesize.count={count}",
             "synthesize.max_new_tokens=24", "synthesize.batch_size=1000",
-            "synthesize.validators.labels=true", "synthesize.validators.samples=3",
-            f"synthesize.validators.agreement={self.args.agreement}",
-            *sets,
+            "synthesize.validators.labels=true",
+            f"synthesize.validators.samples={self.args.samples}",
+            f"synthesize.validators.agreement={self.args.agreement}", *sets,
         )  # fmt: skip
         truth = json.loads((self.folder / "truth.json").read_text())
         accepted, rejected = (self._right(made.path / file, truth) for file in
@@ -155,7 +157,7 @@ class Seed:
         """Return the scores of all arms, and what was written for them."""
         began = time.monotonic()
         args, tenth = self.args, self.files["tenth"]
-        cut(self.base, self.folder / "cut")
+        cut(self.base, args.layers, self.folder / "cut")
         teacher = self.run_stage(
             "tune", "teacher", [tenth], "tune.method=full", "tune.learning_rate=3e-3",
             f"tune.max_steps={args.steps}",
@@ -175,6 +177,12 @@ class Seed:
         return {**row, "written": written, "seconds": round(time.monotonic() - began, 1)}
 
 
+def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Return one seed's scores."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return Seed(args, seed, Path(scratch)).run()
+
+
 def interval(values: list[float]) -> dict[str, Any]:
     """Return the mean with its 95 % interval (Student's t)."""
     mean, half = statistics.mean(values), math.inf
@@ -187,22 +195,27 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=2000, help="prompts answered at first")
-    parser.add_argument("--more", type=int, default=600, help="prompts answered in the loop")
-    parser.add_argument("--agreement", type=float, default=0.8)
-    parser.add_argument("--steps", type=int, default=300, help="of every student's training")
+    parser.add_argument("--count", type=int, default=5000, help="prompts answered at first")
+    parser.add_argument("--more", type=int, default=1000, help="prompts answered in the loop")
+    parser.add_argument("--agreement", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=600, help="of every student's training")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=[0, 1, 4], help="the student keeps"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time")
+    parser.add_argument("--samples", type=int, default=2, help="of agreement")
     parser.add_argument("--quick", action="store_true", help="one seed; nothing is kept")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()
     rows = []
-    for seed in range(1 if args.quick else args.seeds):
-        with tempfile.TemporaryDirectory() as scratch:
-            rows.append(Seed(args, seed, Path(scratch)).run())
-        print(json.dumps(rows[-1]), flush=True)
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        for row in pool.map(partial(run_seed, args), range(1 if args.quick else args.seeds)):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     found = {
         "recipe": RECIPE.name, "count": args.count, "more": args.more,
-        "agreement": args.agreement, "steps": args.steps,
+        "agreement": args.agreement, "layers": args.layers, "steps": args.steps,
         **{name: statistics.mean(row[name] for row in rows)
            for name in ("teacher", "tenth", *LIFTS)},
         "lifts": {f"{name} over {base}": interval([row[name] - row[base] for row in rows])
