@@ -66,7 +66,7 @@ class AgreementCheck:
         for place, draft in enumerate(drafts):
             some = replies[place * self._samples : (place + 1) * self._samples]
             same = sum(reply.text == draft.answer for reply in some)
-            few = same < self._least * self._samples
+            few = same / self._samples < self._least
             reasons.append(f"agreement: {same} of {self._samples}" if few else "")
         return reasons
 
