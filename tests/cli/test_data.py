@@ -51,3 +51,20 @@ def test_chunks_of_documents_are_shown(tiny_model: Path, tmp_path: Path) -> None
     assert facts["rows"]["train"] > 20 and facts["objectives"] == ["text", "distill"]
     assert facts["tokens"]["train"]["lengths"]["max"] <= 51  # and the end token
     assert all(" § Lamps, chunk " in row["where"] for row in facts["shown"])
+    assert "its loss is optimistic" in shown.stderr
+
+
+def test_chunks_of_a_document_stay_in_one_split(tiny_model: Path, tmp_path: Path) -> None:
+    for page in range(4):
+        text = " ".join(f"Lamp {n} of page {page} shines." for n in range(60))
+        (tmp_path / f"{page}.md").write_text(text, encoding="utf-8")
+    shown = CliRunner().invoke(
+        cli,
+        ["data", "show", "--model", str(tiny_model), "--data", str(tmp_path), "--json",
+         "--rows", "500", "--set", "data.chunk={tokens: 50, overlap: 10}",
+         "--set", "data.split.group_by=document", "--set", "data.validation_fraction=0.2"],
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    facts = json.loads(shown.stdout.splitlines()[-1])
+    assert len({row["where"].partition(",")[0] for row in facts["shown"]}) == 3
+    assert facts["rows"]["validation"] > 5 and "optimistic" not in shown.stderr

@@ -59,6 +59,18 @@ def describe_dataset(
     }
 
 
+def warn_of_overlap(readers: Mapping[str, SplitReader], section: DataSection, log: Log) -> None:
+    """Warn where chunks that share tokens may be split into train and validation."""
+    texts = any(part.named.shape.format == "text" for part in readers["train"].parts)
+    overlap = section.chunk.overlap if section.chunk is not None else 0
+    if texts and overlap and "validation" not in readers and section.split.group_by == "prompt":
+        log.warn(
+            f"chunks repeat {overlap} tokens of the one before, and validation is split from the "
+            "same documents: its loss is optimistic; data.split: {group_by: document} keeps each "
+            "document's chunks together"
+        )
+
+
 def tell_split(split: str, reader: SplitReader, shards: Sequence[Shard], log: Log) -> None:
     """Say what a split's sources hold, and warn of malformed records.
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetune.data.dataset.columns import Columns
-from edgetune.data.dataset.describe import describe_dataset, tell_cleaning, tell_split
+from edgetune.data.dataset.describe import (
+    describe_dataset,
+    tell_cleaning,
+    tell_split,
+    warn_of_overlap,
+)
 from edgetune.data.dataset.pool import Pool, count_processes
 from edgetune.data.dataset.read import SplitReader
 from edgetune.data.dataset.select import select_splits
@@ -68,6 +73,7 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
     selection = select_splits(columns, named, section, settings.seed, similar)
     facts = describe_dataset(readers, by_split, columns, selection)
     tell_cleaning(facts, section, log)
+    warn_of_overlap(readers, section, log)
     facts["tokens"] = write_splits(settings, columns, shards, selection, out, log)
     write_atomic(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     seconds = time.monotonic() - began
