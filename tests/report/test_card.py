@@ -52,6 +52,16 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
     assert "## Failed gates" not in card
 
 
+def test_tells_of_synthetic_rows(sample: SampleRun) -> None:
+    report = {
+        **sample.report(),
+        "synthetic": {"lines": ["8 of 10 rows that <m> wrote are in train."]},
+    }
+    card = render_card(report)
+    assert "8 of 10 rows that &lt;m&gt; wrote are in train." in card
+    assert "wrote" not in render_card(sample.report())
+
+
 def test_tells_what_was_not_measured(sample: SampleRun, tmp_path: Path) -> None:
     report = sample.report()
     report["models"][9]["not_measured"] = [{"device": "cuda", "why": "no GPU <build>"}]
