@@ -8,7 +8,7 @@ from typing import Any
 from transformers.pytorch_utils import Conv1D
 
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.dataset.make import load_splits
+from edgetune.data.dataset.sample import sample_rows
 from edgetune.data.encode_rows import encode_rows
 from edgetune.log import Log
 from edgetune.models.skeleton import build_on_meta, find_nf4_layers
@@ -92,20 +92,18 @@ def read_shape(config: Any) -> Shape:
 
 
 def measure_tokens(data: DataSection, tokenizer: Any, seed: int) -> Tokens:
-    """Count a recipe's rows, and the tokens of a sample of them.
+    """Count a recipe's rows, about where they are many, and the tokens of a sample of them.
 
     Raises:
         InputError: rows that cannot be read.
     """
-    log = Log(None, quiet=True)
-    rows = load_splits(data, seed, log, tokenizer)
-    sample = rows.train[:: max(1, len(rows.train) // SAMPLE_ROWS)][:SAMPLE_ROWS]
+    sample = sample_rows(data, tokenizer, seed, SAMPLE_ROWS)
     encoder = make_encoder(tokenizer, data, None)
-    encoded = encode_rows(encoder, sample, log, "train", "skip").encoded
+    encoded = encode_rows(encoder, sample.rows, Log(quiet=True), "train", "skip").encoded
     lengths = [len(row.ids) for row in encoded]
     return Tokens(
-        rows=len(rows.train),
-        validation_rows=len(rows.validation),
+        rows=sample.train,
+        validation_rows=sample.validation,
         mean=sum(lengths) / len(lengths),
         longest=max(lengths),
         trained=sum(sum(row.trained) for row in encoded) / sum(lengths),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
-from edgetune.data.dataset.tables import lengths_of
+from edgetune.data.dataset.tables import TokenTable, lengths_of
 from edgetune.data.encoded import Encoded
 from edgetune.log import counted
 from edgetune.models.batching import unmasked
@@ -112,7 +113,8 @@ def tune(
     disable_progress_bar()
     keep_trainable_float32(model)
     validation = data.take_validation(section.eval_rows)
-    train_set, eval_set = as_dataset(data.train), as_dataset(validation)
+    train_set = as_dataset(data.train, run.checkpoints.parent / f"{run.role}-rows.arrow")
+    eval_set = as_dataset(validation)
     arguments = trainer_arguments(section, 1, run, model, bool(validation))
     config = SFTConfig(
         **arguments,
@@ -146,12 +148,27 @@ def tune(
     return run_trainer(trainer, section, tokens / sequences, run)
 
 
-def as_dataset(rows: Sequence[Encoded]) -> Dataset:
+def as_dataset(rows: Sequence[Encoded], path: Path | None = None) -> Dataset:
     """Return ``input_ids`` and ``labels`` (−100 where a token is not trained on), int32: 8 bytes a
     token for both. A row's first token has nothing to be predicted from: packed after another row
-    it would be predicted from that."""
+    it would be predicted from that.
+
+    Args:
+        rows: to train on.
+        path: file that the tokens of a prepared dataset are written to and mapped from; they stay
+            out of memory then.
+    """
     parts = [rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS)] or [rows]
-    return Dataset(pa.concat_tables([_as_table(part) for part in parts]))
+    if path is None or not isinstance(rows, TokenTable):
+        return Dataset(pa.concat_tables([_as_table(part) for part in parts]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _TABLE) as stream:
+        for part in parts:
+            stream.write_table(_as_table(part))
+    return Dataset.from_file(str(path))
+
+
+_TABLE = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "labels")])
 
 
 def _as_table(rows: Sequence[Encoded]) -> pa.Table:

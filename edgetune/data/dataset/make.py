@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 #: Smaller sources are read in this process: others take seconds to load a tokenizer.
-_SMALL_BYTES = 20_000_000
+SMALL_BYTES = 20_000_000
 _TELL_SECONDS = 10
 
 
@@ -61,7 +61,7 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
     tokenizer = settings.load_tokenizer() if section.chunk is not None else None
     reading = Reading(section, settings.seed, tokenizer)
     readers = {name: SplitReader(source, reading, name) for name, source in sources.items()}
-    small = sum(_size(source) for source in sources.values()) < _SMALL_BYTES
+    small = sum(source_bytes(source) for source in sources.values()) < SMALL_BYTES
     by_split = _make_shards(settings, readers, scratch, small, log)
     for name, reader in readers.items():
         tell_split(name, reader, by_split[name], log)
@@ -125,7 +125,7 @@ def _make_in_processes(
         pool.finish()
 
 
-def _size(source: Source) -> int:
+def source_bytes(source: Source) -> int:
     """Return the bytes of a source's files."""
     paths = {piece.path for piece in source.pieces}
     files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))

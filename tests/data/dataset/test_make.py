@@ -118,7 +118,7 @@ def test_bytes_do_not_depend_on_processes_or_interruptions(
     finished = sorted((tmp_path / "two" / "shards").iterdir())
     assert len(finished) == 3
     times = [folder.stat().st_mtime_ns for folder in finished]
-    monkeypatch.setattr(make, "_SMALL_BYTES", 0)  # the rest in processes
+    monkeypatch.setattr(make, "SMALL_BYTES", 0)  # the rest in processes
     prepare(section, tiny_model, tmp_path / "two")
     assert hash_folder(tmp_path / "two" / "out") == whole
     assert [folder.stat().st_mtime_ns for folder in finished] == times  # not made again
@@ -138,7 +138,7 @@ def test_the_folder_is_a_dataset_of_the_hub_s_library(tiny_model: Path, tmp_path
 def test_an_error_in_a_process_is_told(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(make, "SMALL_BYTES", 0)
     (tmp_path / "config").mkdir()
     section = DataSection(train=write_rows(tmp_path / "t.jsonl", [ask(n) for n in range(40)]))
     settings = Settings(section, 0, Encoding(str(tmp_path / "config"), None, CLOCK))
