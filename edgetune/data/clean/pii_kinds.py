@@ -24,7 +24,7 @@ _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"  # JSON web token
     r"|A[KS]IA[0-9A-Z]{16}\b|AIza[\w-]{35}(?![\w-])"  # Amazon, Google
-    r"|sk-(?=[\w-]*\d)[\w-]{20,}|[srp]k_(?:live|test)_[A-Za-z0-9]{16,}\b"  # OpenAI, Stripe
+    r"|sk-(?=[\w-]{0,200}\d)[\w-]{20,}|[srp]k_(?:live|test)_[A-Za-z0-9]{16,}\b"  # OpenAI, Stripe
     r"|gh[pousr]_[A-Za-z0-9]{36,251}\b|github_pat_\w{60,100}\b|glpat-[\w-]{20,}"
     r"|xox[abeoprs]-[\w-]{15,}|hf_[A-Za-z0-9]{30,}\b|npm_[A-Za-z0-9]{36}\b|pypi-[\w-]{50,}"
     r"|SG\.[\w-]{16,}\.[\w-]{16,})",  # SendGrid
@@ -54,6 +54,7 @@ _VERSION = re.compile(
     r"(?i)(?:(?:v|version|release|build|firmware|section|chapter|§)[.:]?\s*|\w/)\Z"
 )
 _COLONS = re.compile(rb":[0aA]{0,4}:(?:[0aA]{0,4}:|0)")
+_LONGEST_IP = 39
 _HEXADECIMAL = frozenset(string.hexdigits + ":")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 
@@ -169,7 +170,8 @@ def find_ips(scan: Scan) -> Iterator[Span]:
         if match.start() < last:
             continue
         start = match.start() + (text[match.start()] != ":")  # "=" is of the same class
-        while start > last and text[start - 1] in _HEXADECIMAL:
+        floor = max(last, start - _LONGEST_IP)
+        while start > floor and text[start - 1] in _HEXADECIMAL:
             start -= 1
         found = _IPV6.match(text, start)
         if found is not None:

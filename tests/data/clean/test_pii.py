@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -108,3 +109,10 @@ def test_no_finding_contains_the_value() -> None:
     (cleaned,) = clean_rows([make_row(values)], CleanSection(pii="warn"))
     assert len(cleaned.findings) == 5
     assert not any(value in repr(cleaned.findings) for value in values.split())
+
+
+@pytest.mark.parametrize("text", ["::", ":1", "1:", "sk-", "1 ", "a@", "AA00", "-----BEGIN "])
+def test_time_is_linear_in_texts_made_to_be_slow(text: str) -> None:
+    began = time.process_time()
+    find_spans(text * 20_000)
+    assert time.process_time() - began < 2
