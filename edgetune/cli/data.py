@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune.cli.data_check import check
 from edgetune.errors import InputError
 from edgetune.log import Log, counted
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 @click.group(name="data")
 def command() -> None:
     """Look at the data that a recipe names."""
+
+
+command.add_command(check)
 
 
 @command.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from edgetune.report.axes import Axis
 
@@ -96,6 +97,18 @@ def whiskers(rows: Sequence[tuple[str, Point]], axis: Axis, title: str) -> str:
         body.append(_mark(point, left + span * axis.share(point.x), py))
         body.append(_text("label", WIDTH - right + 12, py + 4, note))
     return _svg(height, title, body)
+
+
+def bars(edges: Sequence[float], counts: Sequence[int], x: Axis, y: Axis, title: str) -> str:
+    """Return a histogram: a bar from each edge to the next."""
+    body = []
+    for (left, right), count in zip(pairwise(edges), counts, strict=True):
+        (first, top), (last, bottom) = _pixel(left, count, x, y), _pixel(right, y.low, x, y)
+        body.append(
+            f'<rect class="gguf" x="{first + 0.5:.1f}" y="{top:.1f}" '
+            f'width="{max(last - first - 1, 0.5):.1f}" height="{bottom - top:.1f}"/>'
+        )
+    return _frame(title, x, y, body)
 
 
 def _frame(title: str, x: Axis, y: Axis, body: Sequence[str]) -> str:
