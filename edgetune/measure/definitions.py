@@ -60,6 +60,12 @@ MEASUREMENTS = {
     "top1_answer_tokens_to_merged": Definition(
         "Top-1 to merged", "", _TOP1.format(**_ANSWER) + _MERGED
     ),
+    "canary_exposure": Definition(
+        "Canary exposure", "bits",
+        "log2(16) less log2 of an inserted secret's rank among 15 others that were never seen, by "
+        "likelihood, mean over data.canary secrets (Carlini et al. 2019); 1.2 is chance, 4 that "
+        "each is remembered",
+    ),
     "ttft_ms_p50": Definition(
         "First token", "ms",
         "median time from a request to its first token: a prompt of bench.prompt_tokens is read "

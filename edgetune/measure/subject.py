@@ -97,6 +97,7 @@ class Workload:
         expected: their right answers.
         leaked: whether train has the question too, or a similar one.
         scored: rows whose trained tokens are scored.
+        canaries: for each secret that train has its row, and those of others that it has not.
         encoder: turns generated ids into text, and knows what stops an answer.
     """
 
@@ -106,6 +107,7 @@ class Workload:
     leaked: list[bool]
     scored: list[Encoded]
     encoder: Encoder = field(repr=False)
+    canaries: list[list[Encoded]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a worker needs, as plain values."""
@@ -113,8 +115,13 @@ class Workload:
             "latency_prompt": self.latency_prompt,
             "prompts": self.prompts,
             "stop_ids": list(self.encoder.stop_ids),
-            "scored": [{"ids": list(row.ids), "trained": list(row.trained)} for row in self.scored],
+            "scored": [_as_plain(row) for row in self.scored],
+            "canaries": [[_as_plain(row) for row in rows] for rows in self.canaries],
         }
+
+
+def _as_plain(row: Encoded) -> dict[str, list[int]]:
+    return {"ids": list(row.ids), "trained": list(row.trained)}
 
 
 def make_latency_prompt(

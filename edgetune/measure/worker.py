@@ -21,6 +21,7 @@ from typing import Any
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
 from edgetune.measure.latency import measure_decode_from_start, measure_running
+from edgetune.measure.memorization import measure_exposure
 from edgetune.measure.quality import Scores, score_rows
 from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.measure.statistics import Estimate
@@ -69,6 +70,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     keep = Path(job["keep"]) if job["keep"] else None
     rows = [_Row(**row) for row in given["scored"]]
     figures |= _quality(score_rows(runtime, rows, references, keep))
+    if given.get("canaries"):
+        figures["canary_exposure"] = (_measure_canaries(runtime, given["canaries"]), "bits")
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
     for measurement in measurements:
         if measurement["name"].startswith(TIMED):
@@ -82,6 +85,13 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             measurement["where"]["vram"] = vram.source
     runtime.close()
     return {"measurements": measurements, "answers": answers}
+
+
+def _measure_canaries(runtime: Runtime, canaries: list[list[dict[str, Any]]]) -> Estimate:
+    rows = [_Row(**row) for candidates in canaries for row in candidates]
+    nll = score_rows(runtime, rows).nll_sums
+    size = len(canaries[0])
+    return measure_exposure([nll[at : at + size] for at in range(0, len(nll), size)])
 
 
 def _quality(scores: Scores) -> dict[str, tuple[Estimate, str]]:

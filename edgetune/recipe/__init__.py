@@ -1,6 +1,6 @@
 """The recipe: its sections, and how it is read, checked and written."""
 
-from edgetune.recipe.cleaning import CleanSection
+from edgetune.recipe.cleaning import NO_CLEANING, CleanSection
 from edgetune.recipe.data import ChunkSection, Columns, DataSection, DataSource, list_sources
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
@@ -32,6 +32,7 @@ from edgetune.recipe.training import (
 
 __all__ = [
     "GGUF_SCHEMES",
+    "NO_CLEANING",
     "ONNX_SCHEMES",
     "AutoRoundSection",
     "BenchSection",

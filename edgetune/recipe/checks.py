@@ -159,7 +159,7 @@ _TRAINING = (
 #: Those that are read whatever else is set, so that no key is forgotten: a test walks all.
 ALWAYS = frozenset({"name", "seed"}).union(
     _keys("model", "path compute_dtype device"),
-    _keys("data", "train validation test format template on_bad_row max_length limit"),
+    _keys("data", "train validation test format template on_bad_row max_length limit canary"),
     _keys(
         "data",
         "clean.encoding clean.language clean.length clean.repetition clean.pii clean.duplicates "

@@ -63,3 +63,10 @@ class CleanSection(Section):
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_characters ({low}) is above max_characters ({high})")
         return self
+
+
+#: All steps off.
+NO_CLEANING = CleanSection(
+    encoding="off", language="off", length="off", repetition="off", pii="off", duplicates="off",
+    near_duplicates="off", leakage="off", labels="off",
+)  # fmt: skip

@@ -165,6 +165,11 @@ class DataSection(Section):
     chunk: ChunkSection | None = Field(
         None, description="chunks of long texts; absent: they train in pieces of max_length"
     )
+    canary: Count | None = Field(
+        None,
+        description="plant so many random secrets in train; bench measures whether models "
+        "remember them",
+    )
     clean: CleanSection = Field(CleanSection(), description="what is checked in rows")
 
     @property

@@ -50,6 +50,14 @@ def _exact_match(model: dict[str, Any], device: str | None) -> Cell:
     return Cell(percent(value_of(model, "exact_match", device)), interval(found))
 
 
+def _canary(model: dict[str, Any], device: str | None) -> Cell:
+    found = measured(model, "canary_exposure", device)
+    if found is None:
+        return Cell(NONE)
+    low, high = found["ci95"] or (found["value"], found["value"])
+    return Cell(f"{found['value']:.2f} bits", f"{low:.2f}–{high:.2f}")
+
+
 def _latency(name: str) -> Callable[..., Cell]:
     """The median, with the 95th percentile below it."""
 
@@ -73,6 +81,7 @@ COLUMNS = (
     Column("Perplexity", _number("perplexity", small)),
     Column("KL to teacher", _number("kl_answer_tokens", small)),
     Column("Top-1", _number("top1_answer_tokens", percent)),
+    Column("Canary exposure", _canary),
     Column("Size", lambda model, device: Cell(size(model["bytes"]))),
     Column("Bits per weight", _bits),
     Column("First token", _latency("ttft_ms")),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
+from edgetune.data.canary import make_canaries
 from edgetune.data.contract import encoder_of
 from edgetune.data.dataset.open import open_splits
+from edgetune.data.dataset.splits import Splits
 from edgetune.data.encode import Encoder
+from edgetune.data.encoded import Encoded
 from edgetune.disk import write_atomic
 from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
 from edgetune.log import Log, counted
@@ -39,6 +43,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     rows = open_splits(sections, inputs, out, log if not inputs else log.muted())
     usable = rows.usable("test", encoder, log.muted(), sections.data.on_bad_row)
     workload = make_workload(encoder, usable, sections.bench, sections.seed)
+    if sections.data.canary is not None:
+        workload = replace(workload, canaries=_encode_canaries(encoder, rows, sections))
     log.say(
         f"{counted(len(subjects), 'model')}, each in a process of its own: "
         f"{counted(len(workload.prompts), 'question')}, "
@@ -56,6 +62,14 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts
+
+
+def _encode_canaries(encoder: Encoder, rows: Splits, sections: Sections) -> list[list[Encoded]]:
+    """Return the canaries of the recipe as tokens, each with its controls."""
+    assert sections.data.canary is not None
+    plain = rows.facts["format"].split(", ")[0] == "text"
+    canaries = make_canaries(sections.data.canary, sections.seed, plain)
+    return [[encoder.encode(row) for row in candidates] for candidates in canaries]
 
 
 def _find_subjects(inputs: dict[str, Artifact]) -> list[Subject]:

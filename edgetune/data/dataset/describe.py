@@ -101,6 +101,8 @@ def tell_cleaning(facts: Mapping[str, Any], section: DataSection, log: Log) -> N
     for step in ("max_per_label", "max_per_cluster"):
         if count := similar.get(step, {}).get("rows"):
             log.say(f"{step}: {counted(count, 'train row')} left out")
+    if count := similar.get("labels", {}).get("rows"):
+        log.warn(f"labels: {counted(count, 'train row')} with a label that its text speaks against")
     _tell_leaks(facts, mode.leakage, log)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetune.data.canary import make_canaries
 from edgetune.data.dataset.columns import Columns
 from edgetune.data.dataset.describe import (
     describe_dataset,
@@ -24,12 +25,13 @@ from edgetune.data.dataset.shard import Shard, ShardRows
 from edgetune.data.dataset.shard_writer import write_shard
 from edgetune.data.dataset.similar import SimilarRows
 from edgetune.data.dataset.splits import FACTS, Splits
+from edgetune.data.dataset.suspicious import list_suspicious
 from edgetune.data.dataset.write import write_splits
 from edgetune.data.reading import Reading
 from edgetune.data.sources import Source, find_sources
 from edgetune.disk import write_atomic
 from edgetune.log import Log
-from edgetune.recipe import DataSection
+from edgetune.recipe import NO_CLEANING, DataSection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,11 +68,18 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
     for name, reader in readers.items():
         tell_split(name, reader, by_split[name], log)
     numbered = [(at, one) for at, some in enumerate(by_split.values()) for one in some]
+    if section.canary is not None:
+        plain = readers["train"].parts[0].named.shape.format == "text"
+        numbered.append((len(by_split), _plant(settings, plain, scratch)))
     shards = [shard for _, shard in numbered]
     columns = Columns.of(numbered)
     named = {name: [part.named.source for part in reader.parts] for name, reader in readers.items()}
     similar = SimilarRows(columns, shards, scratch, section.clean.similarity)
     selection = select_splits(columns, named, section, settings.seed, similar)
+    if section.clean.labels != "off" and _is_classification(readers["train"]):
+        selection.facts["labels"] = list_suspicious(
+            columns, shards, selection.rows["train"], settings.seed, out
+        )
     facts = describe_dataset(readers, by_split, columns, selection)
     tell_cleaning(facts, section, log)
     warn_of_overlap(readers, section, log)
@@ -123,6 +132,21 @@ def _make_in_processes(
                 log.say(f"{rows:,} rows, {rows / (now - began):,.0f} rows/s")
                 told = now
         pool.finish()
+
+
+def _is_classification(reader: SplitReader) -> bool:
+    return all(part.named.shape.format == "classification" for part in reader.parts)
+
+
+def _plant(settings: Settings, plain: bool, scratch: Path) -> Shard:
+    """Make the shard of the canaries, which no step of cleaning sees."""
+    folder = scratch / "canaries"
+    section = settings.section.model_copy(update={"clean": NO_CLEANING})
+    assert section.canary is not None
+    rows = [rows[0] for rows in make_canaries(section.canary, settings.seed, plain)]
+    if not folder.is_dir():
+        write_shard(folder, ShardRows(rows), section, settings.make_encoder())
+    return Shard(folder)
 
 
 def source_bytes(source: Source) -> int:

@@ -42,7 +42,12 @@ class Pool:
     ) -> None:
         self._errors = errors
         command = [sys.executable, "-m", "edgetune.data.dataset.pool"]
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+        alone = {
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_NUM_THREADS": "1",
+            "RAYON_NUM_THREADS": "1",
+        }
+        environment = {**os.environ, **alone}
         self._children = [Child(command, errors, environment) for _ in range(processes)]
         head = {
             "section": section.model_dump(mode="json"),

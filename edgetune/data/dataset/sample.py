@@ -15,12 +15,7 @@ from edgetune.data.reading import Reading, read_parts
 from edgetune.data.rows import Row
 from edgetune.data.sources import Source, find_sources
 from edgetune.log import Log
-from edgetune.recipe import CleanSection, DataSection
-
-_NO_CLEANING = CleanSection(
-    encoding="off", language="off", length="off", repetition="off", pii="off", duplicates="off",
-    near_duplicates="off", leakage="off", labels="off",
-)  # fmt: skip
+from edgetune.recipe import NO_CLEANING, DataSection
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ def sample_rows(
     Raises:
         InputError: rows that cannot be read.
     """
-    section = section.model_copy(update={"clean": _NO_CLEANING})
+    section = section.model_copy(update={"clean": NO_CLEANING, "canary": None})
     sources = find_sources(section)
     if sum(map(source_bytes, sources.values())) < SMALL_BYTES:
         splits = load_splits(section, seed, Log(quiet=True), tokenizer)

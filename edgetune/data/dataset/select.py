@@ -85,7 +85,8 @@ def select_splits(
     kept = _find_synthetic(columns, train, sources)
     own = np.flatnonzero(~kept)
     kept[own[sample_numbers(len(own), section.limit, seed)]] = True
-    rows["train"] = train[kept]
+    canaries = np.flatnonzero(columns.origin == len(sources))
+    rows["train"] = np.concatenate([train[kept], canaries])
     return chosen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,13 @@ from edgetune.data.dataset.columns import Columns
 from edgetune.data.dataset.shard import Shard
 from edgetune.data.dataset.tables import RowTable
 from edgetune.data.dataset.texts import prompt_text, row_text
+from edgetune.data.rows import Row
+
+
+def read_rows(numbers: np.ndarray, columns: Columns, shards: Sequence[Shard]) -> Iterator[Row]:
+    """Yield rows by their numbers, in their order; rows of one shard together are read fastest."""
+    for at, local in columns.by_shard(numbers):
+        yield from RowTable(shards[at].rows).select(local)
 
 
 def first_equal(hashes: np.ndarray) -> np.ndarray:
@@ -70,9 +77,7 @@ class SimilarRows:
         """Return the texts that were sketched: all that is said, or the prompt alone."""
         order = np.argsort(rows, kind="stable")
         texts = [""] * len(rows)
-        done = 0
-        for at, local in self._columns.by_shard(rows[order]):
-            for row in RowTable(self._shards[at].rows).select(local):
-                texts[order[done]] = row_text(row) if whole else prompt_text(row)
-                done += 1
+        every = read_rows(rows[order], self._columns, self._shards)
+        for place, row in zip(order.tolist(), every, strict=True):
+            texts[place] = row_text(row) if whole else prompt_text(row)
         return texts

@@ -17,6 +17,7 @@ from edgetune.data.dataset.columns import Columns
 from edgetune.data.dataset.select import LeftOutRows, Selection
 from edgetune.data.dataset.settings import Settings
 from edgetune.data.dataset.shard import EMPTY, OK, REFUSED, SHARD_RECORDS, Dropped, Shard, describe
+from edgetune.data.dataset.similar import read_rows
 from edgetune.data.dataset.tables import (
     ROW_SCHEMA,
     TOKEN_SCHEMA,
@@ -82,16 +83,11 @@ def _describe_left_out(
     for start in range(0, len(step.rows), SHARD_RECORDS):
         numbers, others = (some[start : start + SHARD_RECORDS] for some in (step.rows, step.others))
         known = np.unique(others[others >= 0])
-        places = dict(zip(known.tolist(), _rows_at(known, columns, shards), strict=True))
-        rows = _rows_at(numbers, columns, shards)
+        places = dict(zip(known.tolist(), read_rows(known, columns, shards), strict=True))
+        rows = read_rows(numbers, columns, shards)
         for row, other in zip(rows, others.tolist(), strict=True):
             reason = f"{step.reason} {places[other].where}" if other >= 0 else step.reason
             yield Dropped(row.where, step.step, reason, row=describe(row))
-
-
-def _rows_at(numbers: np.ndarray, columns: Columns, shards: Sequence[Shard]) -> Iterator[Row]:
-    for at, local in columns.by_shard(numbers):
-        yield from RowTable(shards[at].rows).select(local)
 
 
 def _write_tokens(

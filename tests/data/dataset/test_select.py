@@ -125,6 +125,23 @@ def test_labels_are_stratified() -> None:
     assert len(counts) > 1  # without labels it is chance
 
 
+def test_suspicious_labels_are_listed(tmp_path: Path) -> None:
+    words = {"up": "rise grow climb lift gain", "down": "fall drop sink lose shrink"}
+    chance = random.Random(0)
+    rows = [
+        {"text": " ".join(chance.choices(some.split(), k=6)) + f" {n}", "label": label}
+        for n in range(60)
+        for label, some in words.items()
+    ]
+    rows[14]["label"] = "down"  # its words say up
+    made = load(tmp_path, rows, files={"validation": [{"text": "rise", "label": "up"}]})
+    found = [json.loads(line) for line in (made.folder / "suspicious_labels.jsonl").open()]
+    assert [(one["where"].rpartition(":")[2], one["label"], one["predicted"]) for one in found] == [
+        ("15", "down", "up")
+    ]
+    assert made.facts["similar"]["labels"]["rows"] == 1 and len(made.train) == 120
+
+
 def test_encoding_is_fixed_and_told(tmp_path: Path) -> None:
     made = load(
         tmp_path, [row(text(n) + " schÃ¶n") for n in range(9)],
