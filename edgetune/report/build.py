@@ -22,6 +22,7 @@ from edgetune.facts import (
 )
 from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
 from edgetune.recipe import Recipe
+from edgetune.report.data import find_data
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.report.resources import find_resources
@@ -83,7 +84,7 @@ def build_report(
         "fallbacks": [{"file": file.name, **one} for file in files for one in file.fallbacks],
         "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
         "training": _describe_training(facts),
-        "data": facts.tune.data if facts.tune else None,
+        "data": find_data(facts),
         "resources": find_resources(_read_lines(run.log_path), artifacts),
         "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }

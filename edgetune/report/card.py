@@ -13,6 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from edgetune.models.licence import NOT_STATED
+from edgetune.report.data import list_hub_datasets
 from edgetune.report.format import percent, small
 from edgetune.report.jinja import markdown_environment, render
 from edgetune.report.markdown import join_blocks
@@ -76,6 +77,8 @@ def _head(report: dict[str, Any]) -> str:
         head |= {} if known else {"license_name": _one_line(base["licence"])}
     if base["hub"]:
         head["base_model"] = _one_line(base["name"])
+    if datasets := list_hub_datasets(report.get("data")):
+        head["datasets"] = [_one_line(name) for name in datasets]
     recipe = report["recipe"]
     made = [word for word in ("tune", "distill") if word in recipe]
     method = [recipe["tune"]["method"]] if "tune" in recipe else []

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edgetune.report.axes import Axis
+from edgetune.report.data import LEAK, list_cleaning
 from edgetune.report.jinja import html_environment, render
 from edgetune.report.svg import bars
 
@@ -29,7 +30,9 @@ def render_check(check: Mapping[str, Any], name: str) -> str:
         check=check,
         facts=check["facts"],
         plots=[(split, Markup(plot_lengths(one))) for split, one in check["lengths"].items()],
-        **describe_cleaning(check["facts"]),
+        found_rows=list_cleaning(check["facts"]),
+        left_out_rows=_list_reasons(check["facts"]),
+        leak=LEAK,
     )
     return page.lstrip()
 
@@ -42,26 +45,10 @@ def plot_lengths(found: Mapping[str, list[int]]) -> str:
     return bars(edges, counts, x, y, "lengths in tokens")
 
 
-def describe_cleaning(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rows of the tables of what cleaning found, and of what was left out.
-
-    Returns:
-        ``found_rows``: step, what, and how many rows became what; ``left_out_rows``: step, reason,
-        rows.
-    """
-    found = [
-        (step, reason, count, {"reported": "left as they are"}.get(action, action))
-        for step, reasons in facts.get("found", {}).items()
-        for reason, actions in reasons.items()
-        for action, count in actions.items()
-    ]
-    for step, counts in facts.get("similar", {}).items():
-        for key, count in counts.items():
-            what = key.replace("_", " ")
-            found.append((step, "train rows" if what == "rows" else what, count, ""))
-    left_out = [
+def _list_reasons(facts: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Return step, reason and rows of what was left out."""
+    return [
         (step, reason, count)
         for step, reasons in facts.get("left_out", {}).items()
         for reason, count in reasons.items()
     ]
-    return {"found_rows": found, "left_out_rows": left_out}

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from edgetune.report import data, tables
 from edgetune.report import format as numbers
-from edgetune.report import tables
 
 #: Functions that write numbers; their results need no escape.
 _NUMBERS = ("percent", "significant", "size", "small", "tick")
@@ -64,6 +64,10 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
     environment.globals |= {name: _finished(getattr(numbers, name)) for name in _NUMBERS}
     environment.globals |= {
         "NONE": numbers.NONE,
+        "LEAK": data.LEAK,
+        "list_cleaning": data.list_cleaning,
+        "list_left_out": data.list_left_out,
+        "list_origins": data.list_origins,
         "CACHE_TITLES": tables.CACHE_TITLES,
         "cache_rows": tables.cache_rows,
         "not_measured_lines": tables.not_measured_lines,

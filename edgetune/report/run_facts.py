@@ -10,6 +10,7 @@ from edgetune.facts import (
     DistillFacts,
     ExportFacts,
     MergeFacts,
+    PrepareFacts,
     QuantizeFacts,
     TuneFacts,
     from_json,
@@ -22,6 +23,7 @@ from edgetune.measure.definitions import RENAMED, RENAMED_GATES
 class RunFacts:
     """What each stage of a run reported; ``None`` where it did not run."""
 
+    prepare: PrepareFacts | None
     tune: TuneFacts | None
     distill: DistillFacts | None
     merge: MergeFacts | None
@@ -36,6 +38,7 @@ def read_facts(artifacts: Mapping[str, Artifact]) -> RunFacts:
         InputError: they are not of a version that can be read.
     """
     return RunFacts(
+        prepare=_read(PrepareFacts, artifacts.get("prepare")),
         tune=_read(TuneFacts, artifacts.get("tune")),
         distill=_read(DistillFacts, artifacts.get("distill")),
         merge=_read_merge(artifacts.get("merge")),
