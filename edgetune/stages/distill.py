@@ -99,7 +99,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     trained = _choose_shipped(training, trained)
 
     # 6. The contract goes with the student.
-    write_contract(own, rows.test, out / "contract")
+    write_contract(own, rows.quotable, out / "contract")
     parts = {**vars(student), **vars(trained), **vars(targets.facts)}
     return DistillFacts(**parts, method=method, compute_dtype=dtype)
 

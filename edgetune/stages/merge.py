@@ -73,7 +73,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     model = out / "model"
     shutil.rmtree(model, ignore_errors=True)
     folders[best.base].rename(model)
-    contract = write_contract(encoder, rows.test, model)
+    contract = write_contract(encoder, rows.quotable, model)
     name_stop_ids(model, contract["stop_ids"])
     return MergeFacts(
         candidates=candidates,

@@ -112,7 +112,7 @@ def tune_base(
     ref = _save(model, base, section, outcome.best, out, log)
 
     # 6. The contract that every later file must keep: template, golden prompts, end token.
-    write_contract(encoder, rows.test, out / "contract")
+    write_contract(encoder, rows.quotable, out / "contract")
     return TuneFacts(
         model=ref.to_json(out),
         base=sections.model.path,

@@ -76,3 +76,25 @@ def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path
         }  # fmt: skip
         with pytest.raises(InputError, match=fault):
             run_alone("tune", check_tree(tree, "test"), {}, tmp_path / "t", QUIET)
+
+
+@pytest.mark.parametrize("confidential", [False, True])
+def test_confidential_rows_are_in_no_contract(
+    tiny_model: Path, device_rows: Path, tmp_path: Path, confidential: bool
+) -> None:
+    out = tmp_path / "t"
+    tree = {
+        "model": {"path": str(tiny_model)},
+        "data": {
+            "train": {"path": str(device_rows), "confidential": confidential},
+            "max_length": 48,
+        },
+        "tune": {"rank": 4, "packing": False, **KNOBS},
+    }
+    tuned = run_alone("tune", check_tree(tree, "test"), {}, out, QUIET)
+    run_alone("merge", check_tree({**tree, "merge": {}}, "test"), {"tune": tuned}, out / "m", QUIET)
+    words = [json.loads(line)["prompt"] for line in device_rows.read_text().splitlines()]
+    for file in (out / "contract", out / "m" / "model"):
+        contract = json.loads((file / "contract.json").read_text(encoding="utf-8"))
+        quoted = [turn["content"] for one in contract["golden"] for turn in one["messages"]]
+        assert bool(set(quoted) & set(words)) != confidential and quoted

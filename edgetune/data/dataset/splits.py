@@ -54,6 +54,15 @@ class Splits:
             return self.validation
         return RowTable.open(self.folder / "test")
 
+    @property
+    def quotable(self) -> Sequence[Row]:
+        """The rows of which prompts may be kept beside a model: none if a source is confidential.
+
+        Test rows; which of them are of that source is not known any more.
+        """
+        secret = any(one.get("confidential") for one in self.facts.get("provenance", ()))
+        return () if secret else self.test
+
     def encode(
         self, split: str, encoder: Encoder, log: Log, on_bad_row: OnBadRow,
         rows: RowTable | None = None,
