@@ -81,6 +81,9 @@ def _found(data: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
 def _similar(data: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
     left_out = data.get("left_out", {})
     for step, counts in data.get("similar", {}).items():
+        if step == "labels":
+            yield step, "suspicious labels", counts["rows"], "listed"
+            continue
         for key, count in counts.items():
             what = "train rows" if key == "rows" else str(key).replace("_", " ")
             trains = what == "train rows" and count

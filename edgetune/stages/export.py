@@ -159,7 +159,9 @@ def _measure_merged(
     finally:
         merged.close()
     trim_malloc()
-    return _Comparison(encoder, golden_of(model, encoder, usable), reference)
+    return _Comparison(
+        encoder, golden_of(model, encoder, usable if rows.quotable else ()), reference
+    )
 
 
 def _check_files(

@@ -108,6 +108,30 @@ def test_a_finished_dataset_is_checked_alike(recipe: Path) -> None:
     assert found == prepared
 
 
+@pytest.mark.parametrize("confidential", ["", ", confidential: true"])
+def test_suspicious_labels_are_listed(tiny_model: Path, tmp_path: Path, confidential: str) -> None:
+    colours = {"warm": "red orange scarlet amber", "cold": "blue navy azure teal"}
+    rows = [
+        {"text": f"paint the {one} wall number {n} {one} again", "label": label}
+        for label, names in colours.items()
+        for one in names.split()
+        for n in range(10)
+    ]
+    rows[5]["label"] = "cold"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: checked\nmodel: {{path: {tiny_model}}}\n"
+        f"data:\n  train: [{{path: {tmp_path / 'rows.jsonl'}{confidential}}}]\n",
+        encoding="utf-8",
+    )
+    found, page = run_check(recipe)
+    first = found["suspicious_labels"][0]
+    assert first["where"].endswith("rows.jsonl:6") and first["where"] in page
+    words = None if confidential else "cold", None if confidential else "warm"
+    assert (first["label"], first["predicted"]) == words
+
+
 def test_needs_something_to_check(tmp_path: Path) -> None:
     for arguments, said in (
         ([], "nothing to check"),

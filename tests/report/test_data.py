@@ -38,6 +38,7 @@ def prepare_facts(confidential: bool = False) -> dict[str, Any]:
                 "duplicates": {"rows": 60},
                 "near_duplicates": {"rows": 5, "pairs": 9},
                 "leakage": {"train_rows": 4, "test_rows": 3},
+                "labels": {"rows": 2, "looked_at": 900, "agreement": 0.97},
             },
         },
         "tokens": {},
@@ -60,6 +61,7 @@ def test_pages_say_where_rows_come_from_and_what_was_found(sample: SampleRun) ->
     assert "<script" not in render_html(report)
     assert "| pii | email | 7 | left as they are |" in render_markdown(report)
     assert "| duplicates | train rows | 60 | left out |" in render_markdown(report)
+    assert "| labels | suspicious labels | 2 | listed |" in render_markdown(report)
     assert ("near_duplicates", "train rows", 5, "kept") in list_cleaning(report["data"])
 
 

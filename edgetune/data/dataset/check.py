@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgetune.data.clean import find_pairs, sketch_texts
 from edgetune.data.clean.language import find_language
 from edgetune.data.clean.pii import Placeholders
 from edgetune.data.dataset.splits import SPLITS, Splits
+from edgetune.data.dataset.suspicious import FILE as SUSPICIOUS
 from edgetune.data.dataset.tables import RowTable, TokenTable
 from edgetune.data.dataset.texts import prompt_text, row_text
 
@@ -26,6 +28,7 @@ _PAIRS = 5
 _EXAMPLES = 2
 _EXAMPLE_GROUPS = 12
 _CHARACTERS = 300
+_SUSPECTS = 10
 
 
 def check_dataset(folder: Path, similarity: float = 0.8) -> dict[str, Any]:
@@ -41,7 +44,8 @@ def check_dataset(folder: Path, similarity: float = 0.8) -> dict[str, Any]:
     Returns:
         ``facts`` of the dataset; ``confidential``; ``lengths`` by split (``edges``, ``counts``);
         ``labels``, ``languages`` and ``roles`` of train; ``pairs`` (``near_duplicates`` and
-        ``leaks``, the nearest first, each with both texts); ``dropped`` (examples by step).
+        ``leaks``, the nearest first, each with both texts); ``dropped`` (examples by step);
+        ``suspicious_labels`` (the first).
     """
     splits = Splits.open(folder)
     facts = dict(splits.facts)
@@ -59,6 +63,7 @@ def check_dataset(folder: Path, similarity: float = 0.8) -> dict[str, Any]:
         "roles": _count_roles(train),
         "pairs": _list_pairs(splits, train, similarity, shown),
         "dropped": _list_dropped(folder / "dropped.jsonl", shown),
+        "suspicious_labels": _list_suspicious(folder / SUSPICIOUS, shown),
     }
 
 
@@ -183,6 +188,14 @@ def _list_dropped(path: Path, shown: _Texts) -> list[dict[str, Any]]:
         reason = one["reason"] if not shown.hidden else ""
         examples.append({**one, "reason": reason, "row": text})
     return examples
+
+
+def _list_suspicious(path: Path, shown: _Texts) -> list[dict[str, Any]]:
+    """Return the most suspicious labels, with the one that the classifier gives."""
+    return [
+        {**one, **{key: shown.show(one[key]) for key in ("text", "label", "predicted")}}
+        for one in islice(_read_lines(path), _SUSPECTS)
+    ]
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
