@@ -23,12 +23,14 @@ import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -309,10 +311,28 @@ def watch(process: subprocess.Popen[str]) -> Iterator[int]:
         time.sleep(0.2)
 
 
-def measure_prepare(count: int, folder: Path) -> dict[str, Any]:
+def measure_tokenizer(model: Path, rows: Path) -> float:
+    """Return the CPU seconds that the tokenizer alone takes for a row."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    with rows.open() as lines:
+        texts = [
+            "\n".join(turn["content"] for turn in json.loads(line)["messages"])
+            for line in islice(lines, 2000)
+        ]
+    tokenizer(texts[:100])
+    began = time.process_time()
+    for first in range(0, len(texts), 500):
+        tokenizer(texts[first : first + 500], add_special_tokens=False)
+    return (time.process_time() - began) / len(texts)
+
+
+def measure_prepare(count: int, folder: Path, named: str | None) -> dict[str, Any]:
     """Run `edgetune prepare` on so many chat rows, twice, and weigh all its processes."""
-    model = make_tokenizer(folder / "model")
-    (model / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    model = Path(named) if named else make_tokenizer(folder / "model")
+    if not named:
+        (model / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     planted = write_chats(folder, count, seed=1)
     command = [
         sys.executable, "-m", "edgetune", "prepare", "--model", str(model),
@@ -322,6 +342,7 @@ def measure_prepare(count: int, folder: Path) -> dict[str, Any]:
         "--set", "data.clean.leakage=fix",
     ]  # fmt: skip
     seconds, peak = [], 0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in range(2):
         began = time.monotonic()
         with (folder / "stderr.txt").open("w") as log:
@@ -330,10 +351,16 @@ def measure_prepare(count: int, folder: Path) -> dict[str, Any]:
         seconds.append(time.monotonic() - began)
         if process.returncode:
             raise SystemExit((folder / "stderr.txt").read_text()[-3000:])
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = spent.ru_utime + spent.ru_stime - used.ru_utime - used.ru_stime
+    tokenizer = measure_tokenizer(model, folder / "train.jsonl") * count
     return {
         "prepare_peak_rss_bytes": peak, "rows_per_s": round(count / seconds[0], 1),
         "prepare": {"rows": count, "seconds": round(seconds[0], 1),
-                    "second_run_seconds": round(seconds[1], 2), "made": planted},
+                    "second_run_seconds": round(seconds[1], 2), "made": planted,
+                    "model": str(named or "trained here"), "cpu_seconds": round(cpu, 1),
+                    "tokenizer_cpu_seconds": round(tokenizer, 1),
+                    "tokenizer_share": round(tokenizer / cpu, 3)},
     }  # fmt: skip
 
 
@@ -342,6 +369,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", help="interpreter with datasketch and presidio-analyzer")
     parser.add_argument("--prepare", action="store_true", help="run `edgetune prepare` too")
+    parser.add_argument("--prepare-model", help="its folder, instead of a small tokenizer")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of `prepare`")
     parser.add_argument("--quick", action="store_true", help="small sizes; no row is kept")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved pairs of runs")
@@ -363,7 +391,7 @@ def main() -> None:
             row |= measure_datasketch(args.peers, 5_000 // scale, repeats, folder)
         row |= measure_pii(args.peers, 4_000 // scale, repeats, folder)
         if args.prepare:
-            row |= measure_prepare(args.rows // scale, folder)
+            row |= measure_prepare(args.rows // scale, folder, args.prepare_model)
     if not args.quick:
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as kept:
