@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from edgetune.models.load import load_tokenizer
-from edgetune.models.tokenizer_files import save_tokenizer, suit_transformers_4
+from edgetune.models.tokenizer_files import (
+    load_tokenizer,
+    save_tokenizer,
+    suit_transformers_4,
+)
 
 TEXT = "light <|im_start|>kitchen 40<|tool|> é"
 
