@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import sys
@@ -115,7 +116,9 @@ def _to_json(shard: ShardRows) -> dict[str, Any]:
         [_turns(row.messages), row.text, row.where, row.tools, _turns(row.rejected), row.label]
         for row in shard.rows
     ]
-    return {**vars(shard), "rows": rows, "dropped": [vars(one) for one in shard.dropped]}
+    # A record may hold what JSON does not, such as a date of a Parquet file.
+    dropped = [json.loads(one.line()) for one in shard.dropped]
+    return {**vars(shard), "rows": rows, "dropped": dropped}
 
 
 def _turns(messages: Sequence[Message]) -> list[list[Any]]:

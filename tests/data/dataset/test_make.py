@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import random
@@ -10,7 +11,9 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.dataset import make, shard_writer
@@ -133,6 +136,20 @@ def test_the_folder_is_a_dataset_of_the_hub_s_library(tiny_model: Path, tmp_path
     assert loaded["train"][0]["messages"][0]["content"] == splits.train[0].messages[0].content
     tokens = datasets.load_from_disk(str(tmp_path / "out" / "tokens" / "train"))
     assert set(tokens.column_names) == {"input_ids", "completion_mask", "truncated", "row"}
+
+
+def test_a_bad_row_with_a_date_reaches_a_process(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "SMALL_BYTES", 0)
+    day = datetime.date(2026, 1, 2)
+    rows = [{**ask(n), "day": day} for n in range(30)] + [{**ask(31), "prompt": "", "day": day}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    section = DataSection(train=str(tmp_path / "t.parquet"), on_bad_row="skip", max_length=100)
+    splits = prepare(section, tiny_model, tmp_path)
+    assert splits.facts["skipped"] == {"train": 1}
+    (line,) = (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()
+    assert json.loads(line)["row"]["day"] == "2026-01-02"
 
 
 def test_an_error_in_a_process_is_told(
