@@ -99,7 +99,8 @@ def test_stages_ask_for_the_device_of_the_recipe(
     folder = contract_folder(tiny_model, sections, tmp_path)
     with pytest.raises(Asked, match="cuda"):
         if stage is export:
-            export._measure_merged(sections, folder, tmp_path, Log(quiet=True))
+            made = Artifact(folder.parent, "model", "merge", "m")
+            export._measure_merged(sections, {"merge": made}, tmp_path, Log(quiet=True))
         elif stage is quantize:
             made = Artifact(folder.parent, "model", "merge", "m")
             quantize.run(sections, {"merge": made}, tmp_path, Log(quiet=True))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgetune.artifact import Artifact
 from edgetune.errors import InputError
 from edgetune.log import Log
 from edgetune.quantize.calibration.rows import Texts, choose_texts
@@ -27,7 +28,9 @@ def choose(model: Path, folder: Path, settings: dict[str, Any], **data: str) -> 
         {"model": {"path": "unused"}, "data": data, "quantize": {**settings}}
     )
     log = Log(folder / "log.jsonl", quiet=True)
-    return choose_texts(Sections(recipe, ("data", "quantize")), model, log)
+    merged = Artifact(model, "model", "merge", "key", facts={"folder": "."})
+    out = folder / f"out-{len(list(folder.iterdir()))}"
+    return choose_texts(Sections(recipe, ("data", "quantize")), {"merge": merged}, out, log)
 
 
 def warnings_in(folder: Path) -> list[str]:
