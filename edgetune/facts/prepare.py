@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,6 +16,6 @@ class PrepareFacts:
         left_out: rows that were left out or changed, by step and reason.
     """
 
-    data: dict[str, Any]
-    tokens: dict[str, Any]
-    left_out: dict[str, dict[str, int]]
+    data: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
