@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.canary import make_canaries
+from edgetune.data.canary import CONTROLS, make_canaries
 from edgetune.data.contract import encoder_of
 from edgetune.data.dataset.open import open_splits
 from edgetune.data.dataset.splits import Splits
@@ -18,6 +19,7 @@ from edgetune.disk import write_atomic
 from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
 from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
+from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.run import measure_subjects
 from edgetune.measure.subject import Subject, make_subject, make_workload
 from edgetune.models.ref import ModelRef
@@ -58,6 +60,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 4. The entries, and a line each for the person who waits.
     for model in models:
         log.say(_summary(model))
+    for text in tell_remembered(models):
+        log.warn(text)
     facts = BenchFacts(models)
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
@@ -107,6 +111,18 @@ def _find_encoder(inputs: dict[str, Artifact], base: Path, sections: Sections) -
         if stage in inputs:
             return encoder_of(inputs[stage].contract_folder, sections.data)
     return make_encoder(load_tokenizer(base), sections.data, None)
+
+
+def tell_remembered(models: Sequence[MeasuredModel]) -> list[str]:
+    """Return a sentence for each model that remembers canaries beyond chance."""
+    chance = expected_exposure(1 + CONTROLS)
+    return [
+        f"{model.name} remembers the secrets of data.canary: an exposure of {one.value:.2f} bits "
+        f"({one.ci95[0]:.2f} to {one.ci95[1]:.2f}), where {chance:.2f} is chance"
+        for model in models
+        for one in model.measurements
+        if one.name == "canary_exposure" and one.ci95 and one.ci95[0] > chance
+    ]
 
 
 def _summary(model: MeasuredModel) -> str:

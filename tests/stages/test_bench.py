@@ -15,7 +15,7 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
 from edgetune.data.dataset.make import load_splits
 from edgetune.errors import EdgetuneError, InputError
-from edgetune.facts import to_json
+from edgetune.facts import MeasuredModel, Measurement, to_json
 from edgetune.log import Log
 from edgetune.measure import devices
 from edgetune.measure import run as measure_run
@@ -24,7 +24,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import BenchSection, DataSection, Recipe, Sections
 from edgetune.report.tables import describe
-from edgetune.stages.bench import run
+from edgetune.stages.bench import run, tell_remembered
 from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
 
@@ -264,3 +264,12 @@ def test_a_cache_that_cannot_be_is_passed_over(tiny_model: Path, tmp_path: Path)
     log = Log(tmp_path / "log.jsonl", quiet=True)
     assert measure_run._find_caches(make_subject(make_gguf(tiny_model), "file"), section, log) == []
     assert "has no q8_0 cache: a head of 16 values" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_models_that_remember_canaries_are_named() -> None:
+    def model(name: str, ci95: list[float]) -> MeasuredModel:
+        found = [Measurement("canary_exposure", sum(ci95) / 2, "bits", 10, ci95, {})]
+        return MeasuredModel(name, "file", "gguf", "Q8_0", name, "", 1, found)
+
+    (text,) = tell_remembered([model("seen", [2.5, 3.5]), model("unseen", [0.9, 2.5])])
+    assert text.startswith("seen remembers") and "3.00 bits (2.50 to 3.50)" in text

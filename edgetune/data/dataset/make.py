@@ -51,7 +51,7 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
         settings: what it is made of.
         out: folder of the dataset.
         scratch: folder of the shards.
-        log: what was found is told, and a bar shown.
+        log: what was found is told, and every ten seconds how many rows are read.
 
     Raises:
         InputError: an unreadable source, an unknown shape, a malformed row (unless they are
