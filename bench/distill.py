@@ -48,7 +48,7 @@ from edgetune.models.head import find_head  # noqa: E402
 from edgetune.models.load import load_base  # noqa: E402
 from edgetune.models.tokenizer_files import load_tokenizer  # noqa: E402
 from edgetune.ops import choose  # noqa: E402
-from edgetune.train.distillation import Rows, collate  # noqa: E402
+from edgetune.train.distillation.trainer import Rows, collate  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "distill.jsonl"
 ASSETS = Path(os.environ.get("EDGETUNE_ASSETS", ROOT.parent / "shared" / "assets"))
@@ -299,7 +299,7 @@ def measure_trl(steps: int, folder: Path) -> dict[str, Any]:
     from edgetune.distill.losses import StudentLoss
     from edgetune.models.resolve import resolve_model
     from edgetune.recipe import DataSection, DistillSection
-    from edgetune.train.distillation import train_student
+    from edgetune.train.distillation.trainer import train_student
     from edgetune.train.inputs import DistillationData, TrainingRun
 
     tokenizer = load_tokenizer(resolve_model("embedded:base"))

@@ -33,7 +33,7 @@ from edgetune.distill.teacher import TorchTeacher  # noqa: E402
 from edgetune.models.head import find_head  # noqa: E402
 from edgetune.models.load import load_base  # noqa: E402
 from edgetune.ops import choose  # noqa: E402
-from edgetune.train.distillation import Rows, collate  # noqa: E402
+from edgetune.train.distillation.trainer import Rows, collate  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "distill_ablation.jsonl"
 DEFAULT: dict[str, Any] = {

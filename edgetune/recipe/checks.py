@@ -17,7 +17,7 @@ from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
 from edgetune.recipe.use import Use, one_of
-from edgetune.train.objectives import OBJECTIVES
+from edgetune.train.distillation import DISTILL_METHODS
 
 
 def _is_cut(recipe: Recipe) -> bool:
@@ -33,9 +33,11 @@ def _has_gguf(recipe: Recipe) -> bool:
     )  # fmt: skip
 
 
-def _objective_reads(key: str) -> Use:
-    """Return the use of a key of ``distill`` that some objectives read."""
-    return one_of("distill", "method", *(n for n, row in OBJECTIVES.items() if key in row.reads))
+def _method_reads(key: str) -> Use:
+    """Return the use of a key of ``distill`` that some methods read."""
+    return one_of(
+        "distill", "method", *(n for n, row in DISTILL_METHODS.items() if key in row.reads)
+    )
 
 
 _ADAPTER = one_of("tune", "method", "qlora", "lora")
@@ -104,7 +106,7 @@ USES: dict[str, Use] = {
     "distill.student.heads": _CUT,
     "distill.student.hidden": _CUT,
     **{
-        f"distill.{key}": _objective_reads(key)
+        f"distill.{key}": _method_reads(key)
         for key in ("kl_weight", "kl_warmup", "temperature", "targets", "cache", "divergence")
     },
     "distill.samples": Use(
@@ -117,18 +119,18 @@ USES: dict[str, Use] = {
     ),
     "distill.divergence_mix": Use(
         lambda recipe: (
-            "divergence" in OBJECTIVES[recipe.distill.method].reads
+            "divergence" in DISTILL_METHODS[recipe.distill.method].reads
             and recipe.distill.divergence in ("jsd", "skewed_kl")
         ),
-        f"{_objective_reads('divergence').when} with divergence: jsd or skewed_kl",
+        f"{_method_reads('divergence').when} with divergence: jsd or skewed_kl",
     ),
     "distill.max_new_tokens": Use(
         lambda recipe: (
-            "max_new_tokens" in OBJECTIVES[recipe.distill.method].reads
+            "max_new_tokens" in DISTILL_METHODS[recipe.distill.method].reads
             or recipe.distill.prompts is not None
             or recipe.distill.student.path is not None
         ),  # of another tokenizer: it is written to
-        f"{_objective_reads('max_new_tokens').when}, or distill.prompts",
+        f"{_method_reads('max_new_tokens').when}, or distill.prompts",
     ),
     "quantize.search_tokens": _BUDGET,
     "quantize.types": _BUDGET,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
-from edgetune.train.objectives import OBJECTIVES
+from edgetune.train.distillation import DISTILL_METHODS
 from edgetune.train.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
-    ObjectiveName = str
+    DistillMethodName = str
     OptimizerName = str
 else:  # the rows of the tables are the choices: in validation, help and schema
-    ObjectiveName = Literal[tuple(OBJECTIVES)]
+    DistillMethodName = Literal[tuple(DISTILL_METHODS)]
     OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 
@@ -93,9 +93,9 @@ class Student(Section):
 class DistillSection(Training):
     """Train a smaller student on the teacher's distributions or answers."""
 
-    method: ObjectiveName = Field(
+    method: DistillMethodName = Field(
         "cached",
-        description="; ".join(f"{name}: {row.summary}" for name, row in OBJECTIVES.items()),
+        description="; ".join(f"{name}: {row.summary}" for name, row in DISTILL_METHODS.items()),
     )
     train: Literal["full", "lora", "qlora"] = Field(
         "full", description="how the student is trained"

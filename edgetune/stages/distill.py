@@ -36,10 +36,15 @@ from edgetune.models.training_base import TrainingBase
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, Sections
 from edgetune.train.arguments import count_steps
+from edgetune.train.distillation import DISTILL_METHODS, check_method
+from edgetune.train.distillation.targets import (
+    Distillation,
+    LossTargets,
+    StudentTargets,
+    load_prompts,
+)
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.loop import Outcome
-from edgetune.train.objectives import OBJECTIVES, check_objective
-from edgetune.train.targets import Distillation, LossTargets, StudentTargets, load_prompts
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> DistillFacts:
@@ -51,7 +56,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         ``distill.cache`` says, the teacher's cache.
     """
     section, data = sections.distill, sections.data
-    check_objective(section)
+    check_method(section)
 
     # 1. The teacher, and the rows as it saw them.
     known = find_teacher(section, inputs.get("tune"))
@@ -73,16 +78,16 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     own = _find_student_encoder(sections, encoder, start, log)
     method = section.method if own is encoder else "sequence"
 
-    # 3. The objective's targets; then the teacher is closed, unless the objective keeps it.
-    objective = OBJECTIVES[method]
-    targets = objective.make_targets(
+    # 3. The method's targets; then the teacher is closed, unless the method keeps it.
+    row = DISTILL_METHODS[method]
+    targets = row.make_targets(
         Distillation(
             sections, known, teacher, encoder, own, labelled, train, asked, start, out, log
         )
     )
     if own is not encoder:
         train = rows.encode("train", own, log, data.on_bad_row, labelled).encoded
-    if not objective.keeps_teacher:
+    if not row.keeps_teacher:
         teacher.close()
         gc.collect()
     judged = rows.encode("validation", own, log, data.on_bad_row)
@@ -148,7 +153,7 @@ def _train(
     Args:
         training: settings that the student and the baseline share.
         role: ``student`` or ``baseline``.
-        targets: of the objective.
+        targets: of the method.
 
     Returns:
         Where the model is, and how the training went.

@@ -21,9 +21,9 @@ from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops import choose
 from edgetune.recipe import DataSection, DistillSection, TuneSection
 from edgetune.train import loop
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.on_policy import SampledTargets
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
-from edgetune.train.objectives.on_policy import SampledTargets
 from edgetune.train.sft import as_dataset, tune
 
 QUIET = Log(quiet=True)

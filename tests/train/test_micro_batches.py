@@ -18,7 +18,7 @@ from edgetune.models.load import load_base
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.ops import choose
 from edgetune.recipe import DistillSection, TuneSection
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
 from edgetune.train.micro_batches import halve
 from edgetune.train.sft import tune

@@ -19,7 +19,7 @@ from edgetune.plan.estimate import estimate_stages
 from edgetune.plan.machine import Machine
 from edgetune.recipe import DistillSection, Recipe, TuneSection
 from edgetune.train import loop
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingRun
 from edgetune.train.optimizers import OPTIMIZERS, check_optimizer
 from tests.train.test_resume import kill_and_resume, run_tune, some_rows

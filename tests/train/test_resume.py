@@ -23,7 +23,7 @@ from edgetune.ops import choose
 from edgetune.recipe import DistillSection, TuneSection
 from edgetune.train import callbacks, loop
 from edgetune.train.callbacks import newest_checkpoint
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
 from edgetune.train.loop import Outcome
 from edgetune.train.sft import tune

@@ -18,7 +18,7 @@ from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.methods.gptaq import quantize_gptaq
 from edgetune.quantize.weights import put_weights
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingRun
 
 

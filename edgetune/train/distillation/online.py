@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgetune.distill.losses import Divergence, KDWeight, OnlineKD
 from edgetune.facts import TargetFacts
-from edgetune.train.targets import Distillation, LossTargets
+from edgetune.train.distillation.targets import Distillation, LossTargets
 
 
 def make_targets(distillation: Distillation) -> LossTargets:

@@ -18,10 +18,10 @@ from edgetune.data.rows import Row
 from edgetune.facts import TargetFacts
 from edgetune.recipe import DistillSection
 from edgetune.train.arguments import count_steps, trainer_arguments
+from edgetune.train.distillation.targets import Distillation
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
 from edgetune.train.sft import keep_trainable_float32
-from edgetune.train.targets import Distillation
 
 
 class _Trainer(DistillationTrainer):

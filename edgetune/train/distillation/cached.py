@@ -10,7 +10,7 @@ from edgetune.distill.cache import Cache, Origin, Settings, cache_key, fill_cach
 from edgetune.distill.losses import CachedKD
 from edgetune.distill.teacher import identify
 from edgetune.facts import TargetFacts
-from edgetune.train.targets import Distillation, LossTargets
+from edgetune.train.distillation.targets import Distillation, LossTargets
 
 
 def make_targets(distillation: Distillation) -> LossTargets:

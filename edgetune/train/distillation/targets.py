@@ -1,4 +1,4 @@
-"""Distillation targets: the rows and the loss that an objective trains the student with."""
+"""Distillation targets: the rows and the loss that a method trains the student with."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgetune.log import Log
 from edgetune.models.resolve import read_json
 from edgetune.ops import Choice, choose
 from edgetune.recipe import DistillSection, Sections
-from edgetune.train.distillation import train_student
+from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingRun
 from edgetune.train.loop import Outcome
 
 
 class StudentTargets(Protocol):
-    """What an objective trains the student with.
+    """What a method trains the student with.
 
     Attributes:
         facts: what is told of them.
@@ -70,7 +70,7 @@ class LossTargets:
 
 @dataclass(frozen=True)
 class Distillation:
-    """A distillation before its training: what an objective makes targets from.
+    """A distillation before its training: what a method makes targets from.
 
     Attributes:
         sections: of the recipe.

@@ -1,7 +1,7 @@
-"""OBJECTIVES: how a student learns from its teacher, one row each.
+"""DISTILL_METHODS: how a student learns from its teacher, one row each.
 
-A new objective is one file here with ``make_targets(distillation)`` and one row: the recipe's
-choices, the choices of ``--method``, and the stage read the row.
+A new method is one file here with ``make_targets(distillation)`` and one row: the recipe's
+choices, the choices of ``--method``, and the stage read it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from edgetune.errors import InputError
 
 if TYPE_CHECKING:  # the recipe's choices come from here, and a recipe is read without torch
     from edgetune.recipe.training import DistillSection
-    from edgetune.train.targets import Distillation, StudentTargets
+    from edgetune.train.distillation.targets import Distillation, StudentTargets
 
 
 @dataclass(frozen=True)
-class Objective:
+class DistillMethod:
     """One way to distil.
 
     Attributes:
@@ -27,7 +27,7 @@ class Objective:
         module: the module of this package whose ``make_targets(distillation)`` returns the rows
             and the loss that the student is trained with.
         keeps_teacher: the teacher stays in memory, in torch, while the student is trained.
-        reads: those keys of ``distill`` that some objectives read and others do not.
+        reads: those keys of ``distill`` that some methods read and others do not.
         divergences: those of ``distill.divergence`` that it can minimise.
     """
 
@@ -44,48 +44,50 @@ class Objective:
         return make(distillation)
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "cached": Objective(
+DISTILL_METHODS: dict[str, DistillMethod] = {
+    "cached": DistillMethod(
         "the teacher's distribution, kept once",
         module="cached",
         reads=("kl_weight", "kl_warmup", "temperature", "targets", "cache"),
     ),
-    "online": Objective(
+    "online": DistillMethod(
         "the teacher stays in memory",
         module="online",
         reads=("kl_weight", "kl_warmup", "temperature", "divergence"),
         keeps_teacher=True,
         divergences=("forward_kl", "reverse_kl", "jsd", "skewed_kl"),
     ),
-    "on_policy": Objective(
+    "on_policy": DistillMethod(
         "it grades what the student writes",
         module="on_policy",
         reads=("temperature", "divergence", "max_new_tokens"),
         keeps_teacher=True,
         divergences=("forward_kl", "reverse_kl", "jsd"),
     ),
-    "sequence": Objective("it writes the answers", module="sequence", reads=("max_new_tokens",)),
+    "sequence": DistillMethod(
+        "it writes the answers", module="sequence", reads=("max_new_tokens",)
+    ),
 }
 
 
-def check_objective(section: DistillSection) -> None:
-    """Refuse a divergence or a teacher that the objective cannot train with.
+def check_method(section: DistillSection) -> None:
+    """Refuse a divergence or a teacher that the method cannot train with.
 
     Raises:
         InputError: ``skewed_kl`` with ``on_policy``, which TRL trains; a GGUF file that would
             have to stay in memory.
     """
-    objective = OBJECTIVES[section.method]
-    if objective.keeps_teacher and (section.teacher or "").endswith(".gguf"):
-        others = [name for name, row in OBJECTIVES.items() if not row.keeps_teacher]
+    method = DISTILL_METHODS[section.method]
+    if method.keeps_teacher and (section.teacher or "").endswith(".gguf"):
+        others = [name for name, row in DISTILL_METHODS.items() if not row.keeps_teacher]
         raise InputError(
             f"a GGUF file cannot teach {section.method}: that is done in torch",
             where="distill.method",
             hint=f"use {' or '.join(others)}",
         )
-    if objective.divergences and section.divergence not in objective.divergences:
-        *most, last = objective.divergences
-        others = [n for n, row in OBJECTIVES.items() if section.divergence in row.divergences]
+    if method.divergences and section.divergence not in method.divergences:
+        *most, last = method.divergences
+        others = [n for n, row in DISTILL_METHODS.items() if section.divergence in row.divergences]
         raise InputError(
             f"{section.method} has {', '.join(most)} and {last}",
             where="distill.divergence",

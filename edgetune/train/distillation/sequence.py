@@ -6,7 +6,7 @@ from edgetune.data.encode_rows import encode_rows
 from edgetune.distill.losses import CrossEntropy
 from edgetune.distill.teacher_answers import as_rows
 from edgetune.facts import TargetFacts
-from edgetune.train.targets import Distillation, LossTargets
+from edgetune.train.distillation.targets import Distillation, LossTargets
 
 
 def make_targets(distillation: Distillation) -> LossTargets:
