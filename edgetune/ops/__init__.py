@@ -17,6 +17,8 @@ from edgetune.errors import InputError, nearest
 OPS = {
     "sparse_loss": ("sparse_loss", "sparse_loss_"),
     "dense_loss": ("dense_loss", "dense_loss_"),
+    "dequantize": ("dequantize", "dequantize"),
+    "dequantize_nf4": ("dequantize", "dequantize_nf4"),
 }
 IMPLEMENTATIONS = ("auto", "torch", "triton")
 

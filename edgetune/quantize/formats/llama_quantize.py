@@ -15,8 +15,8 @@ import numpy as np
 from gguf import LlamaFileType
 
 from edgetune.errors import Unsupported
-from edgetune.quantize.formats.ggml import float_pointer
 from edgetune.recipe import GGUF_SCHEMES
+from edgetune.runtimes.ggml import float_pointer
 
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR
 # What llama_model_quantize logs: «[ 1/ 48] name - [ 64, 512, 1, 1], type = f32, size = … (q8_0)» …

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml import quantize_tensor
+from edgetune.runtimes.ggml import dequantize_tensor
 
 #: What a matrix may become, most bits first. ONNX Runtime 1.31 has no kernel of 3 or 5 bits on the
 #: CPU; two bits without a zero of the block's own have too few values on one side.

@@ -9,7 +9,6 @@ import numpy as np
 
 from edgetune.quantize.formats.codec import BlockCodec
 from edgetune.quantize.formats.ggml import (
-    dequantize_tensor,
     fits_rows,
     needs_importance,
     quantize_tensor,
@@ -24,6 +23,7 @@ from edgetune.quantize.formats.nbits import (
     quantize_nbits,
 )
 from edgetune.quantize.formats.nbits_codec import find_nbits_codec
+from edgetune.runtimes.ggml import dequantize_tensor
 
 ALIGNMENT = 32  # of tensors in a GGUF file, bytes
 

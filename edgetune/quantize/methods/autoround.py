@@ -24,13 +24,13 @@ from edgetune.models.layers import find_layers
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
-from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import NBITS_TYPES, dequantize_nbits
 from edgetune.quantize.held_out import compare_held_out
 from edgetune.quantize.methods import Job
 from edgetune.quantize.methods.autoround_types import GGML_TYPES, Scheme, find_scheme, pack_values
 from edgetune.quantize.weights import Fused, Weight
 from edgetune.recipe import AutoRoundSection
+from edgetune.runtimes.ggml import dequantize_tensor
 
 _KEPT = {"bits": 16, "act_bits": 16, "data_type": "float"}
 

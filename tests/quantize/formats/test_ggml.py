@@ -14,7 +14,6 @@ from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.export.gguf.write import Quantization, write_gguf
 from edgetune.quantize.formats.ggml import (
-    dequantize_tensor,
     needs_importance,
     quantize_tensor,
     row_bytes,
@@ -22,6 +21,7 @@ from edgetune.quantize.formats.ggml import (
 from edgetune.quantize.formats.llama_quantize import run_quantizer, stock_types
 from edgetune.quantize.formats.types import GGUF
 from edgetune.recipe import GGUF_SCHEMES
+from edgetune.runtimes.ggml import dequantize_tensor
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgetune.errors import Unsupported
-from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml import quantize_tensor
 from edgetune.quantize.formats.ggml_blocks import CODECS, find_codec
+from edgetune.runtimes.ggml import dequantize_tensor
 
 RANDOM = np.random.default_rng(0)
 

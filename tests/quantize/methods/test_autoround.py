@@ -19,13 +19,13 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.quantize.calibration.rows import Texts
 from edgetune.quantize.candidates import Candidates
-from edgetune.quantize.formats.ggml import dequantize_tensor
 from edgetune.quantize.formats.nbits import dequantize_nbits
 from edgetune.quantize.methods import autoround
 from edgetune.quantize.methods.autoround import find_roundable, quantize_file, run_autoround
 from edgetune.quantize.methods.autoround_types import GGML_TYPES
 from edgetune.quantize.weights import Fused, find_weights
 from edgetune.recipe import AutoRoundSection
+from edgetune.runtimes.ggml import dequantize_tensor
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 from tests.quantize.methods.jobs import make_job

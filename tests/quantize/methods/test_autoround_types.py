@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml import quantize_tensor
 from edgetune.quantize.formats.nbits import (
     NBITS_TYPES,
     dequantize_nbits,
@@ -14,6 +14,7 @@ from edgetune.quantize.formats.nbits import (
     unpack_rows,
 )
 from edgetune.quantize.methods.autoround_types import GGML_TYPES, find_scheme, pack_values
+from edgetune.runtimes.ggml import dequantize_tensor
 
 
 def test_knows_which_types_hold_its_result() -> None:

@@ -13,10 +13,11 @@ from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
 from edgetune.models.load import load_model
 from edgetune.models.ref import ModelRef
-from edgetune.quantize.formats.ggml import dequantize_tensor, quantize_tensor
+from edgetune.quantize.formats.ggml import quantize_tensor
 from edgetune.quantize.formats.ggml_blocks import CODECS, find_codec
 from edgetune.quantize.methods.fake_quant import FakeQuantized
 from edgetune.quantize.weights import Weight, find_weights
+from edgetune.runtimes.ggml import dequantize_tensor
 from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 
