@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from edgetune.models.gguf_linear import GgufLinear
 from edgetune.models.nf4 import is_packed, unpack
 from edgetune.ops.lora_linear import FrozenLinear, lora_linears
 
@@ -110,6 +111,8 @@ class _Weight:
 
     def __call__(self) -> torch.Tensor:
         weight: torch.Tensor = self.base.weight
+        if isinstance(self.base, GgufLinear):
+            return self.base.values()
         if is_packed(self.base):
             return unpack(weight.data, self.base.weight.quant_state).to(self.dtype)
         return weight
@@ -120,7 +123,8 @@ def _is_plain(module: Any) -> bool:
     if not (hasattr(module, "lora_A") and hasattr(module, "base_layer")):
         return False
     base = module.base_layer
-    if not (type(base) is torch.nn.Linear or is_packed(base)) or len(module.lora_A) != 1:
+    known = type(base) in (torch.nn.Linear, GgufLinear) or is_packed(base)
+    if not known or len(module.lora_A) != 1:
         return False
     (name,) = module.lora_A
     return (
@@ -137,4 +141,4 @@ def _applies(module: Any, x: torch.Tensor) -> bool:
     if module.disable_adapters or module.merged or list(module.lora_A) != module.active_adapters:
         return False
     base = module.base_layer
-    return bool(x.dtype == (base.compute_dtype if is_packed(base) else base.weight.dtype))
+    return bool(x.dtype == getattr(base, "compute_dtype", base.weight.dtype))

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from edgetune.errors import InputError, Unsupported
 from edgetune.models.checkpoint import Checkpoint, check_model_folder
 from edgetune.models.generation import mend_generation_config
+from edgetune.models.gguf_base import load_gguf_base
 from edgetune.models.hardware import return_freed_memory
 from edgetune.models.lora import Adapter
 from edgetune.models.lora_config import refuse_start_over_nf4
@@ -58,7 +59,9 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
         InputError: a folder that is not whole, or an adapter of another base.
     """
     model: Any = None
-    if ref.nf4 and ref.nf4_dtype != dtype:
+    if ref.gguf is not None:
+        model = load_gguf_base(ref.base, ref.gguf, dtype, device)
+    elif ref.nf4 and ref.nf4_dtype != dtype:
         if device == "cpu" and _fits_unpacked(ref.base):
             model = load_base(ref.base, False, dtype, device)
             round_to_nf4(model, getattr(torch, ref.nf4_dtype))

@@ -96,7 +96,7 @@ def open_trained_offloaded(ref: ModelRef) -> PreTrainedModel | None:
     its layers, as PEFT does. Nothing where :func:`open_offloaded` returns nothing, or where loading
     the adapter needs the base's weights or replaces some (:attr:`.lora.Adapter.plain`).
     """
-    if not is_large(ref.base):
+    if ref.gguf is not None or not is_large(ref.base):
         return None
     if ref.adapter is not None and not Adapter(ref.adapter, ref.base).plain:
         return None
