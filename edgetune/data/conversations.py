@@ -24,10 +24,18 @@ def end_at_answer(messages: list[Message], where: str) -> tuple[Message, ...]:
     kept = messages[: trained[-1] + 1]
     if not any(message.role == "user" for message in kept):
         raise InputError("the answer comes before any user turn", where=where)
-    trimmed = [replace(m, content=m.content.strip()) if m.role == "assistant" else m for m in kept]
+    trimmed = trim_answers(kept)
     if not trimmed[-1].content and "tool_calls" not in trimmed[-1].more:
         raise InputError("the answer is empty", where=where)
-    return tuple(trimmed)
+    return trimmed
+
+
+def trim_answers(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the turns without the white space around answers."""
+    return tuple(
+        replace(one, content=one.content.strip()) if one.role == "assistant" else one
+        for one in messages
+    )
 
 
 def end_at_prompt(messages: list[Message], where: str) -> tuple[Message, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgetune.data.conversations import read_messages, read_optional, read_side, read_text
-from edgetune.data.rows import Message
+from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
+from edgetune.log import counted
 
 # Where the prompt lies, the first that is there.
 _PROMPTS = ("prompt", "conversations", "messages", "question")
@@ -20,7 +21,7 @@ def read_pair(value: Mapping[str, Any], where: str) -> tuple[list[Message], tupl
     and user hold the prompt themselves (TRL's implicit prompt), whatever lies beside them.
 
     Raises:
-        InputError: no prompt, no answer, or two answers that are the same.
+        InputError: no prompt, no answer, or answers of different numbers of turns.
     """
     chosen, rejected = (_read_answers(value, key, where) for key in ("chosen", "rejected"))
     shared = 0
@@ -40,8 +41,11 @@ def read_pair(value: Mapping[str, Any], where: str) -> tuple[list[Message], tupl
                 "'chosen' and 'rejected' answer different prompts", where=where,
                 hint="both begin with the same turns, or with their answer",
             )  # fmt: skip
-    if chosen == rejected:
-        raise InputError("'chosen' and 'rejected' are the same", where=where)
+    if len(chosen) != len(rejected):
+        raise InputError(
+            f"'chosen' has {counted(len(chosen), 'turn')} and 'rejected' has {len(rejected)}",
+            where=where, hint="both answers of a pair have as many turns, at best one",
+        )  # fmt: skip
     return [*prompt, *chosen], tuple(rejected)
 
 
@@ -57,3 +61,12 @@ def _read_prompt(value: Mapping[str, Any], where: str) -> list[Message]:
         return [Message("user", "\n".join(part for part in parts if part))]
     key = next((name for name in _PROMPTS if value.get(name)), "prompt")
     return read_side(value, key, "user", where)
+
+
+def why_no_pair(row: Row) -> str:
+    """Return why a row has no two answers to compare; empty if it has."""
+    if not row.rejected:
+        return "no rejected answer"
+    if row.rejected == row.messages[-len(row.rejected) :]:
+        return "'chosen' and 'rejected' are the same"
+    return ""

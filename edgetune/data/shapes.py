@@ -18,9 +18,10 @@ from edgetune.data.conversations import (
     read_side,
     read_text,
     read_thumb,
+    trim_answers,
 )
 from edgetune.data.labels import find_label_columns
-from edgetune.data.pairs import read_pair
+from edgetune.data.pairs import read_pair, why_no_pair
 from edgetune.data.records import Record
 from edgetune.data.rows import Message, Row
 from edgetune.data.turns import read_tools
@@ -251,7 +252,7 @@ def make_row(value: Value, format: str, where: str, columns: Columns | None = No
         return Row(end_at_prompt(messages, where), None, where, tools)
     row = Row(end_at_answer(messages, where), None, where, tools)
     if format == "preference":
-        return replace(row, rejected=read_pair(value, where)[1])
+        return replace(row, rejected=trim_answers(read_pair(value, where)[1]))
     if format == "unpaired_preference":
         return replace(row, label=read_thumb(value, THUMBS, where))
     return row
@@ -287,8 +288,8 @@ def why_unused(row: Row, objective: str = "sft") -> str:
         return "its answer was not liked (label: false), and only liked ones train"
     if objective in ("sft", "distill") and row.text is None and not row.is_answered:
         return "a prompt without an answer"
-    if objective in ("dpo", "reward") and not row.rejected:
-        return "no rejected answer"
+    if objective in ("dpo", "reward"):
+        return why_no_pair(row)
     if objective == "kto" and row.label is None:
         return "no label that says whether the answer was liked"
     return ""

@@ -51,7 +51,7 @@ def test_pairs_have_a_prompt_and_two_answers(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "are the same"),
+        ({"messages": ASKED, "chosen": [GOOD, *ASKED, GOOD], "rejected": BAD}, "3 turns and"),
         ({"prompt": "q", "chosen": [GOOD], "rejected": ASKED}, "'rejected' ends without an answer"),
         ({"chosen": "a", "rejected": "b"}, "no key 'prompt'"),
         ({"prompt": "q", "chosen": "a", "rejected": None}, "'rejected' is null"),
@@ -67,6 +67,12 @@ def test_pairs_have_a_prompt_and_two_answers(value: dict[str, Any]) -> None:
 def test_a_pair_that_is_none_is_refused(value: dict[str, Any], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         make_row(value, "preference", "here")
+
+
+def test_equal_answers_are_no_preference_and_still_an_answer() -> None:
+    row = make_row({"prompt": "q", "chosen": "a", "rejected": " a "}, "preference", "here")
+    assert "are the same" in why_unused(row, "dpo") and "are the same" in why_unused(row, "reward")
+    assert not why_unused(row, "sft")
 
 
 @pytest.mark.parametrize("said", [True, "True", " true"])
