@@ -122,18 +122,31 @@ def make_tiny_model(
     return folder
 
 
-def make_adapter(base: Path, folder: Path, seed: int = 1, **config: Any) -> Path:
-    """Save a LoRA adapter over ``base`` whose update is large enough to matter."""
+def make_adapter(
+    base: Path, folder: Path, seed: int = 1, settings: dict[str, Any] | None = None, **config: Any
+) -> Path:
+    """Save a LoRA adapter over ``base`` whose update is large enough to matter.
+
+    Args:
+        base: model folder.
+        folder: new folder.
+        seed: of the adapter.
+        settings: of ``tune``; all that they train is moved then.
+        config: put into ``adapter_config.json``.
+    """
     import torch
 
     from edgetune.models.adapters import add_adapter, save_adapter
     from edgetune.models.load import load_base
     from edgetune.recipe import TuneSection
 
-    model = add_adapter(load_base(base, False, "float32", "cpu"), TuneSection(rank=4), seed=seed)
+    section = TuneSection(**{"rank": 4, "method": "lora", **(settings or {})})
+    model = add_adapter(load_base(base, False, "float32", "cpu"), section, seed=seed)
     torch.manual_seed(seed)
     for key, parameter in model.named_parameters():
-        if "lora_B" in key:
+        if settings is not None and parameter.requires_grad:
+            parameter.data += 0.03 * torch.randn_like(parameter)
+        elif "lora_B" in key:
             parameter.data.normal_(std=0.05)
     save_adapter(model, folder)
     if config:

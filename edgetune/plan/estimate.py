@@ -16,7 +16,7 @@ from edgetune.plan.machine import USABLE, Machine
 from edgetune.plan.search import search_bytes, search_disk_bytes
 from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds, step_seconds
 from edgetune.plan.shape import Shape, Tokens
-from edgetune.plan.trace import Step, StepSettings, trace_step
+from edgetune.plan.trace import Step, StepSettings, count_trainable, trace_step
 from edgetune.recipe import Recipe, Training
 from edgetune.train.optimizers import OPTIMIZERS
 
@@ -132,14 +132,15 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     section, shape, machine = settings.section, job.shape, job.machine
     step = trace_step(job.config, settings)
     size = _SIZES[settings.dtype]
-    trainable = section.rank * shape.lora if settings.adapter else shape.total
+    trainable = _count_trained(job.config, settings, shape)
     optimizer = OPTIMIZERS[section.optimizer]
     state = int(optimizer.state_bytes * trainable)
     on_gpu = machine.device == "cuda"
+    kept = 4 * trainable * (section.init == "pissa" and not on_gpu)  # the start, in RAM
     parts = {
         "tokenizer": TOKEN_BYTES * shape.vocabulary,
         "weights": _weight_bytes(shape, load.nf4, settings, machine),
-        "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state,
+        "optimizer and gradients": (8 if settings.adapter else 4) * trainable + state + kept,
         "activations": int((1.0 if on_gpu else _HEAP_SHARE) * step.saved_bytes),
         "loss": 2 * CHUNK_BYTES,
         "largest tensor": int(2 * step.largest_bytes)
@@ -162,6 +163,17 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         step_seconds=section.gradient_accumulation
         * step_seconds(job, settings, step, load.trained * settings.batch),
     )
+
+
+def _count_trained(config: Any, settings: StepSettings, shape: Shape) -> int:
+    """Return how many weights are trained: those of a uniform LoRA without building the model."""
+    section = settings.section
+    if not settings.adapter:
+        return shape.total
+    own = (section.rank_pattern, section.modules_to_save, section.dora)
+    if any(own) or section.target_modules != "all-linear":
+        return count_trainable(config, section)
+    return section.uniform_rank * shape.lora
 
 
 def _mapped_bytes(shape: Shape, machine: Machine, held: int) -> int:

@@ -110,7 +110,8 @@ def propose(job: Job) -> list[str]:
         proposals.append("tune.method: qlora (weights in 4 bits)")
     if data is not None and data.max_length > 256:
         proposals.append(f"data.max_length: {data.max_length // 2} (now {data.max_length})")
-    if tune is not None and tune.method != "full" and tune.rank > 8:
-        proposals.append(f"tune.rank: {tune.rank // 2} (now {tune.rank})")
+    if tune is not None and tune.method != "full" and tune.uniform_rank > 8:
+        key = "rank_budget" if tune.rank == "auto" else "rank"
+        proposals.append(f"tune.{key}: {tune.uniform_rank // 2} (now {tune.uniform_rank})")
     proposals.append("a smaller model (model.path)")
     return proposals

@@ -19,6 +19,7 @@ from edgetune.models.hardware import choose_device
 from edgetune.models.resolve import resolve_model
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
+from edgetune.preflight.adapters import check_adapter_file, check_named_modules, ships_adapter
 from edgetune.preflight.budgets import check_budgets
 from edgetune.preflight.gates import check_gates
 from edgetune.preflight.models import (
@@ -69,13 +70,19 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
             check_device(section, recipe.model.device, name)
     if "tune" in stages and recipe.tune is not None and recipe.tune.method != "full":
         check_rank(recipe.tune, shape, "tune.rank", said)
+        alone = "export" in stages and ships_adapter(recipe)
+        check_named_modules(recipe.tune, recipe.model.path, "tune", alone)
         advise_method(recipe.tune, shape, said)
     if "distill" in stages and recipe.distill is not None:
         check_student(recipe.distill, shape, said)
+        if recipe.distill.train != "full":
+            check_named_modules(recipe.distill, recipe.distill.student.path, "distill")
     if "quantize" in stages:
         check_budgets(recipe, shape)
     if {"merge", "quantize", "export"} & {*stages}:
         check_files(recipe, said)
+    if {"tune", "export"} <= {*stages}:
+        check_adapter_file(recipe)
     return said
 
 

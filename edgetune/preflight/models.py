@@ -50,16 +50,17 @@ def check_rank(section: Training, shape: Shape | None, where: str, said: list[st
     }
     if not sides:
         return
+    largest = max(section.uniform_rank, *section.rank_pattern.values(), 1)
     narrow, wide = min(sides, key=sides.__getitem__), max(sides, key=sides.__getitem__)
-    if section.rank > sides[wide]:
+    if largest > sides[wide]:
         raise InputError(
-            f"rank {section.rank} is more than any matrix of this model has: {sides[wide]} at most "
+            f"rank {largest} is more than any matrix of this model has: {sides[wide]} at most "
             f"({wide}, {' x '.join(map(str, shape.tensors[wide]))})",
             where=where, hint=f"set it to {sides[narrow]} or less",
         )  # fmt: skip
-    if section.rank > sides[narrow]:
+    if largest > sides[narrow]:
         said.append(
-            f"{where}: {section.rank} is more than the rank of {narrow} "
+            f"{where}: {largest} is more than the rank of {narrow} "
             f"({' x '.join(map(str, shape.tensors[narrow]))}): beyond {sides[narrow]} it adds "
             "weights there and nothing else"
         )

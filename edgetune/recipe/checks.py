@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
+from edgetune.recipe.adapter import ADAPTER_KEYS
 from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
@@ -42,6 +43,7 @@ def _method_reads(key: str) -> Use:
 
 _ADAPTER = one_of("tune", "method", "qlora", "lora")
 _STUDENT_ADAPTER = one_of("distill", "train", "lora", "qlora")
+_TRAINED = ("tune", "distill")
 _WARMED = ("cosine", "cosine_with_min_lr", "linear", "constant_with_warmup", "inverse_sqrt")
 _CUT = Use(_is_cut, "neither distill.student.path nor distill.student.config")
 # Keys of data.clean, and the steps of which one at least is to run.
@@ -83,21 +85,18 @@ USES: dict[str, Use] = {
     "data.system": Use(lambda recipe: recipe.data.format != "text", "rows that are not plain text"),
     **{f"data.clean.{key}": _cleans(steps) for key, steps in _STEPS.items()},
     **{f"synthesize.{key}": use for key, use in SYNTHESIS_USES.items()},
-    "tune.rank": _ADAPTER,
-    "tune.alpha": _ADAPTER,
-    "tune.dropout": _ADAPTER,
+    **{f"tune.{key}": _ADAPTER for key in ADAPTER_KEYS},
+    **{f"distill.{key}": _STUDENT_ADAPTER for key in ADAPTER_KEYS},
+    **{f"{section}.rank_budget": one_of(section, "rank", "auto") for section in _TRAINED},
     **{
         f"{section}.{key}": one_of(section, "scheduler", *schedulers)
-        for section in ("tune", "distill")
+        for section in _TRAINED
         for key, schedulers in {
             "warmup_ratio": _WARMED,
             "min_lr_ratio": ("cosine_with_min_lr",),
         }.items()
     },
     "tune.pack_length": one_of("tune", "packing", True),
-    "distill.rank": _STUDENT_ADAPTER,
-    "distill.alpha": _STUDENT_ADAPTER,
-    "distill.dropout": _STUDENT_ADAPTER,
     "distill.student.config": Use(
         lambda recipe: recipe.distill.student.path is None, "no distill.student.path"
     ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
 from edgetune.train.distillation import DISTILL_METHODS
 from edgetune.train.optimizers import OPTIMIZERS
@@ -40,7 +41,7 @@ class Optimization(Section):
     gradient_checkpointing: bool = Field(False, description="trade time for activation memory")
 
 
-class Training(Optimization):
+class Training(AdapterSettings, Optimization):
     """Settings of a training that may add a LoRA adapter."""
 
     optimizer: OptimizerName = Field(
@@ -54,9 +55,6 @@ class Training(Optimization):
     min_lr_ratio: Fraction = Field(
         0.1, description="last learning rate of cosine_with_min_lr, as a fraction of the peak"
     )
-    rank: Count = Field(16, description="LoRA rank")
-    alpha: Positive = Field(32.0, description="LoRA alpha; the update is scaled by alpha / rank")
-    dropout: Fraction = Field(0.0, description="LoRA dropout")
 
 
 class TuneSection(Training):
@@ -73,6 +71,11 @@ class TuneSection(Training):
     end_token: str | None = Field(
         None, description="token that ends an answer; absent: the tokenizer's, if it can be learned"
     )
+
+    @model_validator(mode="after")
+    def _refuse_pissa_over_nf4(self) -> TuneSection:
+        refuse_pissa(self.init, self.method)
+        return self
 
 
 class Student(Section):
@@ -147,6 +150,17 @@ class DistillSection(Training):
         description="what is merged; best: the student, or the baseline where that is better on "
         "validation rows beyond the noise",
     )
+
+    @model_validator(mode="after")
+    def _refuse_pissa_over_nf4(self) -> DistillSection:
+        refuse_pissa(self.init, self.train)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_measured_ranks(self) -> DistillSection:
+        if self.rank == "auto":
+            raise ValueError("rank: auto is measured by tune alone; name a number")
+        return self
 
     @model_validator(mode="after")
     def _refuse_a_baseline_that_is_none(self) -> DistillSection:

@@ -11,7 +11,7 @@ from transformers import PrinterCallback, Trainer
 
 from edgetune.errors import EdgetuneError, Interrupted
 from edgetune.models.hardware import TRAINING_BLOCK_BYTES, trim_malloc
-from edgetune.recipe import Optimization
+from edgetune.recipe import Optimization, Training
 from edgetune.train.callbacks import (
     KeepBest,
     SealCheckpoints,
@@ -20,6 +20,7 @@ from edgetune.train.callbacks import (
     newest_checkpoint,
 )
 from edgetune.train.inputs import TrainingRun
+from edgetune.train.lora_plus import raise_rate_of_b
 from edgetune.train.micro_batches import HalvingMixin
 
 
@@ -58,6 +59,8 @@ def run_trainer(
         trainer.run_log = log
     if trainer.args.device.type == "cpu":
         trim_malloc(TRAINING_BLOCK_BYTES)
+    if isinstance(section, Training) and section.lora_plus_ratio != 1:
+        raise_rate_of_b(trainer, section.lora_plus_ratio)
     with log.progress(role, steps) as bar, stop.listening(log):
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
         trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))

@@ -59,17 +59,30 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
         {"synthesize.validators.leakage": False, "synthesize.validators.duplicate": False},
     ),
     ("synthesize.template.ask", "say", {"synthesize.task": "preferences"}),
-    ("tune.rank", 8, {"tune.method": "full"}),
-    ("tune.alpha", 8.0, {"tune.method": "full"}),
-    ("tune.dropout", 0.1, {"tune.method": "full"}),
+    *(
+        (f"{section}.{key}", value, {how: "full"})
+        for section, how in (("tune", "tune.method"), ("distill", "distill.train"))
+        for key, value in {
+            "rank": 8,
+            "alpha": 8.0,
+            "dropout": 0.1,
+            "target_modules": ["q_proj"],
+            "rank_pattern": {"q_proj": 4},
+            "alpha_pattern": {"q_proj": 4.0},
+            "rslora": True,
+            "dora": True,
+            "init": "pissa",
+            "lora_plus_ratio": 16.0,
+            "modules_to_save": ["lm_head"],
+        }.items()
+    ),
+    ("tune.rank_budget", 8, {}),
+    ("distill.rank_budget", 8, {"distill.train": "lora"}),
     ("tune.warmup_ratio", 0.1, {"tune.scheduler": "constant"}),
     ("tune.min_lr_ratio", 0.2, {}),
     ("distill.warmup_ratio", 0.1, {"distill.scheduler": "constant"}),
     ("distill.min_lr_ratio", 0.2, {"distill.scheduler": "linear"}),
     ("tune.pack_length", 512, {"tune.packing": False}),
-    ("distill.rank", 8, {}),
-    ("distill.alpha", 8.0, {}),
-    ("distill.dropout", 0.1, {"distill.train": "full"}),
     ("distill.student.config", "c.json", {"distill.student.path": "m"}),
     ("distill.student.layers", 3, {"distill.student.path": "m"}),
     ("distill.student.mlp", 64, {"distill.student.config": "c.json"}),
@@ -131,6 +144,9 @@ def test_a_key_that_nothing_reads_is_refused(
     "settings",
     [
         {"tune.method": "lora", "tune.rank": 8},
+        {"tune.rank": "auto", "tune.rank_budget": 4},
+        {"tune.method": "lora", "tune.init": "pissa", "tune.rank_pattern": {"q_proj": 4}},
+        {"distill.train": "lora", "distill.dora": True},
         {"tune.method": "full", "tune.rank": 16},  # as it is by default
         {"tune.scheduler": "cosine_with_min_lr", "tune.min_lr_ratio": 0.2},
         {"distill.scheduler": "linear", "distill.warmup_ratio": 0.2},

@@ -56,7 +56,7 @@ def run_tune(
         **{"rank": 4, "max_steps": 9, "batch_size": 2, "save_every": 3, "eval_every": 4,
            "learning_rate": 1e-2, "packing": False, **settings},
     )  # fmt: skip
-    tuned = add_adapter(load_base(model, True, dtype, device), section, seed=0)
+    tuned = add_adapter(load_base(model, section.method == "qlora", dtype, device), section, 0)
     out.mkdir(exist_ok=True)
     data = TrainingData(some_rows(40), some_rows(4))
     run = TrainingRun("teacher", 0, out, QUIET)
@@ -87,6 +87,23 @@ def kill_and_resume(
         run_tune(model, out, *where, **settings)
     monkeypatch.setattr(loop, "StopWhenAsked", original)
     return run_tune(model, out, *where, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dora": True, "lora_plus_ratio": 4.0},
+        {"method": "lora", "init": "pissa", "modules_to_save": ["lm_head"]},
+    ],
+    ids=["dora, LoRA+", "PiSSA, head"],
+)
+def test_other_adapters_killed_and_resumed_equal_unbroken_ones(
+    tiny_model: Path, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_tune(tiny_model, tmp_path / "whole", **settings).adapter
+    resumed = kill_and_resume(monkeypatch, tiny_model, tmp_path / "broken", **settings)
+    assert resumed.outcome.resumed_from == 3
+    assert all(torch.equal(whole[name], resumed.adapter[name]) for name in whole)
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -51,6 +51,8 @@ def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int
             scale, left, right = adapter.factors(module)
             tensor, b, a = _convert(converter, module, left, right)
             b = b * (scale * a.shape[0] / alpha)  # the reader's own scale is alpha / r
+            if tensor == "token_embd.weight":  # whose rows llama.cpp picks: A is [V, r], B [D, r]
+                a, b = b, a.T
             writer.add_tensor(f"{tensor}.lora_a", a.contiguous().numpy())
             writer.add_tensor(f"{tensor}.lora_b", b.contiguous().numpy())
         writer.write_header_to_file()
@@ -70,6 +72,14 @@ def refuse_more_than_factors(adapter: Adapter) -> None:
     if whole:
         raise Unsupported(
             f"'{whole[0]}' was trained whole; a LoRA file holds low-rank updates only",
+            where=str(adapter.folder),
+        )
+    ends = {adapter.skeleton.embedding, adapter.skeleton.head}
+    both = sorted(ends & adapter.modules) if adapter.skeleton.tied else []
+    if both:
+        raise Unsupported(
+            f"'{both[0]}' is one tensor with the other end of the model, where a LoRA file of it "
+            "would change both",
             where=str(adapter.folder),
         )
     if adapter.config.get("use_dora"):

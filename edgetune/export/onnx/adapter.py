@@ -45,6 +45,13 @@ def write_onnx_adapter(base: Path, folder: Path, target: Path, scratch: Path) ->
     check_lineage(folder, lineage_of(base))
     adapter = Adapter(folder, base)
     refuse_more_than_factors(adapter)
+    ends = sorted({adapter.skeleton.embedding, adapter.skeleton.head} & adapter.modules)
+    if ends:
+        raise Unsupported(
+            f"onnxruntime-genai's builder makes no graph with an adapter on '{ends[0]}'",
+            where=str(folder),
+            hint="ship the merged model, or leave the layer out of target_modules",
+        )
     faults = check_onnx_support(base)
     if faults:
         raise Unsupported("; ".join(faults), where=str(base))

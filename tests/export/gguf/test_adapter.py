@@ -72,6 +72,34 @@ def test_scales(config: dict[str, Any], tiny_model: Path, tmp_path: Path) -> Non
     assert near <= 1e-5 and without > 1e-3
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init": "pissa"},
+        {"init": "pissa", "rslora": True, "rank_pattern": {"q_proj": 2, "layers.1.*": 6}},
+    ],
+    ids=["pissa", "patterns"],
+)
+def test_settings_of_the_recipe(settings: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_model, tmp_path / "adapter", settings=settings)
+    near, without = distances(tiny_model, adapter, tmp_path)
+    assert near <= 1e-5 and without > 1e-3
+
+
+@pytest.mark.parametrize("end", ["lm_head", "embed_tokens"])
+def test_a_head_of_its_own_is_tuned_and_a_tied_one_refused(end: str, tmp_path: Path) -> None:
+    settings = {"target_modules": ["v_proj", end], "alpha_pattern": {end: 5.0}}
+    for family in ("llama", "qwen2"):
+        base = make_tiny_model(family, tmp_path / family, real_tokenizer=False)
+        adapter = make_adapter(base, tmp_path / f"{family}-adapter", settings=settings)
+        if family == "llama":
+            near, without = distances(base, adapter, tmp_path)
+            assert near <= 1e-5 and without > 1e-3
+        else:
+            with pytest.raises(Unsupported, match="one tensor with the other end"):
+                write_gguf_adapter(base, adapter, tmp_path / "a.gguf", "x")
+
+
 def test_rows_in_another_order_would_show(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,31 @@ def test_is_the_adapter(family: str, config: dict[str, Any], tmp_path: Path) -> 
     assert found == 2 * tuned or family == "phi3"  # whose fused layers the builder takes apart
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init": "pissa"},
+        {"rank_pattern": {"q_proj": 2, "layers.1.*": 6}},
+    ],
+    ids=["pissa", "patterns"],
+)
+def test_settings_of_the_recipe(settings: dict[str, Any], tmp_path: Path) -> None:
+    base = make_tiny_model("llama", tmp_path / "base", real_tokenizer=False)
+    adapter = make_adapter(base, tmp_path / "adapter", settings=settings)
+    folder = tmp_path / "onnx"
+    write_onnx_adapter(base, adapter, folder, tmp_path / "scratch")
+    wanted, plain = log_probs(ModelRef(base, adapter)), log_probs(base)
+    assert kl(wanted, log_probs(folder, adapter=folder / FILE)) <= 1e-5 < kl(wanted, plain)
+
+
+@pytest.mark.parametrize("end", ["lm_head", "embed_tokens"])
+def test_layers_that_the_builder_leaves_out_are_refused(end: str, tmp_path: Path) -> None:
+    base = make_tiny_model("llama", tmp_path / "base", real_tokenizer=False)
+    adapter = make_adapter(base, tmp_path / "a", settings={"target_modules": ["v_proj", end]})
+    with pytest.raises(Unsupported, match=rf"no graph with an adapter on '(model\.)?{end}'"):
+        write_onnx_adapter(base, adapter, tmp_path / "onnx", tmp_path / "scratch")
+
+
 def test_refuses_by_name(tiny_model: Path, tmp_path: Path) -> None:
     dora = make_adapter(tiny_model, tmp_path / "dora", use_dora=True)
     with pytest.raises(Unsupported, match="DoRA"):
