@@ -10,7 +10,7 @@ from typing import Any
 
 from edgetune.artifact import ENTRY, load_artifact
 from edgetune.data.contract import NAME as CONTRACT
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.checkpoint import check_model_folder
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
@@ -144,6 +144,12 @@ def _adapted(spec: str, base: str, adapter: Path) -> ModelSpec:
     found = resolve_adapter(adapter)
     subject = _hugging_face(spec, ModelRef(resolve_model(base), found))
     over = given or find_training_base(found)
+    if over is not None and over.gguf:
+        raise Unsupported(
+            "this adapter was trained over a GGUF file's weights and is right over them alone",
+            where=spec,
+            hint="name the artifact of `tune` that it lies in, which says which file that is",
+        )
     return subject.over(over) if over else replace(subject, unsure=True)
 
 
@@ -160,7 +166,7 @@ def _artifact(spec: str, path: Path) -> ModelSpec:
         )
     ref = ModelRef.from_json(artifact.facts[fact], artifact.path)
     subject = _hugging_face(spec, ref, artifact.contract_folder)
-    if ref.adapter is None:
+    if ref.adapter is None or ref.gguf is not None:
         return subject
     dtype = ref.nf4_dtype if ref.nf4 else None
     return replace(subject, trained_over=TrainingBase(ref.nf4, dtype, str(path / ENTRY)))
@@ -169,7 +175,7 @@ def _artifact(spec: str, path: Path) -> ModelSpec:
 def _hugging_face(spec: str, ref: ModelRef, contract: Path | None = None) -> ModelSpec:
     config = check_model_folder(ref.base)
     named = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    scheme = "nf4" if ref.nf4 else named
+    scheme = "nf4" if ref.nf4 else "gguf" if ref.gguf else named
     folder = contract or ref.base
     return ModelSpec(spec, "hf", ref, scheme, folder if (folder / CONTRACT).is_file() else None)
 

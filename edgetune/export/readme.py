@@ -65,7 +65,7 @@ def find_snippets(files: Sequence[dict[str, Any]], question: Question) -> dict[s
     """Return the snippets for the smallest file of each format, by its path."""
     found = {}
     for kind in ("gguf", "onnx"):
-        same_format = [file for file in files if file["format"] == kind]
+        same_format = [file for file in files if file["format"] == kind and not file.get("adapter")]
         if not same_format:
             continue
         file = min(same_format, key=lambda one: int(one["bytes"]))
@@ -100,10 +100,11 @@ def _sections(
     for path, snippets in find_snippets(files, question).items():
         parts.append(f"## `{path}`")
         parts += [_show(one) for one in snippets]
+    over = {file["adapter"]: file["path"] for file in files if file.get("adapter")}
     for adapter in adapters:
         if adapter.format == "gguf":
             parts.append(f"## `{adapter.path}`")
-            parts.append(_show(adapter_snippet(adapter.path, question)))
+            parts.append(_show(adapter_snippet(adapter.path, question, over.get(adapter.path))))
     return parts
 
 

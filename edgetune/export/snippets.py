@@ -148,12 +148,16 @@ def onnx_snippets(path: str, question: Question) -> list[Snippet]:
     ]  # fmt: skip
 
 
-def adapter_snippet(path: str, question: Question) -> Snippet:
-    """Return how llama.cpp puts an adapter over a GGUF file of the base, which is not here."""
+def adapter_snippet(path: str, question: Question, over: str | None = None) -> Snippet:
+    """Return how llama.cpp puts an adapter over a GGUF file of the base.
+
+    ``over`` is the file that it was trained over; without one, any file of the base will do.
+    """
+    file = "BASE.gguf" if over is None else shlex.quote(over)
     return Snippet(
-        "the adapter alone, over a GGUF file of its base",
+        f"the adapter alone, over {'a GGUF file of its base' if over is None else over}",
         "sh",
-        f"llama-cli -m BASE.gguf --lora {path} -st --temp 0 -p {shlex.quote(question.prompt)}",
+        f"llama-cli -m {file} --lora {path} -st --temp 0 -p {shlex.quote(question.prompt)}",
         "https://github.com/ggml-org/llama.cpp",
     )
 

@@ -26,7 +26,8 @@ class FileChecks:
         texts: how many those are.
         different: the first of them that differ.
         texts_left_out: probes that the tokenizer's normalizer would change.
-        kl_all_tokens: mean KL(merged || file) over all tokens of rows, nats per token.
+        kl_all_tokens: mean KL(merged || file) over all tokens of rows, nats per token; of a file
+            with an adapter over it, to base + adapter in torch.
         top1_all_tokens: fraction of those tokens with the same most likely token.
         positions: how many tokens those are.
     """
@@ -42,14 +43,14 @@ class FileChecks:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A GGUF file or an ONNX folder.
+    """A GGUF file or an ONNX folder; or a GGUF file that was tuned over, with its adapter.
 
     Attributes:
         name: ``<scheme>.<format>``.
         format: ``gguf`` or ``onnx``.
         scheme: ``Q4_K_M``, ``int4`` …
-        path: inside the artifact.
-        bytes: of the file, or of all files of the folder.
+        path: inside the artifact; of a file that was tuned over, where it lies.
+        bytes: of the file, or of all files of the folder; with the adapter's.
         sha256: of the file, or of the folder's names and hashes.
         tensor_bytes: of the tensors' data alone.
         lossless: whether the scheme holds the merged weights exactly.
@@ -57,6 +58,7 @@ class ExportedFile:
         checks: the comparison with the merged model.
         modelfile: path of Ollama's Modelfile beside it.
         modelfile_template: whether that Modelfile has a template.
+        adapter: path of the adapter that is loaded over it, inside the artifact.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ExportedFile:
     checks: FileChecks | None = None
     modelfile: str | None = None
     modelfile_template: bool | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class ExportedAdapter:
     """An adapter shipped alone, measured over the float32 base.
 
     ``kl_all_tokens`` and ``top1_all_tokens`` compare with base + adapter in torch,
-    ``kl_all_tokens_to_merged`` with the merged model.
+    ``kl_all_tokens_to_merged`` with the merged model. One that was trained over a GGUF file is
+    measured over that file's values in float32, and ``base`` is the file's hash.
     """
 
     name: str
@@ -87,7 +91,7 @@ class ExportedAdapter:
     bytes: int
     sha256: str
     kl_all_tokens: float
-    kl_all_tokens_to_merged: float
+    kl_all_tokens_to_merged: float | None = None
     top1_all_tokens: float | None = None
     tensors: int | None = None
     base: str | None = None

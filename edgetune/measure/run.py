@@ -136,6 +136,8 @@ def _make_job(
     """Return the worker's job, as :func:`edgetune.measure.worker.run_job` reads it."""
     model = subject.model
     where: dict[str, Any] = {"model": str(model)}
+    if subject.adapter is not None:
+        where["adapter"] = str(subject.adapter)
     if isinstance(model, ModelRef):
         where = {"ref": model.to_json(Path())}
         dtype = find_narrow_dtype(model, device)

@@ -17,6 +17,7 @@ from edgetune.errors import InputError
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection, Requests
+from edgetune.runtimes.gguf_header import name_scheme, open_gguf
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Subject:
         scheme: ``Q4_K_M``, ``int4``, ``BF16``, ``NF4 + LoRA`` …
         bytes: what its weights take on disk; a merged adapter adds none.
         sha256: of its file or files.
+        adapter: LoRA file that llama.cpp loads over a GGUF file, or none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Subject:
     scheme: str
     bytes: int
     sha256: str
+    adapter: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -75,6 +78,9 @@ def _describe_folder(ref: ModelRef, role: str, name: str) -> Subject:
     scheme = "NF4" if ref.nf4 else "/".join(sorted(dtypes))
     files, size = checkpoint.files, checkpoint.bytes
     digest = hash_file(files[0]) if len(files) == 1 else hash_source(ref.base)
+    if ref.gguf is not None:
+        scheme = name_scheme(open_gguf(ref.gguf))
+        size, digest = ref.gguf.stat().st_size, hash_file(ref.gguf)
     if ref.adapter is not None:
         digest = hash_source(ref.adapter)
         scheme += " + LoRA"

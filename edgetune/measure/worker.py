@@ -50,6 +50,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     kv_cache = job.get("kv_cache")
     if kv_cache is not None:
         opener = partial(opener, kv_cache=kv_cache)
+    if "adapter" in job:
+        opener = partial(opener, adapter=Path(job["adapter"]))
     if "dtype" in job:
         opener = partial(opener, dtype=job["dtype"])
     with VramMeter() if job["device"] == "cuda" else nullcontext() as vram:

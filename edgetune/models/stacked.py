@@ -18,6 +18,7 @@ from edgetune.models.training_base import (
     TrainingBase,
     find_training_base,
     parse_training_base,
+    refuse_merge_over_gguf,
 )
 
 _NF4_DTYPE = "bfloat16"  # in which most trainings load a base that they put into 4 bits
@@ -63,6 +64,8 @@ def rebuild_trained(
 def _training_base(adapter: Path, asked: str, stacked: bool, log: Log) -> TrainingBase:
     found = find_training_base(adapter)
     wanted = parse_training_base(asked, "merge.trained_on")
+    if found is not None and found.gguf:
+        refuse_merge_over_gguf(adapter)
     if found is not None:
         if wanted is not None and wanted.nf4 != found.nf4:
             raise InputError(

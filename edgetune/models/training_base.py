@@ -1,4 +1,4 @@
-"""On what an adapter was trained: the weights as they are, or their NF4 values.
+"""On what an adapter was trained: the weights as they are, their NF4 values, or a GGUF file's.
 
 An adapter over NF4 weights has learnt to correct their rounding too, so it belongs to the
 dequantized base: over the original one it is another model. PEFT writes nothing of this into the
@@ -12,10 +12,10 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgetune.artifact import ENTRY, load_artifact
-from edgetune.errors import InputError
+from edgetune.errors import InputError, Unsupported
 from edgetune.models.lineage import read_metadata
 from edgetune.models.ref import ModelRef
 
@@ -32,22 +32,43 @@ class TrainingBase:
         dtype: they were put into 4 bits from this dtype, and are dequantized in it; ``None`` where
             only NF4 itself is known.
         source: who says so.
+        gguf: SHA-256 of the GGUF file whose weights they were, or none.
     """
 
     nf4: bool
     dtype: str | None
     source: str
+    gguf: str | None = None
 
     def __str__(self) -> str:
+        if self.gguf:
+            return f"gguf:{self.gguf}"
         return f"nf4:{self.dtype}" if self.nf4 and self.dtype else "nf4" if self.nf4 else "original"
 
 
 def parse_training_base(text: str, source: str) -> TrainingBase | None:
-    """Read ``original``, ``nf4`` or ``nf4:bfloat16``; ``None`` for anything else."""
+    """Read ``original``, ``nf4``, ``nf4:bfloat16`` or ``gguf:SHA256``; ``None`` for all else."""
     kind, _, dtype = text.partition(":")
+    if kind == "gguf" and dtype:
+        return TrainingBase(False, None, source, dtype)
     if kind == "nf4" and (dtype in DTYPES or dtype == ""):
         return TrainingBase(True, dtype or None, source)
     return TrainingBase(False, None, source) if text == "original" else None
+
+
+def refuse_merge_over_gguf(adapter: Path) -> NoReturn:
+    """Refuse to merge what was trained over a GGUF file's weights.
+
+    Raises:
+        Unsupported: always.
+    """
+    raise Unsupported(
+        "this adapter was trained over the weights of a GGUF file and is right over them alone; "
+        "merged and quantized again it would be another model",
+        where=str(adapter),
+        hint="export it as it is (a recipe with tune.base and export, without merge and quantize), "
+        "and load it over that file: llama-cli -m FILE --lora ADAPTER",
+    )
 
 
 def find_training_base(adapter: Path) -> TrainingBase | None:

@@ -177,7 +177,8 @@ def _chain(files: list[ExportedFile]) -> list[dict[str, Any]]:
     """Return what each file was made of, and the KL divergence that this step adds."""
     links = []
     for file in files:
-        link = {"name": file.name, "made_of": "merged", **_checks(file)}
+        made_of = "base + adapter" if file.adapter else "merged"
+        link = {"name": file.name, "made_of": made_of, **_checks(file)}
         lossless = next((f for f in files if f.lossless and f.format == file.format), file)
         if lossless is not file and file.checks and lossless.checks:
             link["made_of"] = lossless.name
@@ -206,6 +207,7 @@ def _shipped(file: ExportedFile, weights: int | None) -> dict[str, Any]:
         "path": file.path,
         "sha256": file.sha256,
         "modelfile": file.modelfile,
+        "adapter": file.adapter,
         "modelfile_template": file.modelfile_template,
         **_checks(file),
         "bits_per_weight": _bits_per_weight(file, weights),

@@ -102,6 +102,9 @@ def _uses(report: dict[str, Any]) -> list[tuple[str, str]]:
             continue
         named = next((file for file in files if file["name"] == chosen), None)
         file = named or min(files, key=lambda one: int(one["bytes"]))
+        if file.get("adapter"):
+            command = f"llama-cli -m {file['path']} --lora {file['adapter']} -st --temp 0 -p PROMPT"
+            return [("llama.cpp, the file and its adapter:", command)]
         if kind == "onnx":
             uses.append(("onnxruntime-genai: the folder", file["path"]))
             continue

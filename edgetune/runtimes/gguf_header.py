@@ -10,6 +10,7 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -72,6 +73,18 @@ class GgufFile:
         # Read, not mapped: mapped pages would count as memory in use.
         raw = np.fromfile(self.path, "u1", tensor.bytes, offset=tensor.offset)
         return decode_tensor(raw, tensor)
+
+
+def name_scheme(file: GgufFile) -> str:
+    """Return what the types of a file are called: as its header says, else that of most bytes."""
+    from gguf import LlamaFileType
+
+    with suppress(ValueError, TypeError, KeyError):
+        return LlamaFileType(file.keys["general.file_type"]).name.split("_", 1)[1]
+    sizes: dict[str, int] = {}
+    for tensor in file.tensors.values():
+        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.bytes
+    return max(sizes, key=lambda name: sizes[name])
 
 
 def decode_tensor(raw: np.ndarray, tensor: GgufTensor) -> np.ndarray:

@@ -26,6 +26,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import Sections
+from edgetune.runtimes.gguf_header import name_scheme, open_gguf
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> BenchFacts:
@@ -38,7 +39,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     """
     # 1. The models, from the one that training began with to the files that ship.
     base = resolve_model(sections.model.path, sections.model.revision)
-    subjects = [make_subject(ModelRef(base), "base", "base"), *_find_subjects(inputs)]
+    subjects = [_find_base(inputs, base), *_find_subjects(inputs)]
 
     # 2. The test rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
@@ -76,6 +77,16 @@ def _encode_canaries(encoder: Encoder, rows: Splits, sections: Sections) -> list
     return [[encoder.encode(row) for row in candidates] for candidates in canaries]
 
 
+def _find_base(inputs: dict[str, Artifact], base: Path) -> Subject:
+    """Return what training began with: the recipe's model, or the GGUF file that was tuned over."""
+    tuned = inputs.get("tune")
+    path = ModelRef.from_json(tuned.facts["model"], tuned.path).gguf if tuned else None
+    if path is not None:
+        found = make_subject(path, "base", "base")
+        return replace(found, scheme=name_scheme(open_gguf(path)))
+    return make_subject(ModelRef(base), "base", "base")
+
+
 def _find_subjects(inputs: dict[str, Artifact]) -> list[Subject]:
     """Return teacher, baseline, merged student and files, as far as there are any."""
     subjects = []
@@ -102,6 +113,7 @@ def _file_subject(file: ExportedFile, root: Path) -> Subject:
         scheme=file.scheme,
         bytes=file.bytes,
         sha256=file.sha256,
+        adapter=root / file.adapter if file.adapter else None,
     )
 
 

@@ -23,6 +23,7 @@ from edgetune.export.check import (
 from edgetune.export.files import Written, find_refusals, write_ggufs, write_onnx
 from edgetune.export.gguf.header import header_of
 from edgetune.export.ollama.modelfile import derive_prompt_format, write_modelfile
+from edgetune.export.over_gguf import find_over_gguf, find_pair, ship_over_gguf
 from edgetune.export.readme import write_readme
 from edgetune.export.room import count_onnx_bytes
 from edgetune.facts import ExportedAdapter, ExportedFile, ExportFacts, from_json, to_json
@@ -44,8 +45,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     Writes:
         ``gguf/<name>-<scheme>.gguf`` with a ``.Modelfile`` each, ``onnx/<precision>/`` and, where
         ``export.adapter`` asks for it, ``gguf/<name>-adapter.gguf`` and ``onnx/adapter/``; a
-        ``README.md`` that says how clients run them.
+        ``README.md`` that says how clients run them. Of what was tuned over a GGUF file, the
+        adapter for llama.cpp and the ``README.md`` alone.
     """
+    over = find_over_gguf(inputs)
+    if over is not None:
+        return _export_over_gguf(sections, inputs, over, out, log)
+    return _export_plan(sections, inputs, out, log)
+
+
+def _export_plan(
+    sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log
+) -> ExportFacts:
+    """Write and check the files of a merged model and its plan."""
     # 1. The plan, and what cannot be: refused by name before any work.
     model = inputs["merge"].model_folder
     plan = read_plan(inputs["quantize"].path)
@@ -99,6 +111,33 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     return facts
 
 
+def _export_over_gguf(
+    sections: Sections, inputs: dict[str, Artifact], trained: ModelRef, out: Path, log: Log
+) -> ExportFacts:
+    """Write the adapter for llama.cpp over the GGUF file that it was trained over, and check it.
+
+    Writes:
+        ``gguf/<name>-adapter.gguf``, and a ``README.md`` that says how clients load the two.
+    """
+    # 1. The file, unchanged since the training.
+    pair = find_pair(trained)
+
+    # 2. Token ids and distributions of the training's model, on probes and test rows.
+    comparison = _measure_model(sections, inputs, trained, inputs["tune"].contract_folder, out, log)
+
+    # 3. The adapter's file, and both in llama.cpp.
+    facts = ship_over_gguf(pair, comparison.reference, sections.file_name, out, count_threads())
+    files: list[dict[str, Any]] = to_json(facts.files)
+    write_readme(sections.file_name, trained.base, files, facts.adapters, comparison.golden, out)
+    log.say(_summary(facts.files[0], "base + adapter in torch"))
+    for adapter in facts.adapters:
+        log.say(
+            f"{adapter.name}: {bytes_text(adapter.bytes)}, over the file's values in float32 KL "
+            f"{adapter.kl_all_tokens:.2e} to base + adapter in torch"
+        )
+    return facts
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """What files are compared with, and the golden prompts that a client's template is held to."""
@@ -148,12 +187,20 @@ def _measure_merged(
 ) -> _Comparison:
     """Return token ids and log probabilities of the merged model on probes and test rows."""
     model = inputs["merge"].model_folder
+    return _measure_model(sections, inputs, ModelRef(model), model, out, log)
+
+
+def _measure_model(
+    sections: Sections, inputs: dict[str, Artifact], ref: ModelRef, model: Path, out: Path,
+    log: Log,
+) -> _Comparison:  # fmt: skip
+    """Return what a model says of probes and test rows, ``model`` being its contract's folder."""
     rows = open_splits(sections, inputs, out, log.muted())
     encoder = encoder_of(model, sections.data)
     usable = rows.usable("test", encoder, log.muted(), sections.data.on_bad_row)
     chosen = choose_rows(usable, sections.export.check_rows, sections.seed)
-    device = choose_float32_device(sections.device, model, 1, log)
-    merged = open_float32(ModelRef(model), count_threads(), device)
+    device = choose_float32_device(sections.device, ref.base, 1, log)
+    merged = open_float32(ref, count_threads(), device)
     try:
         reference = make_reference(encoder, chosen, merged, out / "scratch")
     finally:
@@ -188,14 +235,14 @@ def _check_files(
     return gates
 
 
-def _summary(file: ExportedFile) -> str:
+def _summary(file: ExportedFile, against: str = "the merged model") -> str:
     """Return the line of a file for the person who waits."""
     checks = file.checks
     assert checks is not None
     ids = "equal" if checks.token_ids_equal else f"DIFFER: {checks.different[0]!r}"
     return (
-        f"{file.name}: {bytes_text(file.bytes)}, KL {checks.kl_all_tokens:.2e} to the merged "
-        f"model, same top token at {checks.top1_all_tokens:.2%}, token ids {ids}"
+        f"{file.name}: {bytes_text(file.bytes)}, KL {checks.kl_all_tokens:.2e} to {against}, "
+        f"same top token at {checks.top1_all_tokens:.2%}, token ids {ids}"
     )
 
 

@@ -23,6 +23,7 @@ from edgetune.models.hardware import count_threads, require_room
 from edgetune.models.merge import name_stop_ids, write_merged
 from edgetune.models.ref import ModelRef
 from edgetune.models.stacked import rebuild_trained
+from edgetune.models.training_base import refuse_merge_over_gguf
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.recipe import MergeSection, Sections
 from edgetune.runtimes.gpu import choose_float32_device, open_float32
@@ -98,6 +99,8 @@ def _find_trained(
     trained = ModelRef.from_json(
         parent.facts["student" if parent.stage == "distill" else "model"], parent.path
     )
+    if trained.gguf is not None and trained.adapter is not None:
+        refuse_merge_over_gguf(trained.adapter)
     check_vocabulary(trained.base)
     checkpoint = Checkpoint(trained.base)
     checkpoint.say_beside(log)

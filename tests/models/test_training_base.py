@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgetune.artifact import commit_part, open_part
+from edgetune.compare.model_spec import resolve_spec
+from edgetune.errors import Unsupported
+from edgetune.log import Log
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.ref import ModelRef
+from edgetune.models.stacked import rebuild_trained
 from edgetune.models.training_base import KEY, find_training_base
 from tests.tiny_models import make_adapter
 
@@ -37,6 +41,19 @@ def test_its_file_says_it(said: str, own: Path, tiny_model: Path) -> None:
     found = find_training_base(own)
     assert found is not None and str(found) == said
     assert found.nf4 == said.startswith("nf4")
+
+
+def test_one_over_a_gguf_file_is_never_merged(own: Path, tiny_model: Path, tmp_path: Path) -> None:
+    stamp_adapter(own, tiny_model, {KEY: "gguf:0a1b"})
+    found = find_training_base(own)
+    assert found is not None and found.gguf == "0a1b" and str(found) == "gguf:0a1b"
+    for asked in ("auto", "original", "nf4"):
+        with pytest.raises(Unsupported, match="trained over the weights of a GGUF file"):
+            rebuild_trained(
+                ModelRef(tiny_model, own), [], asked, "float32", tmp_path / "scratch", Log()
+            )
+    with pytest.raises(Unsupported, match="trained over a GGUF file's weights"):
+        resolve_spec(f"{tiny_model}+{own}")
 
 
 @pytest.mark.parametrize("nf4", [True, False])

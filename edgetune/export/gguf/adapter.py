@@ -23,10 +23,13 @@ from edgetune.models.lora import Adapter
 _SAME = 1e-5  # of the largest entry: what two orders of summing in float32 may differ by
 
 
-def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int:
+def write_gguf_adapter(
+    base: Path, folder: Path, target: Path, name: str, file_hash: str | None = None
+) -> int:
     """Write the PEFT adapter in ``folder``, trained over ``base``, and return how many it tunes.
 
-    Names, and the order of rows in which llama.cpp keeps a weight, are its converter's own.
+    Names, and the order of rows in which llama.cpp keeps a weight, are its converter's own. With
+    ``file_hash``, the SHA-256 of the GGUF file that it belongs to is written beside.
 
     Raises:
         InputError: an adapter of another base.
@@ -47,6 +50,8 @@ def write_gguf_adapter(base: Path, folder: Path, target: Path, name: str) -> int
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
         writer.add_string("edgetune.base.lineage", lineage)
+        if file_hash is not None:
+            writer.add_string("edgetune.base.sha256", file_hash)
         for module in sorted(adapter.modules):
             scale, left, right = adapter.factors(module)
             tensor, b, a = _convert(converter, module, left, right)
