@@ -149,7 +149,7 @@ def train_here(args: argparse.Namespace, rows: list[Any], folder: Path) -> Any:
     from edgetune.models.tokenizer_files import load_tokenizer
     from edgetune.recipe import TuneSection
     from edgetune.train.inputs import TrainingData, TrainingRun
-    from edgetune.train.sft import tune
+    from edgetune.train.objectives.sft import tune
 
     section = TuneSection(
         rank=RANK, alpha=2.0 * RANK, learning_rate=RATE, epochs=1, batch_size=args.batch,

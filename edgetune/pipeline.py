@@ -1,10 +1,9 @@
-"""The run: STAGES, one row a stage, walked in order; what is finished and whole is skipped."""
+"""The run: the stages of a recipe walked in order; what is finished and whole is skipped."""
 
 from __future__ import annotations
 
-import importlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from edgetune.artifact import (
 )
 from edgetune.disk import check_place, write_atomic
 from edgetune.errors import InputError, raise_machine_fault
-from edgetune.facts import StageFacts, to_json
+from edgetune.facts import to_json
 from edgetune.libraries import library_keys
 from edgetune.lock import hold
 from edgetune.log import Log
@@ -35,87 +34,48 @@ from edgetune.recipe import Recipe, Sections
 from edgetune.recipe.load import dump_recipe
 from edgetune.rundir import RunDir
 from edgetune.source_hashes import find_sources, sources_of
+from edgetune.stage_list import STAGES, Listed, Stage, list_stages
 
 if TYPE_CHECKING:
     from edgetune.plan.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One row: what the stage reads of the recipe, what it needs, what it makes.
-
-    ``version`` goes up when the stage's output changes for equal inputs: old artifacts are stale.
-    """
-
-    name: str
-    kind: str
-    version: int
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...]
-    #: The section without which the stage is left out, where it has another name.
-    section: str = ""
-
-    def is_in(self, recipe: Recipe) -> bool:
-        """Whether the recipe asks for the stage."""
-        return getattr(recipe, self.section or self.name) is not None
-
-    @property
-    def function(self) -> Callable[[Sections, dict[str, Artifact], Path, Log], StageFacts]:
-        """The stage's ``run``, imported when it is needed: it brings torch with it."""
-        return importlib.import_module(f"edgetune.stages.{self.name}").run  # type: ignore[no-any-return]
-
-
-STAGES = (
-    Stage("synthesize", "rows", 1, ("device", "data", "synthesize"), ()),
-    Stage("prepare", "dataset", 1, ("tokenizer", "data"), ("synthesize",), section="data"),
-    Stage("tune", "adapter", 9, ("model", "data", "tune"), ("prepare",)),
-    Stage(
-        "control", "adapter", 1, ("model", "data", "tune"), ("synthesize", "prepare", "tune"),
-        section="control",
-    ),
-    Stage("distill", "student", 11, ("model", "data", "distill"), ("prepare", "tune")),
-    Stage("merge", "model", 7, ("device", "data", "merge"), ("prepare", "tune", "distill")),
-    Stage(
-        "quantize", "plan", 5, ("file_name", "device", "data", "quantize", "requests"),
-        ("prepare", "merge"),
-    ),
-    Stage(
-        "export", "files", 12, ("file_name", "device", "data", "quantize", "export"),
-        ("prepare", "tune", "merge", "quantize"),
-    ),
-    Stage(
-        "bench", "measurements", 6, ("model", "data", "bench"),
-        ("prepare", "tune", "distill", "merge", "export"),
-    ),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Planned:
     """A stage of this recipe with its key; ``artifact`` is there when it is done already."""
 
-    stage: Stage
+    listed: Listed
     key: str
     parents: dict[str, str]
     artifact: Artifact | None
     faults: list[str]
 
+    @property
+    def stage(self) -> Stage:
+        return self.listed.stage
+
+    @property
+    def label(self) -> str:
+        """What the stage is called in this run."""
+        return self.listed.label
+
 
 def plan_run(recipe: Recipe, run: RunDir) -> list[Planned]:
     """Return the recipe's stages in order, with keys and what is done already."""
     check_recipe(recipe)
-    sources = find_sources(recipe)
     keys: dict[str, str] = {}
     planned = []
-    for stage in STAGES:
-        if not stage.is_in(recipe):
-            continue
-        parents = {name: keys[name] for name in stage.inputs if name in keys}
-        used = {**parents, **_sources(stage, parents, sources)}
-        key = _key_of(stage, Sections(recipe, stage.sections), used)
-        keys[stage.name] = key
-        artifact, faults = run.find(stage.name, key)
-        planned.append(Planned(stage, key, used, artifact, faults))
+    sources: dict[int, dict[str, str]] = {}
+    for listed in list_stages(recipe):
+        stage, seen = listed.stage, listed.recipe
+        if id(seen) not in sources:
+            sources[id(seen)] = find_sources(seen)
+        parents = {name: keys[label] for name, label in listed.inputs.items()}
+        used = {**parents, **_sources(stage, parents, sources[id(seen)])}
+        key = _key_of(stage, Sections(seen, stage.sections), used)
+        keys[listed.label] = key
+        artifact, faults = run.find(listed.label, key)
+        planned.append(Planned(listed, key, used, artifact, faults))
     return planned
 
 
@@ -149,10 +109,10 @@ def execute(
     left = [step.stage.name for step in planned if step.artifact is None]
     estimates = tell_plan(recipe, run.path, log, left, ignore_plan) if left else {}
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
-    run.start({step.stage.name: step.key for step in planned})
+    run.start({step.label: step.key for step in planned})
     done: dict[str, Artifact] = {}
     for step in planned:
-        name, speak = step.stage.name, log.bind(step.stage.name, step.key)
+        name, speak = step.label, log.bind(step.label, step.key)
         final = run.stage_path(name, step.key)
         found = step.artifact or finish_commit(final, step.key)
         if found is not None:
@@ -164,8 +124,8 @@ def execute(
                     f"{final.name} is not as it was made ({step.faults[0]}): kept as {aside.name}, "
                     "and made again"
                 )
-            inputs = {parent: done[parent] for parent in step.stage.inputs if parent in done}
-            work = Work(step, Sections(recipe, step.stage.sections), inputs, final)
+            inputs = {parent: done[label] for parent, label in step.listed.inputs.items()}
+            work = Work(step, Sections(step.listed.recipe, step.stage.sections), inputs, final)
             found = _make_measured(work, speak, estimates.get(name))
         done[name] = found
         run.record(found)
@@ -212,6 +172,8 @@ def _run_alone(
     name: str, recipe: Recipe, inputs: dict[str, Artifact], out: Path, log: Log, fresh: bool
 ) -> Artifact:
     stage = next(stage for stage in STAGES if stage.name == name)
+    if name == "tune":
+        recipe = _only_step(recipe)
     sections = Sections(recipe, stage.sections)
     parents = {parent: artifact.key for parent, artifact in inputs.items()}
     parents |= _sources(stage, parents, find_sources(recipe))
@@ -230,6 +192,22 @@ def _run_alone(
     part = open_part(out, key)
     facts = _make(stage, sections, inputs, part, log.bind(name))
     return commit_part(out, stage.kind, name, key, parents, facts)
+
+
+def _only_step(recipe: Recipe) -> Recipe:
+    """Return the recipe of a tuning of one step.
+
+    Raises:
+        InputError: it has several.
+    """
+    if len(recipe.steps) > 1:
+        names = ", ".join(str(step.name) for step in recipe.steps)
+        raise InputError(
+            f"`tune` alone makes one step, and the recipe has {len(recipe.steps)} ({names})",
+            where="tune",
+            hint="`edgetune run` makes all of them",
+        )
+    return recipe.at_step(0)
 
 
 def _find_done(out: Path, key: str) -> Artifact | None:
@@ -285,7 +263,7 @@ def _sources(
 ) -> dict[str, str]:
     """Return the hashes of what a stage itself opens; rows come from ``prepare`` where it ran."""
     sections = [name for name in stage.sections if name != "data" or "prepare" not in parents]
-    return {f"source:{name}": value for name, value in sources_of(sections, sources).items()}
+    return sources_of(sections, sources)
 
 
 def _key_of(stage: Stage, sections: Sections, parents: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgetune import libraries, pipeline
+from edgetune import libraries, pipeline, stage_list
 from edgetune.artifact import Artifact
 from edgetune.errors import InputError, MachineFault
 from edgetune.log import Log
@@ -32,7 +32,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stages that ran."""
     names: list[str] = []
 
-    def function(stage: pipeline.Stage) -> Callable[..., dict[str, Any]]:
+    def function(stage: stage_list.Stage) -> Callable[..., dict[str, Any]]:
         def run(
             sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log
         ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    monkeypatch.setattr(pipeline.Stage, "function", property(function))
+    monkeypatch.setattr(stage_list.Stage, "function", property(function))
     return names
 
 
@@ -166,7 +166,7 @@ def test_a_full_machine_is_told_and_nothing_is_committed(
     def run(*_: Any) -> dict[str, Any]:
         raise error
 
-    monkeypatch.setattr(pipeline.Stage, "function", property(lambda stage: run))
+    monkeypatch.setattr(stage_list.Stage, "function", property(lambda stage: run))
     with pytest.raises(MachineFault, match=said):
         execute(make_recipe(rows), RunDir(tmp_path / "run"))
     assert RunDir(tmp_path / "run").manifest() == []
@@ -205,3 +205,10 @@ def test_what_makes_the_bytes_is_in_the_key(
     assert changed(lambda: upgrade("onnxruntime")) == ["export"]
     assert changed(lambda: upgrade("gguf")) == ["quantize", "export"]
     assert changed(lambda: upgrade("peft")) == list(names)
+
+
+def test_what_a_stage_opens_is_recorded_by_its_name(
+    tmp_path: Path, rows: Path, made: list[str]
+) -> None:
+    parents = execute(make_recipe(rows), RunDir(tmp_path / "run"))["prepare"].parents
+    assert "source:train" in parents

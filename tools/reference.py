@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from edgetune.cli import cli
-from edgetune.recipe import Recipe
+from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.aliases import ALIASES
 from edgetune.recipe.checks import USES
 
@@ -103,6 +103,8 @@ def _section_lines(name: str, section: type[BaseModel]) -> Iterator[str]:
     for number, (key, found) in enumerate(inner.items()):
         if found is None or (key in values and found in list(inner.values())[:number]):
             continue  # a section that several keys take is told once
+        if found is DataSection:  # the rows of a step are described as those of the recipe
+            continue
         yield from _section_lines(f"{name}.{key}", found)
 
 

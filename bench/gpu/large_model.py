@@ -28,8 +28,8 @@ from edgetune.models.load import nf4_config
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import TuneSection
-from edgetune.train import sft
 from edgetune.train.inputs import TrainingData, TrainingRun
+from edgetune.train.objectives import sft
 
 SHAPE = {
     "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336,

@@ -32,8 +32,8 @@ from edgetune.plan.estimate import Job, estimate_stages
 from edgetune.plan.machine import Machine
 from edgetune.plan.shape import Tokens, read_shape
 from edgetune.recipe import Recipe, TuneSection
-from edgetune.train import sft
 from edgetune.train.inputs import TrainingData, TrainingRun
+from edgetune.train.objectives import sft
 
 CAPS = (8, 12, 24)  # GB
 FIRST, LAST = 512, 131_072  # tokens of a row

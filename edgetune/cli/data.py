@@ -77,7 +77,7 @@ def _read(recipe: Recipe, count: int) -> tuple[dict[str, Any], list[dict[str, An
     log = Log()
     tokenizer = load_tokenizer(resolve_model(recipe.model.path, recipe.model.revision))
     splits = load_splits(section, recipe.seed, log, tokenizer)
-    encoder = make_encoder(tokenizer, section, recipe.tune.end_token if recipe.tune else None)
+    encoder = make_encoder(tokenizer, section, recipe.tokenizer.end_token)
     prepared = {
         name: encode_rows(encoder, getattr(splits, name), log, name, section.on_bad_row)
         for name in ("train", "validation", "test")

@@ -88,7 +88,7 @@ def _prepare(recipe: Recipe, folder: Path) -> float:
     if recipe.data is None:
         raise InputError("the recipe names no data", where="data", hint="data: {train: FILE}")
     tokenizer = resolve_model(recipe.model.path, recipe.model.revision)
-    end_token = recipe.tune.end_token if recipe.tune else None
+    end_token = recipe.tokenizer.end_token
     encoding = Encoding(str(tokenizer), end_token, freeze_clock(folder))
     settings = Settings(recipe.data, recipe.seed, encoding)
     make_dataset(settings, folder / "dataset", folder / "shards", Log())

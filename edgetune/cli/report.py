@@ -46,7 +46,7 @@ def _find_artifacts(recipe: Recipe, run: RunDir, log: Log) -> dict[str, Artifact
     if not plan:  # made before runs recorded their plan
         from edgetune import pipeline
 
-        plan = {step.stage.name: step.key for step in pipeline.plan_run(recipe, run)}
+        plan = {step.label: step.key for step in pipeline.plan_run(recipe, run)}
     artifacts = {}
     for stage, key in plan.items():
         artifact, faults = run.find(stage, key)

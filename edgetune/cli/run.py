@@ -64,9 +64,7 @@ def command(
             state = "done" if step.artifact else "to run"
             if step.faults:
                 state = f"to run again, {step.faults[0]}; what lies there is kept aside"
-            lines.append(
-                f"{step.stage.name}: {state} ({run.stage_path(step.stage.name, step.key)})"
-            )
+            lines.append(f"{step.label}: {state} ({run.stage_path(step.label, step.key)})")
         show_plan(recipe, origins, lines, as_json)
         return
     with hold(run.lock_path, "this run"):

@@ -108,7 +108,7 @@ def _steps_of(folder: Path, log: Log) -> list[Step]:
         why = "its recipe's model or data changed since, or it has not been run"
         try:
             planned = pipeline.plan_run(load_recipe(folder / "recipe.yaml")[0], RunDir(folder))
-            made = {step.stage.name: step.artifact for step in planned if step.artifact}
+            made = {step.label: step.artifact for step in planned if step.artifact}
         except InputError as error:  # a model or rows that lie here no longer
             why = str(error)
     if "merge" not in made:

@@ -50,9 +50,12 @@ class PartReader:
         keys: of the records that were read so far.
     """
 
-    def __init__(self, named: NamedPart, records: Iterator[Record], on_bad_row: OnBadRow) -> None:
+    def __init__(
+        self, named: NamedPart, records: Iterator[Record], on_bad_row: OnBadRow,
+        objective: str = "sft",
+    ) -> None:  # fmt: skip
         self.named, self.records = named, records
-        self._on_bad_row = on_bad_row
+        self._on_bad_row, self._objective = on_bad_row, objective
         self.keys: dict[str, None] = {}
 
     def read(self, records: Iterable[Record]) -> Iterator[Row | LeftOut]:
@@ -72,7 +75,9 @@ class PartReader:
                 value = record.value or record.fault
                 yield LeftOut(READ, record.where, error.what, str(error), value)
                 continue
-            reason = why_unused(row) if row.label is not None else ""
+            # Prompts alone of an otherwise answered file are a fault of the row, told elsewhere.
+            known = self._objective != "sft" or row.label is not None
+            reason = why_unused(row, self._objective) if known else ""
             yield LeftOut(UNUSED, row.where, reason, reason, record.value) if reason else row
 
     def unused(self, keys: Iterable[str]) -> list[str]:

@@ -47,12 +47,14 @@ class Reading:
         seed: of the rows that limits choose.
         tokenizer: counts the tokens of chunks; ``None`` leaves texts whole.
         answered: whether rows need a last answer; else what they have in its place means nothing.
+        objective: what rows are for.
     """
 
     section: DataSection
     seed: int = 0
     tokenizer: PreTrainedTokenizerBase | None = None
     answered: bool = True
+    objective: str = "sft"
 
 
 def read_parts(source: Source, reading: Reading) -> Iterator[tuple[NamedPart, Iterator[Record]]]:

@@ -13,6 +13,19 @@ ModelPaths = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class StepGain:
+    """The model after a step of tuning and before it, on the same validation rows.
+
+    Attributes:
+        scores: ``exact_match`` and ``loss`` (nats per token) of ``after`` and ``before``.
+        figures: difference (after minus before), ``ci95`` and ``n`` of both.
+    """
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TuneFacts:
     """The tuned model and how it came to be.
 
@@ -20,6 +33,7 @@ class TuneFacts:
         model: the base with its adapter, or all weights.
         base: the model as the recipe names it.
         method: ``qlora``, ``lora`` or ``full``.
+        objective: what was minimised.
         device: it was trained on.
         compute_dtype: of the base's activations.
         trainable_parameters: how many were trained.
@@ -31,11 +45,16 @@ class TuneFacts:
         template_clock: the time that a template which prints it was rendered at.
         tokens: counts of the train rows.
         data: counts of all splits.
+        step: name of the step.
+        trainer: TRL's class whose loss was minimised.
+        figures: what the objective measured of its own, by name.
+        gain: what the step gave, where there are several.
     """
 
     model: ModelPaths = field(default_factory=dict)
     base: str = ""
     method: str = ""
+    objective: str = "sft"
     device: str = ""
     compute_dtype: str = ""
     trainable_parameters: int = 0
@@ -47,6 +66,10 @@ class TuneFacts:
     template_clock: str | None = field(default=None, metadata=NULL)
     tokens: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] | None = field(default=None, metadata=NULL)
+    step: str = ""
+    trainer: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    gain: StepGain | None = None
 
 
 @dataclass(frozen=True)

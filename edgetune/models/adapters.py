@@ -16,7 +16,9 @@ from transformers import PreTrainedModel
 from edgetune.models.adapter_modules import check_modules, ends_with, find_targets, match_patterns
 from edgetune.models.fused_lora import fuse_lora
 from edgetune.models.fused_norm import fuse_norms
+from edgetune.models.load import put_adapter_on
 from edgetune.models.pissa import keep_start, subtract_start
+from edgetune.models.ref import ModelRef
 from edgetune.recipe import Training
 
 
@@ -125,6 +127,20 @@ def _compute_in_float32(wrapper: Any, is_head: bool) -> None:
     own.register_forward_pre_hook(widen)
     if not is_head:
         own.register_forward_hook(narrow)
+
+
+def continue_adapter(model: PreTrainedModel, start: ModelRef, section: Training) -> Any:
+    """Put the adapter of an earlier training on its base, to be trained further.
+
+    Raises:
+        InputError: an adapter of another base.
+    """
+    if section.gradient_checkpointing:
+        model.enable_input_require_grads()
+    adapted = put_adapter_on(model, start, trainable=True)
+    fuse_lora(adapted)
+    fuse_norms(adapted)
+    return adapted
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -151,13 +151,16 @@ def _fits_unpacked(folder: Path) -> bool:
         return fits_unpacked(AutoModelForCausalLM.from_config(config))
 
 
-def put_adapter_on(model: Any, ref: ModelRef, offloaded: bool = False) -> Any:
+def put_adapter_on(
+    model: Any, ref: ModelRef, offloaded: bool = False, trainable: bool = False
+) -> Any:
     """Return the PEFT model, its vocabulary as large as in the adapter's training.
 
     Args:
         model: the base.
         ref: names the adapter.
         offloaded: the base's weights are on disk, and the adapter's come into memory all the same.
+        trainable: the adapter is going to be trained further.
 
     Raises:
         InputError: an adapter of another base, or one whose weights are not safetensors.
@@ -177,6 +180,7 @@ def put_adapter_on(model: Any, ref: ModelRef, offloaded: bool = False) -> Any:
         loaded = PeftModel.from_pretrained(
             model,
             str(ref.adapter),
+            is_trainable=trainable,
             low_cpu_mem_usage=offloaded,
             torch_device="cpu" if offloaded else None,
         )

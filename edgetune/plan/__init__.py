@@ -36,6 +36,8 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
     from edgetune.plan.shape import measure_tokens, read_shape
     from edgetune.plan.trace import read_config, student_config
 
+    if isinstance(recipe.tune, tuple):  # the estimates are those of the last step
+        recipe = recipe.at_step(len(recipe.steps) - 1)
     if recipe.data is None:
         raise InputError("no data to plan with", where="recipe", hint="add a 'data' section")
     base = resolve_model(recipe.model.path, recipe.model.revision)

@@ -94,7 +94,7 @@ def estimate_stages(job: Job) -> list[Estimate]:
 
 
 def _estimate_tune(job: Job) -> Estimate:
-    section = job.recipe.tune
+    section = job.recipe.tuned
     assert section is not None and job.recipe.data is not None
     packed = section.packing
     length = (section.pack_length or job.recipe.data.max_length) if packed else job.tokens.longest
@@ -217,7 +217,7 @@ def _training_seconds(job: Job, settings: StepSettings, step: Step, load: _Load)
 def _estimate_merge(job: Job) -> Estimate:
     shape, recipe = job.student_shape, job.recipe
     assert recipe.merge is not None
-    tuned = recipe.tune
+    tuned = recipe.tuned
     nf4 = tuned is not None and tuned.method == "qlora" and recipe.distill is None
     # Both models advance layer by layer, and blocks of logits are compared as they come.
     parts = {

@@ -103,7 +103,7 @@ def _shrink(section: Optimization) -> dict[str, object]:
 def propose(job: Job) -> list[str]:
     """Return the settings that would make a training smaller and change what is trained."""
     proposals = []
-    data, tune = job.recipe.data, job.recipe.tune
+    data, tune = job.recipe.data, job.recipe.tuned
     if tune is not None and tune.method == "full":
         proposals.append("tune.method: qlora (an adapter over NF4 weights)")
     elif tune is not None and tune.method == "lora":

@@ -66,7 +66,8 @@ def merge_seconds(job: Job) -> float:
     """Return the seconds of a merge: candidates written, each compared with what was trained."""
     recipe, shape, machine = job.recipe, job.student_shape, job.machine
     assert recipe.merge is not None
-    nf4 = recipe.tune is not None and recipe.tune.method == "qlora" and recipe.distill is None
+    tuned = recipe.tuned
+    nf4 = tuned is not None and tuned.method == "qlora" and recipe.distill is None
     copies = 2 if nf4 and recipe.merge.base == "auto" else 1
     size = 4 if recipe.merge.dtype == "float32" else 2
     written = copies * (
@@ -119,7 +120,7 @@ def bench_seconds(job: Job) -> float:
     assert section is not None
     quantized = job.recipe.quantize
     files = (*quantized.gguf, *quantized.onnx, *quantized.budget) if quantized else ()
-    models = len(files) + 2 + (job.recipe.tune is not None) + (job.recipe.distill is not None)
+    models = len(files) + 2 + (job.recipe.tuned is not None) + (job.recipe.distill is not None)
     rows = min(section.task_rows, job.tokens.validation_rows)
     scored = min(section.kl_rows, job.tokens.validation_rows) * job.tokens.mean
     answer = min(section.max_new_tokens, job.tokens.mean * job.tokens.trained)

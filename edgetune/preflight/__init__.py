@@ -17,6 +17,7 @@ from edgetune.errors import InputError, Unsupported, nearest
 from edgetune.measure.devices import choose_devices
 from edgetune.models.hardware import choose_device
 from edgetune.models.resolve import resolve_model
+from edgetune.models.shape import Shape
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
 from edgetune.preflight.adapters import check_adapter_file, check_named_modules, ships_adapter
@@ -63,17 +64,12 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         _check_rows(recipe.data, part)
     opens = {"tune", "distill", "quantize"} & {*stages}
     shape = read_local_shape(recipe.model.path) if opens else None
-    if "tune" in stages or "distill" in stages:
+    if "tune" in stages:
+        _check_steps(recipe, shape, "export" in stages and ships_adapter(recipe), said)
+    if "distill" in stages:
         check_length(recipe, shape, said)
-    for name, section in (("tune", recipe.tune), ("distill", recipe.distill)):
-        if name in stages and section is not None:
-            check_device(section, recipe.model.device, name)
-    if "tune" in stages and recipe.tune is not None and recipe.tune.method != "full":
-        check_rank(recipe.tune, shape, "tune.rank", said)
-        alone = "export" in stages and ships_adapter(recipe)
-        check_named_modules(recipe.tune, recipe.model.path, "tune", alone)
-        advise_method(recipe.tune, shape, said)
     if "distill" in stages and recipe.distill is not None:
+        check_device(recipe.distill, recipe.model.device, "distill")
         check_student(recipe.distill, shape, said)
         if recipe.distill.train != "full":
             check_named_modules(recipe.distill, recipe.distill.student.path, "distill")
@@ -84,6 +80,25 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     if {"tune", "export"} <= {*stages}:
         check_adapter_file(recipe)
     return said
+
+
+def _check_steps(recipe: Recipe, shape: Shape | None, alone: bool, said: list[str]) -> None:
+    """Look at each step of the tuning: its rows, its adapter, the device that it asks for.
+
+    ``alone`` is whether the adapter ships by itself.
+    """
+    for number, step in enumerate(recipe.steps):
+        one = recipe.at_step(number)
+        if step.data is not None:
+            for part in ("train", "validation", "test"):
+                _check_rows(one.data, part)
+        check_length(one, shape, said)
+        check_device(step, recipe.model.device, "tune")
+        if step.method != "full":
+            check_rank(step, shape, "tune.rank", said)
+            check_named_modules(step, recipe.model.path, "tune", alone)
+            if number == 0:
+                advise_method(step, shape, said)
 
 
 def _sections_of(stages: Sequence[str]) -> set[str]:

@@ -52,7 +52,7 @@ def check_adapter_file(recipe: Recipe) -> None:
     Raises:
         InputError: names the key of ``tune``, and what to do.
     """
-    tuned = recipe.tune
+    tuned = recipe.tuned
     if tuned is None or not ships_adapter(recipe):
         return
     whole = "a GGUF or ONNX LoRA file holds low-rank updates only"

@@ -46,8 +46,8 @@ def _check_adapter(recipe: Recipe) -> None:
     """Refuse to ship an adapter that there will not be, or not of what is shipped."""
     if recipe.distill is not None:
         fault = "the student is shipped, not the tuned base"
-    elif recipe.tune is None or recipe.tune.method == "full":
-        fault = "nothing trains one: tune.method is full" if recipe.tune else "nothing is tuned"
+    elif recipe.tuned is None or recipe.tuned.method == "full":
+        fault = "nothing trains one: tune.method is full" if recipe.tuned else "nothing is tuned"
     else:
         return
     raise InputError(

@@ -19,6 +19,7 @@ from edgetune.recipe.schema import Recipe
 from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
 from edgetune.recipe.use import Use, one_of
 from edgetune.train.distillation import DISTILL_METHODS
+from edgetune.train.objectives import OBJECTIVES
 
 
 def _is_cut(recipe: Recipe) -> bool:
@@ -32,6 +33,12 @@ def _has_gguf(recipe: Recipe) -> bool:
     return section is None or bool(section.gguf) or any(
         not budget.strip().startswith("onnx:") for budget in section.budget
     )  # fmt: skip
+
+
+def _tuning_reads(key: str) -> Use:
+    """Return the use of a key of ``tune`` that some objectives read."""
+    names = (name for name, row in OBJECTIVES.items() if key in row.reads)
+    return one_of("tune", "objective", *names)
 
 
 def _method_reads(key: str) -> Use:
@@ -146,7 +153,11 @@ USES: dict[str, Use] = {
 
 
 #: Keys whose value may be a section, or a list of sections, and other values.
-_ALSO_VALUES = ("report.gates", "data.train", "data.validation", "data.test")
+_SPLITS = ("train", "validation", "test")
+_ALSO_VALUES = (
+    "report.gates",
+    *(f"{section}.{split}" for section in ("data", "tune.data") for split in _SPLITS),
+)
 
 
 def _keys(section: str, names: str) -> frozenset[str]:
@@ -176,7 +187,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         for split in ("train", "validation", "test")
     ),
     _keys("synthesize", SYNTHESIS_ALWAYS),
-    _keys("tune", f"method packing end_token {_TRAINING}"),
+    _keys("tune", f"name objective method packing end_token {_TRAINING}"),
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),
@@ -188,6 +199,11 @@ ALWAYS = frozenset({"name", "seed"}).union(
     ),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),
 )
+
+
+# The rows of a step are a section `data`: what reads its keys is the same.
+ALWAYS |= {f"tune.{key}" for key in ALWAYS if key.startswith("data.")}
+USES |= {f"tune.{key}": use for key, use in USES.items() if key.startswith("data.")}
 
 
 def check_use(recipe: Recipe, sections: Collection[str] | None = None) -> None:
@@ -215,6 +231,23 @@ def find_unread(recipe: Recipe) -> list[str]:
 
 
 def _unread(recipe: Recipe) -> Iterator[tuple[str, Use]]:
+    """Yield the keys that nothing reads: of each step of the tuning by itself, then all others."""
+    several = isinstance(recipe.tune, tuple)
+    for number, step in enumerate(recipe.steps):
+        prefix = f"tune.{number}." if several else "tune."
+        for key, use in _unread_alone(recipe.at_step(number)):
+            if key.startswith("tune."):
+                yield prefix + key.removeprefix("tune."), use
+            elif key.startswith("data.") and step.data is not None:
+                yield prefix + key, use
+    tuned = recipe.tuned
+    alone = tuned.model_copy(update={"data": None}) if tuned else None
+    rest = recipe.model_copy(update={"tune": alone})
+    yield from (one for one in _unread_alone(rest) if not one[0].startswith("tune."))
+
+
+def _unread_alone(recipe: Recipe) -> Iterator[tuple[str, Use]]:
+    """Yield the keys that nothing reads of a recipe with one step of tuning."""
     for key in _set_keys(recipe, ""):
         use = next((USES[k] for k in _prefixes(key.split(".")) if k in USES), None)
         if use is not None and not use.holds(recipe):

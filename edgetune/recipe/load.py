@@ -179,16 +179,34 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *parents, last = key.split(".")
-    node = tree
+    node: Any = tree
     for part in parents:
-        if node is tree.get("data") and isinstance(node.get(part), str):
+        if isinstance(node, list):
+            node = _item(node, part, key, origin)
+            continue
+        if "data" in tree and node is tree["data"] and isinstance(node.get(part), str):
             node[part] = {"path": node[part]}  # a path alone is short for a source
-        if not isinstance(node.get(part), dict):
+        steps = part == "tune" and isinstance(node.get(part), list)
+        if not isinstance(node.get(part), dict) and not steps:
             node[part] = {}
         node = node[part]
+    if isinstance(node, list):
+        raise InputError(f"'{key}' names no key of one of the steps", where=origin)
     if not last:
         raise InputError(f"'{key}' is not a recipe key", where=origin)
     node[last] = value
+
+
+def _item(items: list[Any], part: str, key: str, origin: str) -> Any:
+    """Return the item of a list that a part of a key names by its number, from 0 on."""
+    if part.isdigit() and int(part) < len(items) and isinstance(items[int(part)], dict):
+        return items[int(part)]
+    name = key.partition(f".{part}")[0]
+    raise InputError(
+        f"{name} has {len(items)} steps, and '{key}' names none of them",
+        where=origin,
+        hint=f"write {name}.0 for the first",
+    )
 
 
 def _overlay(

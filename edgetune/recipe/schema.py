@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.section import Count, PathText, Positive, Section
+from edgetune.recipe.steps import last_model, name_steps
 from edgetune.recipe.synthesis import SynthesizeSection
 from edgetune.recipe.tokenizer import TokenizerSettings
 from edgetune.recipe.training import DistillSection, TuneSection
+from edgetune.train.objectives import OBJECTIVES
 
 KvCache = Literal["f16", "q8_0", "q4_0"]
 
@@ -134,7 +136,7 @@ class Recipe(Section):
     model: ModelSection
     data: DataSection | None = None
     synthesize: SynthesizeSection | None = None
-    tune: TuneSection | None = None
+    tune: TuneSection | tuple[TuneSection, ...] | None = None
     distill: DistillSection | None = None
     merge: MergeSection | None = None
     quantize: QuantizeSection | None = None
@@ -144,6 +146,14 @@ class Recipe(Section):
 
     #: Warnings of keys and values read by an old name; see :mod:`edgetune.recipe.aliases`.
     _renamed: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Recipe:
+        if isinstance(self.tune, tuple) and not self.tune:
+            raise ValueError("tune has no step")
+        if isinstance(self.tune, tuple):  # what steps take over from each other is written out
+            object.__setattr__(self, "tune", name_steps(self.tune))
+        return self
 
     @property
     def renamed(self) -> tuple[str, ...]:
@@ -165,18 +175,40 @@ class Recipe(Section):
         return name_model(self.model.path) + made
 
     @property
+    def steps(self) -> tuple[TuneSection, ...]:
+        """The steps of the tuning, with their names; none where nothing is tuned."""
+        if self.tune is None:
+            return ()
+        return name_steps(self.tune if isinstance(self.tune, tuple) else (self.tune,))
+
+    @property
+    def tuned(self) -> TuneSection | None:
+        """The step whose model the stages after the tuning take: the last that gives one."""
+        return last_model(self.steps)
+
+    def at_step(self, number: int) -> Recipe:
+        """Return the recipe as one step sees it: the step is ``tune``, its rows are ``data``."""
+        step = self.steps[number]
+        alone = step.model_copy(update={"data": None})
+        return self.model_copy(update={"tune": alone, "data": step.data or self.data})
+
+    @property
     def tokenizer(self) -> TokenizerSettings:
-        """What decides the tokens of rows, for the stage that makes them."""
-        end_token = self.tune.end_token if self.tune else None
+        """What decides which rows are used and their tokens, for the stage that makes them."""
+        ours = [step for step in self.steps if step.data is None]
+        step = ours[-1] if ours else self.tuned
         return TokenizerSettings(
-            path=self.model.path, revision=self.model.revision, end_token=end_token
+            path=self.model.path,
+            revision=self.model.revision,
+            end_token=step.end_token if step else None,
+            objective=OBJECTIVES[ours[-1].objective].rows if ours else "sft",
         )
 
     @property
     def control(self) -> bool | None:
         """Whether the base is also tuned without the synthetic rows; ``None`` where it is not."""
         compared = self.synthesize is not None and self.synthesize.compare
-        return True if compared and self.tune is not None else None
+        return True if compared and self.tuned is not None else None
 
     @property
     def device(self) -> str:

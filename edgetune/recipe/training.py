@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
+from edgetune.recipe.data import DataSection
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
 from edgetune.train.distillation import DISTILL_METHODS
+from edgetune.train.objectives import OBJECTIVES
 from edgetune.train.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     DistillMethodName = str
+    ObjectiveName = str
     OptimizerName = str
 else:  # the rows of the tables are the choices: in validation, help and schema
     DistillMethodName = Literal[tuple(DISTILL_METHODS)]
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
     OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 
@@ -58,8 +62,20 @@ class Training(AdapterSettings, Optimization):
 
 
 class TuneSection(Training):
-    """Fine-tune the base model; the result is the teacher."""
+    """Fine-tune the base model, in one step or a list of steps; the result is the teacher."""
 
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_]*$",
+        description="name of a step; absent: its objective",
+    )
+    objective: ObjectiveName = Field(
+        "sft",
+        description="; ".join(f"{name}: {row.summary}" for name, row in OBJECTIVES.items()),
+    )
+    data: DataSection | None = Field(
+        None, description="rows of this step alone, as in the section data; absent: that section"
+    )
     method: Literal["qlora", "lora", "full"] = Field(
         "qlora",
         description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",

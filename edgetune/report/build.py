@@ -27,6 +27,7 @@ from edgetune.report.findings import check_gates, compare_distillation, find_hea
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.report.resources import find_resources
 from edgetune.report.run_facts import RunFacts, read_facts
+from edgetune.report.steps import find_steps
 from edgetune.report.synthetic import find_synthetic
 from edgetune.rundir import RunDir
 
@@ -45,7 +46,8 @@ def build_report(
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
         ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
-        grid, distillation, synthetic, refused, fallbacks, resources, warnings, training, data``.
+        grid, distillation, steps, synthetic, refused, fallbacks, resources, warnings, training,
+        data``.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -73,6 +75,7 @@ def build_report(
         "lineage": _lineage(artifacts, run),
         "models": models,
         "distillation": _distillation(models, facts.distill),
+        "steps": find_steps(artifacts),
         "synthetic": find_synthetic(artifacts),
         "merge": to_json(facts.merge),
         "searches": _searches(facts.quantize) if facts.quantize else [],

@@ -81,9 +81,15 @@ def _head(report: dict[str, Any]) -> str:
         head["datasets"] = [_one_line(name) for name in datasets]
     recipe = report["recipe"]
     made = [word for word in ("tune", "distill") if word in recipe]
-    method = [recipe["tune"]["method"]] if "tune" in recipe else []
+    method = list(dict.fromkeys(step["method"] for step in _tunings(recipe)))
     head["tags"] = ["edgetune", *formats, *made, *(_one_line(word) for word in method)]
     return yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _tunings(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of the tuning, one where it is a single section."""
+    tune = recipe.get("tune") or []
+    return tune if isinstance(tune, list) else [tune]
 
 
 def _count_test_rows(models: list[dict[str, Any]]) -> int | None:
@@ -121,15 +127,15 @@ def _uses(report: dict[str, Any]) -> list[tuple[str, str]]:
 def _steps(report: dict[str, Any]) -> list[Markup]:
     """Return what each stage did to the base model, as Markdown."""
     recipe, steps = report["recipe"], []
-    if "tune" in recipe:
-        tune = recipe["tune"]
+    for tune, done in zip(_tunings(recipe), report.get("steps", ()), strict=False):
         how = (
-            "all weights" if tune["method"] == "full" else f"{tune['method']}, rank {tune['rank']}"
+            "all weights" if done["method"] == "full" else f"{done['method']}, rank {tune['rank']}"
         )
-        done = report["training"].get("tune", {}).get("steps")
-        rows = next((s["name"] for s in report["sources"] if s["what"] == "train rows"), "")
-        count = f", {done:,} steps" if done else ""
-        steps.append(f"tuned ({plain(how)}{count}) on {code(rows)}")
+        what = f"train rows of {done['name']}" if tune.get("data") else "train rows"
+        rows = next((s["name"] for s in report["sources"] if s["what"] == what), "")
+        aim = "" if tune["objective"] == "sft" else f"{tune['objective']}, "
+        count = f", {done['steps']:,} steps" if done["steps"] else ""
+        steps.append(f"tuned ({plain(aim + how)}{count}) on {code(rows)}")
     if "distill" in recipe:
         steps.append(f"distilled into a student (method {plain(recipe['distill']['method'])})")
     merge = report.get("merge") or {}

@@ -28,6 +28,12 @@ def find_data(facts: RunFacts) -> dict[str, Any] | None:
         data = dict(facts.tune.data)
     else:
         return None
+    for step, more in facts.more_rows.items():
+        sources = more.data.get("provenance", ())
+        data["provenance"] = [
+            *data.get("provenance", ()),
+            *({**one, "split": f"{one['split']} of {step}"} for one in sources),
+        ]
     if any(one.get("confidential") for one in data.get("provenance", ())):
         data["skipped_examples"] = []
     return data

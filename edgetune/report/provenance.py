@@ -46,9 +46,12 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, str, str, str | None]]:
             yield "student", "student", recipe.distill.student.path, None
         if recipe.distill.prompts is not None:
             yield "prompts", "prompts", recipe.distill.prompts, None
-    for part in ("train", "validation", "test") if recipe.data else ():
-        for source in list_sources(getattr(recipe.data, part) or ()):
-            yield f"{part} rows", part, source.path.removeprefix(HUB_PREFIX), source.license
+    named = [("", recipe.data), *((f" of {step.name}", step.data) for step in recipe.steps)]
+    for step, data in named:
+        for part in ("train", "validation", "test") if data else ():
+            for source in list_sources(getattr(data, part) or ()):
+                path = source.path.removeprefix(HUB_PREFIX)
+                yield f"{part} rows{step}", f"{part}{step}", path, source.license
 
 
 def _licence(path: str, recipe: Recipe) -> Licence:
@@ -61,7 +64,9 @@ def _licence(path: str, recipe: Recipe) -> Licence:
 
 def _hash_of(key: str, artifacts: Mapping[str, Artifact]) -> str | None:
     """The content hash that stages recorded; a hub id is known by name and revision."""
-    found = (artifact.parents.get(f"source:{key}") for artifact in artifacts.values())
+    part, _, step = key.partition(" of ")
+    made = [artifacts[f"prepare-{step}"]] if f"prepare-{step}" in artifacts else artifacts.values()
+    found = (artifact.parents.get(f"source:{part}") for artifact in made)
     return next((value for value in found if value), None)
 
 

@@ -21,9 +21,13 @@ from edgetune.measure.definitions import RENAMED, RENAMED_GATES
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What each stage of a run reported; ``None`` where it did not run."""
+    """What each stage of a run reported; ``None`` where it did not run.
+
+    ``more_rows`` are those of the tuning's steps that have rows of their own.
+    """
 
     prepare: PrepareFacts | None
+    more_rows: dict[str, PrepareFacts]
     tune: TuneFacts | None
     distill: DistillFacts | None
     merge: MergeFacts | None
@@ -39,6 +43,11 @@ def read_facts(artifacts: Mapping[str, Artifact]) -> RunFacts:
     """
     return RunFacts(
         prepare=_read(PrepareFacts, artifacts.get("prepare")),
+        more_rows={
+            name.removeprefix("prepare-"): from_json(PrepareFacts, artifact.facts)
+            for name, artifact in artifacts.items()
+            if name.startswith("prepare-")
+        },
         tune=_read(TuneFacts, artifacts.get("tune")),
         distill=_read(DistillFacts, artifacts.get("distill")),
         merge=_read_merge(artifacts.get("merge")),

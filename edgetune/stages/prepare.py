@@ -33,7 +33,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     if "synthesize" in inputs:
         written = DataSource(path=str(inputs["synthesize"].path))
         data = data.model_copy(update={"train": (*list_sources(data.train), written)})
-    settings = Settings(data, sections.seed, encoding)
+    settings = Settings(data, sections.seed, encoding, objective=tokens.objective)
     splits = make_dataset(settings, out, out / SCRATCH / "shards", log)
 
     # 3. What is in it.

@@ -1,22 +1,20 @@
-"""Tune a base model on prepared rows: tokens, adapters or whole weights, the prompt contract."""
+"""Tune a base model, or what an earlier step made of it, on prepared rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
 from edgetune.data.dataset.splits import Splits
-from edgetune.data.dataset.tables import RowTable, lengths_of
-from edgetune.data.encoded import Encoded
-from edgetune.errors import InputError
+from edgetune.data.dataset.tables import RowTable
 from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
-from edgetune.models.adapters import add_adapter, restore_adapter, save_adapter
+from edgetune.models.adapters import add_adapter, continue_adapter, restore_adapter, save_adapter
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.compute_dtype import ComputeDtype, keep_dtype
 from edgetune.models.end_token import choose_end_token
@@ -30,22 +28,41 @@ from edgetune.models.tokenizer_files import load_tokenizer, save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import Sections, TuneSection
-from edgetune.train.inputs import TrainingData, TrainingRun
-from edgetune.train.sft import tune
+from edgetune.train.inputs import TrainingRun
+from edgetune.train.objectives import OBJECTIVES
+from edgetune.train.tuning_step import Trained, Tuning
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base model's folder and tokenizer, and the device and dtype it is computed with."""
+    """What a step begins with, and the device and dtype it is computed with.
+
+    Attributes:
+        folder: of the model whose weights are trained, or lie under the adapter.
+        tokenizer: of the model.
+        device: to train on.
+        computed: dtype of activations, and why.
+        adapter: of the step before, which this one goes on with.
+        end_token: of the step before.
+        nf4: whether the weights are put into 4 bits.
+    """
 
     folder: Path
     tokenizer: Any
     device: str
     computed: ComputeDtype
+    adapter: Path | None = None
+    end_token: str | None = None
+    nf4: bool = False
 
     @property
     def dtype(self) -> str:
         return self.computed.name
+
+    @property
+    def start(self) -> ModelRef:
+        """The model as the step begins."""
+        return ModelRef(self.folder, self.adapter, self.nf4, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -56,9 +73,17 @@ class Control:
     steps: int
 
 
-def find_base(sections: Sections, out: Path, log: Log) -> Base:
-    """Resolve the recipe's model; refuse a disk without room for its checkpoints."""
+def find_base(sections: Sections, out: Path, log: Log, previous: Artifact | None = None) -> Base:
+    """Resolve the recipe's model, or what the step before made of it.
+
+    Raises:
+        InputError: no such model, or a disk without room for its checkpoints.
+    """
     base = resolve_model(sections.model.path, sections.model.revision)
+    adapter, end_token = None, None
+    if previous is not None:
+        start = ModelRef.from_json(previous.facts["model"], previous.path)
+        base, adapter, end_token = start.base, start.adapter, previous.facts["end_token"]
     device = choose_device(sections.model.device)
     dtype = keep_dtype(sections.model.compute_dtype, device, out)
     checkpoint = Checkpoint(base)
@@ -66,7 +91,8 @@ def find_base(sections: Sections, out: Path, log: Log) -> Base:
     size = checkpoint.bytes
     whole = sections.tune.method == "full"
     require_room(out, 8 * size if whole else size // 2, "tuning with its checkpoints")
-    return Base(base, load_tokenizer(base), device, dtype)
+    nf4 = sections.tune.method == "qlora"
+    return Base(base, load_tokenizer(base), device, dtype, adapter, end_token, nf4)
 
 
 def tune_base(
@@ -78,7 +104,8 @@ def tune_base(
     Writes ``adapter/`` (PEFT) or, with ``method: full``, ``model/``; ``contract/`` (tokenizer,
     template, golden prompts); ``metrics.jsonl``. A ``control`` has other train rows and steps.
     """
-    section, data, role = sections.tune, sections.data, "teacher"
+    section, data = sections.tune, sections.data
+    role = section.name or section.objective
     if control is not None:
         section, role = section.model_copy(update={"max_steps": control.steps}), "control"
     clock = rows.clock or freeze_clock(out)
@@ -86,55 +113,69 @@ def tune_base(
     model: Any = load_base(base.folder, section.method == "qlora", dtype, base.device)
 
     # 1. The token that will end answers, which a frozen head must be able to say.
-    end_token = _choose_end_token(model, base.tokenizer, sections, log)
+    end_token = _choose_end_token(model, base, sections, log)
 
-    # 2. Rows to tokens, with the loss on answers only.
+    # 2. What makes tokens of rows, with the loss where the objective has it.
     encoder = make_encoder(base.tokenizer, data, end_token, clock)
     printed = tell_clock(encoder, log)
-    chosen = None if control is None else control.train
-    prepared = rows.encode("train", encoder, log, data.on_bad_row, chosen)
-    validation = rows.encode("validation", encoder, log, data.on_bad_row).encoded
     if rows.test is not rows.validation:  # what bench cannot ask is no news for after the tuning
         rows.usable("test", encoder, log.muted(), data.on_bad_row)
-    _check_context(model, prepared.encoded)
 
     # 3. Adapters on all linear layers; dtype, method and size are told before the work.
     model, trainable = _make_trainable(model, base, sections, log)
 
     # 4. Train, going on from a checkpoint that an interrupted run left.
     (out / "metrics.jsonl").unlink(missing_ok=True)
-    outcome = tune(
-        model, base.tokenizer, TrainingData(prepared.encoded, validation), section,
-        data.max_length, TrainingRun(role, sections.seed, out, log),
+    tuning = Tuning(
+        model, base.tokenizer, encoder, rows, section, data,
+        TrainingRun(role, sections.seed, out, log), base.start,
+        None if control is None else control.train,
     )  # fmt: skip
+    trained = OBJECTIVES[section.objective].train(tuning)
 
     # 5. The best weights if validation was watched, else the last.
-    ref = _save(model, base, section, outcome.best, out, log)
+    ref = _save(model, base, section, trained.outcome.best, out, log)
 
     # 6. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.quotable, out / "contract")
-    return TuneFacts(
+    facts = _describe(tuning, trained)
+    return replace(
+        facts,
         model=ref.to_json(out),
         base=sections.model.path,
-        method=section.method,
-        device=base.device,
-        compute_dtype=base.dtype,
         trainable_parameters=trainable,
+        template_clock=printed,
+    )
+
+
+def _describe(tuning: Tuning, trained: Trained) -> TuneFacts:
+    """Return what a step did, but for what it made."""
+    section, outcome = tuning.section, trained.outcome
+    end_id = tuning.encoder.end_id
+    return TuneFacts(
+        method=section.method,
+        objective=section.objective,
+        device=str(tuning.model.device.type),
+        compute_dtype=tuning.start.nf4_dtype,
         steps=outcome.steps,
         train_loss=outcome.train_loss,
         validation_loss=outcome.validation_loss,
         resumed_from=outcome.resumed_from,
-        end_token=base.tokenizer.convert_ids_to_tokens(encoder.end_id),
-        template_clock=printed,
-        tokens=prepared.facts,
-        data=rows.facts,
+        end_token=tuning.tokenizer.convert_ids_to_tokens(end_id),
+        tokens=dict(trained.tokens),
+        data=tuning.rows.facts,
+        step=section.name or section.objective,
+        trainer=OBJECTIVES[section.objective].trainer,
+        figures=dict(trained.figures),
     )
 
 
 def _make_trainable(model: Any, base: Base, sections: Sections, log: Log) -> tuple[Any, int]:
     """Return the model with its adapters, and the number of its trainable parameters."""
     section = sections.tune
-    if section.method != "full":
+    if base.adapter is not None:
+        model = continue_adapter(model, base.start, section)
+    elif section.method != "full":
         model = add_adapter(model, section, sections.seed)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     base_dtype = {"qlora": "NF4", "lora": base.dtype, "full": "float32"}[section.method]
@@ -146,28 +187,14 @@ def _make_trainable(model: Any, base: Base, sections: Sections, log: Log) -> tup
     return model, trainable
 
 
-def _choose_end_token(model: Any, tokenizer: Any, sections: Sections, log: Log) -> str | None:
+def _choose_end_token(model: Any, base: Base, sections: Sections, log: Log) -> str | None:
     """Return the end token of answers: the recipe's, or one that a frozen head can predict."""
-    if sections.tune.method == "full":
-        return sections.tune.end_token
+    wanted, tokenizer = sections.tune.end_token, base.tokenizer
+    if sections.tune.method == "full" or (wanted is None and base.end_token is not None):
+        return wanted or base.end_token
     usual = None if sections.data.template == "plain" else template_end_token(tokenizer)
     usual = usual or tokenizer.eos_token
-    return choose_end_token(model, tokenizer, sections.tune.end_token, usual, log)
-
-
-def _check_context(model: Any, rows: Sequence[Encoded]) -> None:
-    """Refuse rows longer than the model's context.
-
-    Raises:
-        InputError: names ``data.max_length`` and what it may be.
-    """
-    longest = model.config.get_text_config().max_position_embeddings
-    if max(lengths_of(rows)) > longest:
-        raise InputError(
-            f"rows are longer than the {longest} positions of the model",
-            where="data.max_length",
-            hint=f"set it to at most {longest}",
-        )
+    return choose_end_token(model, tokenizer, wanted, usual, log)
 
 
 def _save(

@@ -127,7 +127,8 @@ def test_every_key_is_in_the_table_or_always_read() -> None:
 
 
 def test_every_row_of_the_table_is_tried() -> None:
-    assert {key for key, _, _ in IGNORED} == set(USES)
+    own_rows = {key for key in USES if key.startswith("tune.data.")}  # copies of the rows of data
+    assert {key for key, _, _ in IGNORED} == set(USES) - own_rows
 
 
 @pytest.mark.parametrize(("key", "value", "settings"), IGNORED, ids=[key for key, _, _ in IGNORED])

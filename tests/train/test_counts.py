@@ -24,7 +24,7 @@ from edgetune.train import loop
 from edgetune.train.distillation.on_policy import SampledTargets
 from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
-from edgetune.train.sft import as_dataset, tune
+from edgetune.train.objectives.sft import as_dataset, tune
 
 QUIET = Log(quiet=True)
 
@@ -247,7 +247,7 @@ def test_validation_is_of_eval_rows_and_moves_the_bar(
 
 
 def test_tables_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgetune.train.sft.TABLE_ROWS", 3)
+    monkeypatch.setattr("edgetune.train.objectives.sft.TABLE_ROWS", 3)
     rows = [one for several in SETS.values() for one in several]
     table = as_dataset(rows)
     assert table["input_ids"][:] == [list(one.ids) for one in rows]

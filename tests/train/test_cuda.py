@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgetune.train import sft
+from edgetune.train.objectives import sft
 from edgetune.train.optimizers import OPTIMIZERS
 from tests.train.test_resume import kill_and_resume, run_tune
 

@@ -21,7 +21,7 @@ from edgetune.recipe import DistillSection, TuneSection
 from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
 from edgetune.train.micro_batches import halve
-from edgetune.train.sft import tune
+from edgetune.train.objectives.sft import tune
 from tests.train.test_resume import some_rows
 
 SETTINGS: dict[str, Any] = {

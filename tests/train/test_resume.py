@@ -26,7 +26,7 @@ from edgetune.train.callbacks import newest_checkpoint
 from edgetune.train.distillation.trainer import train_student
 from edgetune.train.inputs import DistillationData, TrainingData, TrainingRun
 from edgetune.train.loop import Outcome
-from edgetune.train.sft import tune
+from edgetune.train.objectives.sft import tune
 
 QUIET = Log(quiet=True)
 

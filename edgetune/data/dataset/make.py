@@ -61,7 +61,7 @@ def make_dataset(settings: Settings, out: Path, scratch: Path, log: Log) -> Spli
     section = settings.section
     sources = find_sources(section)
     tokenizer = settings.load_tokenizer() if section.chunk is not None else None
-    reading = Reading(section, settings.seed, tokenizer)
+    reading = Reading(section, settings.seed, tokenizer, objective=settings.objective)
     readers = {name: SplitReader(source, reading, name) for name, source in sources.items()}
     small = sum(source_bytes(source) for source in sources.values()) < SMALL_BYTES
     by_split = _make_shards(settings, readers, scratch, small, log)

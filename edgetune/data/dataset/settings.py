@@ -22,12 +22,14 @@ class Settings:
         seed: of every choice.
         encoding: what rows are encoded with; ``None`` leaves tokens out.
         tokenizer: what counts the tokens of chunks; ``None`` is that of the encoding.
+        objective: what rows are for, as :data:`edgetune.data.shapes.SHAPES` calls it.
     """
 
     section: DataSection
     seed: int
     encoding: Encoding | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    objective: str = "sft"
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the tokenizer; ``None`` where rows are not encoded."""

@@ -21,7 +21,7 @@ from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.distillation.targets import Distillation
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
-from edgetune.train.sft import keep_trainable_float32
+from edgetune.train.precision import keep_trainable_float32
 
 
 class _Trainer(DistillationTrainer):

@@ -20,8 +20,8 @@ from edgetune.recipe import Optimization
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.inputs import DistillationData, TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
+from edgetune.train.precision import keep_trainable_float32
 from edgetune.train.rows import RowsMixin
-from edgetune.train.sft import keep_trainable_float32
 
 #: A context around the computing of a loss, such as other weights in place of the model's own.
 Around = Callable[[Any], AbstractContextManager[Any]]

@@ -25,7 +25,9 @@ from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.inputs import TrainingData, TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
+from edgetune.train.precision import keep_trainable_float32
 from edgetune.train.rows import RowsMixin, TokensMixin
+from edgetune.train.tuning_step import Trained, Tuning
 
 TABLE_ROWS = 65_536  # of a table: its offsets are 32 bits wide
 SMALL_LOGITS = 64 * 2**20  # bytes of a batch's logits at trained positions, in float32
@@ -89,6 +91,16 @@ class RowsTrainer(HeadLossMixin, RowsMixin, SFTTrainer):  # type: ignore[misc]
 def cross_entropy(labels_P: torch.Tensor) -> ChunkLoss:
     """Return the cross-entropy to these labels, for a chunk of their positions."""
     return lambda logits_CV, first, last: sparse_loss_(logits_CV, labels_P[first:last], None)
+
+
+def train(tuning: Tuning) -> Trained:
+    """Train a step's model on the answers of its rows; on every token of plain texts."""
+    rows, validation = tuning.encode("train"), tuning.encode("validation")
+    outcome = tune(
+        tuning.model, tuning.tokenizer, TrainingData(rows.encoded, validation.encoded),
+        tuning.section, tuning.data.max_length, tuning.run,
+    )  # fmt: skip
+    return Trained(outcome, rows.facts)
 
 
 def tune(
@@ -180,10 +192,3 @@ def _as_table(rows: Sequence[Encoded]) -> pa.Table:
     return pa.table(
         {name: pa.ListArray.from_arrays(ends, values) for name, values in columns.items()}
     )
-
-
-def keep_trainable_float32(model: Any) -> None:
-    """Keep trainable parameters in float32, where small updates are not rounded away."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)

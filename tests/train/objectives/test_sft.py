@@ -13,8 +13,8 @@ from edgetune.models.adapters import add_adapter
 from edgetune.models.load import load_base
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import TuneSection
-from edgetune.train import sft
 from edgetune.train.inputs import TrainingData, TrainingRun
+from edgetune.train.objectives import sft
 
 ROWS = [Encoded([5 + i + n for i in range(4 + n)], [i >= 2 for i in range(4 + n)], False)
         for n in range(8)]  # fmt: skip

@@ -1,0 +1,89 @@
+"""What the report says of the steps of a tuning: objective, losses, and what each step gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgetune.artifact import Artifact
+from edgetune.facts import StepGain, TuneFacts, from_json, to_json
+from edgetune.report.format import NONE, percent
+
+STEP_TITLES = ("Step", "Train rows", "Steps", "Validation loss", "Exact match", "Loss")
+
+
+def find_steps(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """Return each step of the tuning, in order, as JSON values.
+
+    Returns:
+        ``name, objective, trainer, method, steps, rows, train_loss, validation_loss, figures,
+        gain``; gain is of exact match and loss on the same validation rows, after minus before.
+    """
+    found = []
+    for artifact in artifacts.values():
+        if artifact.stage != "tune":
+            continue
+        facts = from_json(TuneFacts, artifact.facts)
+        found.append(
+            {
+                "name": facts.step or facts.objective,
+                "objective": facts.objective,
+                "trainer": facts.trainer,
+                "method": facts.method,
+                "steps": facts.steps,
+                "rows": facts.tokens.get("rows"),
+                "train_loss": facts.train_loss,
+                "validation_loss": facts.validation_loss,
+                "figures": facts.figures,
+                "gain": to_json(facts.gain) if facts.gain else None,
+            }
+        )
+    return found
+
+
+def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return name, objective and cells of each step, where there are several or one was compared.
+
+    A gain is what the validation rows of the whole recipe say: after the step minus before it, with
+    its 95 % interval.
+    """
+    steps = report.get("steps", [])
+    if len(steps) < 2 and not any(one.get("gain") for one in steps):
+        return []
+    return [(one["name"], one["objective"], _cells(one)) for one in steps]
+
+
+def figure_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return a line for each step whose objective measured something of its own."""
+    return [
+        f"{one['name']}: "
+        + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())
+        for one in report.get("steps", [])
+        if (figures := one.get("figures"))
+    ]
+
+
+def _cells(step: Mapping[str, Any]) -> list[str]:
+    gain = from_json(StepGain, step["gain"]) if step.get("gain") else StepGain()
+    loss, rows = step["validation_loss"], step["rows"]
+    return [
+        NONE if rows is None else f"{rows:,}",
+        f"{step['steps']:,}",
+        NONE if loss is None else f"{loss:.4f}",
+        _change(gain, "exact_match"),
+        _change(gain, "loss"),
+    ]
+
+
+def _change(gain: StepGain, name: str) -> str:
+    """Return a score before and after, and the difference with its interval."""
+    found = gain.figures.get(name)
+    if not found:
+        return NONE
+    before, after = gain.scores["before"][name], gain.scores["after"][name]
+    low, high = found["ci95"] or (float("nan"), float("nan"))
+    if name == "exact_match":
+        ends = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        change = f"{100 * found['difference']:+.1f} points, {ends}"
+        return f"{percent(before)} → {percent(after)} ({change})"
+    return f"{before:.3f} → {after:.3f} ({found['difference']:+.3f}, {low:+.3f} to {high:+.3f})"

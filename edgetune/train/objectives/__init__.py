@@ -1,0 +1,70 @@
+"""OBJECTIVES: what a step of tuning minimises, one row each.
+
+A new objective is one file here with ``train(tuning)`` and one row: the recipe's choices, which
+rows are read for it, which keys of ``tune`` are its own, and what its curve shows come from the
+row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the recipe's choices come from here, and a recipe is read without torch
+    from edgetune.train.tuning_step import Trained, Tuning
+
+LANGUAGE_MODEL, REWARD_MODEL = "language model", "reward model"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One way to tune.
+
+    Attributes:
+        summary: what it does, for help and reference.
+        module: the module of this package whose ``train(tuning)`` trains a step's model.
+        rows: what it is called in :data:`edgetune.data.shapes.SHAPES`, which knows the shapes of
+            rows that it can be trained on.
+        trainer: TRL's class that computes its loss.
+        reads: those keys of ``tune`` that this objective reads and some others do not.
+        logged: figures of the trainer's log that are kept beside the losses.
+        reference: whether the loss compares with the model as the step began.
+        gives: what the trained model is.
+    """
+
+    summary: str
+    module: str
+    rows: str
+    trainer: str
+    reads: tuple[str, ...] = ()
+    logged: tuple[str, ...] = ()
+    reference: bool = False
+    gives: str = LANGUAGE_MODEL
+
+    def train(self, tuning: Tuning) -> Trained:
+        """Train the model of a step."""
+        module = import_module(f"{__name__}.{self.module}")  # trainers take 190 MB: on use only
+        train: Callable[[Tuning], Trained] = module.train
+        return train(tuning)
+
+
+_PACKED = ("packing", "pack_length")
+
+OBJECTIVES: dict[str, Objective] = {
+    "sft": Objective(
+        "supervised: the answers of rows",
+        module="sft",
+        rows="sft",
+        trainer="trl.SFTTrainer",
+        reads=_PACKED,
+    ),
+    "text": Objective(
+        "self-supervised: every token of plain texts (continued pre-training)",
+        module="text",
+        rows="text",
+        trainer="trl.SFTTrainer",
+        reads=_PACKED,
+    ),
+}
