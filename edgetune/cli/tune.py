@@ -14,6 +14,7 @@ from edgetune.cli.stage import run_stage
 
 @click.command("tune")
 @model_options
+@field_option("--objective", "tune.objective")
 @field_option("--method", "tune.method")
 @training_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the adapter.")

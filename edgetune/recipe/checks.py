@@ -104,6 +104,7 @@ USES: dict[str, Use] = {
         }.items()
     },
     "tune.pack_length": one_of("tune", "packing", True),
+    **{f"tune.{name}": _tuning_reads(name) for name in ("dpo", "orpo", "kto", "reward")},
     "distill.student.config": Use(
         lambda recipe: recipe.distill.student.path is None, "no distill.student.path"
     ),

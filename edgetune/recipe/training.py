@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
 from edgetune.recipe.data import DataSection
+from edgetune.recipe.objectives import DpoSection, KtoSection, OrpoSection, RewardSection
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
 from edgetune.train.distillation import DISTILL_METHODS
 from edgetune.train.objectives import OBJECTIVES
@@ -87,6 +88,10 @@ class TuneSection(Training):
     end_token: str | None = Field(
         None, description="token that ends an answer; absent: the tokenizer's, if it can be learned"
     )
+    dpo: DpoSection = Field(default_factory=DpoSection)
+    orpo: OrpoSection = Field(default_factory=OrpoSection)
+    kto: KtoSection = Field(default_factory=KtoSection)
+    reward: RewardSection = Field(default_factory=RewardSection)
 
     @model_validator(mode="after")
     def _refuse_pissa_over_nf4(self) -> TuneSection:

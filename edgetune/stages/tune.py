@@ -15,6 +15,7 @@ from edgetune.log import Log
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import Sections
 from edgetune.train.gain import measure_gain
+from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES
 from edgetune.train.tuning import find_base, tune_base
 
 
@@ -34,7 +35,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 3. Rows to tokens to adapter, with the contract that every later file must keep.
     facts = tune_base(sections, base, rows, out, log)
-    if "gain_rows" not in inputs:
+    gives = OBJECTIVES[sections.tune.objective].gives
+    if "gain_rows" not in inputs or gives != LANGUAGE_MODEL:
         return facts
 
     # 4. What this step gave, on the validation rows of the whole recipe.

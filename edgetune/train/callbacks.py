@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from edgetune.artifact import hash_file
 from edgetune.disk import sync_folder, sync_tree, write_atomic
 from edgetune.log import Log, Progress
+from edgetune.train.inputs import TrainingRun
 
 SEAL = "sealed.json"
 
@@ -23,8 +24,8 @@ SEAL = "sealed.json"
 class ShowProgress(TrainerCallback):
     """Draws the bar (loss, tokens/s) and appends every figure to the log."""
 
-    def __init__(self, log: Log, bar: Progress, tokens_per_step: float, role: str) -> None:
-        self._log, self._bar, self._role = log, bar, role
+    def __init__(self, log: Log, bar: Progress, tokens_per_step: float, run: TrainingRun) -> None:
+        self._log, self._bar, self._role, self._logged = log, bar, run.role, run.logged
         self._tokens = tokens_per_step
         self._mark = (0, time.monotonic())
         self._validated = 0  # batches of the validation that is running
@@ -67,11 +68,9 @@ class ShowProgress(TrainerCallback):
     ) -> None:
         logs = dict(logs or {})
         step, now = state.global_step, time.monotonic()
-        figures: dict[str, Any] = {
-            name: logs[name]
-            for name in ("loss", "eval_loss", "learning_rate", "grad_norm")
-            if name in logs
-        }
+        names = ["loss", "eval_loss", "learning_rate", "grad_norm", *self._logged]
+        names += [f"eval_{name}" for name in self._logged]
+        figures: dict[str, Any] = {name: logs[name] for name in names if name in logs}
         if "loss" in logs and step > self._mark[0]:
             speed = (step - self._mark[0]) * self._tokens / (now - self._mark[1])
             self._mark = (step, now)
@@ -80,7 +79,12 @@ class ShowProgress(TrainerCallback):
         if "eval_loss" in logs:
             self._validated = 0
             self._mark = (step, now)  # validation time is not training time
-            self._bar.update(0, validation=f"{logs['eval_loss']:.4f}")
+            shown = {
+                one: f"{logs['eval_' + one]:.2f}"
+                for one in self._logged[:1]
+                if f"eval_{one}" in logs
+            }
+            self._bar.update(0, validation=f"{logs['eval_loss']:.4f}", **shown)
         if figures:
             self._log.event("train", role=self._role, step=step, **figures)
 

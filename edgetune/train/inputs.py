@@ -49,12 +49,14 @@ class TrainingRun:
         seed: of shuffling, dropout and sampling.
         out: the artifact's directory; curves go to its ``metrics.jsonl``.
         log: bar and events.
+        logged: figures of the trainer's log that are kept beside the losses.
     """
 
     role: str
     seed: int
     out: Path
     log: Log
+    logged: tuple[str, ...] = ()
 
     @property
     def checkpoints(self) -> Path:

@@ -63,7 +63,7 @@ def run_trainer(
         raise_rate_of_b(trainer, section.lora_plus_ratio)
     with log.progress(role, steps) as bar, stop.listening(log):
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
-        trainer.add_callback(ShowProgress(log, bar, tokens_per_step, role))
+        trainer.add_callback(ShowProgress(log, bar, tokens_per_step, run))
         if patience is not None:
             trainer.add_callback(KeepBest(best, patience))
         trainer.add_callback(stop)
@@ -84,7 +84,7 @@ def run_trainer(
             where=role,
             hint="lower learning_rate, or use compute_dtype: float32",
         )
-    write_metrics(history, role, run.out / "metrics.jsonl")
+    write_metrics(history, run)
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
     kept = min(validation) if patience and validation else next(reversed(validation), None)
     return Outcome(
@@ -96,11 +96,12 @@ def run_trainer(
     )
 
 
-def write_metrics(history: list[dict[str, Any]], role: str, path: Path) -> None:
+def write_metrics(history: list[dict[str, Any]], run: TrainingRun) -> None:
     """Append the trainer's history to ``metrics.jsonl``, which the report's curves come from."""
-    names = ("step", "loss", "eval_loss", "learning_rate")
-    with path.open("a", encoding="utf-8") as file:
+    names = ["step", "loss", "eval_loss", "learning_rate"]
+    names += [prefix + name for name in run.logged for prefix in ("", "eval_")]
+    with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
         for row in history:
             kept = {name: row[name] for name in names if name in row}
             if "loss" in kept or "eval_loss" in kept:
-                file.write(json.dumps({"role": role, **kept}) + "\n")
+                file.write(json.dumps({"role": run.role, **kept}) + "\n")

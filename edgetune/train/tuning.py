@@ -128,8 +128,8 @@ def tune_base(
     (out / "metrics.jsonl").unlink(missing_ok=True)
     tuning = Tuning(
         model, base.tokenizer, encoder, rows, section, data,
-        TrainingRun(role, sections.seed, out, log), base.start,
-        None if control is None else control.train,
+        TrainingRun(role, sections.seed, out, log, OBJECTIVES[section.objective].logged),
+        base.start, None if control is None else control.train,
     )  # fmt: skip
     trained = OBJECTIVES[section.objective].train(tuning)
 

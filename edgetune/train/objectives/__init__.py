@@ -51,6 +51,10 @@ class Objective:
 
 
 _PACKED = ("packing", "pack_length")
+_PREFERENCE = (
+    "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen",
+    "logps/rejected",
+)  # fmt: skip
 
 OBJECTIVES: dict[str, Objective] = {
     "sft": Objective(
@@ -66,5 +70,40 @@ OBJECTIVES: dict[str, Objective] = {
         rows="text",
         trainer="trl.SFTTrainer",
         reads=_PACKED,
+    ),
+    "dpo": Objective(
+        "pairs: a chosen answer over a rejected one (and IPO, robust, APO … by tune.dpo.loss_type)",
+        module="dpo",
+        rows="dpo",
+        trainer="trl.DPOTrainer",
+        reads=("dpo",),
+        logged=_PREFERENCE,
+        reference=True,
+    ),
+    "orpo": Objective(
+        "pairs: supervised tuning and preference in one loss, without a reference",
+        module="orpo",
+        rows="dpo",
+        trainer="trl.experimental.orpo.ORPOTrainer",
+        reads=("orpo",),
+        logged=(*_PREFERENCE, "nll_loss", "log_odds_chosen"),
+    ),
+    "kto": Objective(
+        "answers with a thumb up or down",
+        module="kto",
+        rows="kto",
+        trainer="trl.KTOTrainer",
+        reads=("kto",),
+        logged=("kl", *_PREFERENCE[1:]),
+        reference=True,
+    ),
+    "reward": Objective(
+        "pairs: a model that scores answers, for grpo and rloo",
+        module="reward",
+        rows="reward",
+        trainer="trl.RewardTrainer",
+        reads=("reward",),
+        logged=("accuracy", "margin", "mean_reward"),
+        gives=REWARD_MODEL,
     ),
 }

@@ -1,0 +1,1 @@
+"""What training on preferences has in common: batches, log probabilities, reference, figures."""
