@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         merge,
         quantize,
         run,
+        sweep,
         tune,
         verify,
     )
@@ -30,6 +31,7 @@ __all__ = [
     "merge",
     "quantize",
     "run",
+    "sweep",
     "tune",
     "verify",
 ]

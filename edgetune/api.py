@@ -22,6 +22,7 @@ from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.load import load_recipe
 from edgetune.recipe.stage import SHARED, scheme_settings, stage_recipe, synthesize_settings
 from edgetune.rundir import RunDir
+from edgetune.sweep.entry import sweep as sweep
 
 if TYPE_CHECKING:
     from edgetune.compare.checks import Question

@@ -40,12 +40,19 @@ class Log:
         self.listener = listener
 
     def bind(self, stage: str, key: str = "") -> Log:
-        """Return the same log speaking for another stage."""
-        return Log(self.path, stage, self.quiet, key)
+        """Return the same log, with its listener, speaking for another stage."""
+        return Log(self.path, stage, self.quiet, key, self.listener)
 
     def listened(self, listener: Listener) -> Log:
-        """Return the same log with a listener."""
-        return Log(self.path, self.stage, self.quiet, self.key, listener)
+        """Return the same log with one more listener."""
+        earlier = self.listener
+
+        def both(kind: str, fields: dict[str, Any]) -> None:
+            for one in (earlier, listener):
+                if one is not None:
+                    one(kind, fields)
+
+        return Log(self.path, self.stage, self.quiet, self.key, both)
 
     def muted(self) -> Log:
         """Return a log that says and keeps nothing: for what an earlier stage has said already."""

@@ -113,23 +113,29 @@ def execute(
     done: dict[str, Artifact] = {}
     for step in planned:
         name, speak = step.label, log.bind(step.label, step.key)
-        final = run.stage_path(name, step.key)
-        found = step.artifact or finish_commit(final, step.key)
-        if found is not None:
-            speak.say(f"done already ({final.name})")
-        else:
-            if step.faults:
-                aside = put_aside(final)
-                speak.warn(
-                    f"{final.name} is not as it was made ({step.faults[0]}): kept as {aside.name}, "
-                    "and made again"
-                )
-            inputs = {parent: done[label] for parent, label in step.listed.inputs.items()}
-            work = Work(step, Sections(step.listed.recipe, step.stage.sections), inputs, final)
-            found = _make_measured(work, speak, estimates.get(name))
-        done[name] = found
-        run.record(found)
+        inputs = {parent: done[label] for parent, label in step.listed.inputs.items()}
+        sections = Sections(step.listed.recipe, step.stage.sections)
+        work = Work(step, sections, inputs, run.stage_path(name, step.key))
+        with run.making(name, step.key, speak):
+            done[name] = _find_or_make(work, run, speak, estimates.get(name))
+        run.record(done[name])
     return done
+
+
+def _find_or_make(work: Work, run: RunDir, log: Log, planned: Estimate | None) -> Artifact:
+    """Return a stage's artifact; who waited for another to make it finds it made."""
+    step, final = work.step, work.final
+    found, faults = step.artifact or finish_commit(final, step.key), list[str]()
+    if found is None:
+        found, faults = run.find(step.label, step.key)
+    if found is not None:
+        log.say(f"done already ({final.name})")
+        return found
+    if faults:
+        aside = put_aside(final)
+        told = f"{final.name} is not as it was made ({faults[0]})"
+        log.warn(f"{told}: kept as {aside.name}, and made again")
+    return _make_measured(work, log, planned)
 
 
 def check_planned(recipe: Recipe, planned: list[Planned]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ from edgetune import lock
 from edgetune.artifact import Artifact, load_artifact, verify_artifact
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
+from edgetune.log import Log
 
 
 class RunDir:
-    """One run on disk. Stage folders are named ``<stage>-<first 8 of the key>``."""
+    """One run on disk. Stage folders are named ``<stage>-<first 8 of the key>``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the run.
+        shared: folder of the stages' folders where several runs share them; absent: the run's own.
+    """
+
+    def __init__(self, path: Path, shared: Path | None = None) -> None:
         self.path = path
+        self._shared = shared
 
     @property
     def lock_path(self) -> Path:
@@ -38,7 +46,17 @@ class RunDir:
 
     def stage_path(self, stage: str, key: str) -> Path:
         """Where the artifact of ``stage`` with ``key`` lies once it is committed."""
-        return self.path / f"{stage}-{key[:8]}"
+        return (self._shared or self.path) / f"{stage}-{key[:8]}"
+
+    @contextmanager
+    def making(self, stage: str, key: str, log: Log) -> Iterator[None]:
+        """Hold what only one may make; runs that share their artifacts wait for one another."""
+        if self._shared is None:  # the run's own lock is held
+            yield
+            return
+        path = self.stage_path(stage, key)
+        with lock.hold(path.with_name(path.name + ".lock"), path.name, log.say):
+            yield
 
     def manifest(self) -> list[dict[str, Any]]:
         """Return the committed entries, oldest first.

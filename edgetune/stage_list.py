@@ -58,7 +58,7 @@ STAGES = (
         ("prepare", "tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 6, ("model", "data", "bench"),
+        "bench", "measurements", 7, ("model", "data", "bench"),
         ("prepare", "tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip

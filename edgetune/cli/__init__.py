@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": "Compare a candidate model with a reference, and name what differs.",
     "bench": "Measure models and files, each in its own runtime.",
     "report": "Write a run's report again.",
+    "sweep": "Search the settings of a recipe, measured on the file that ships.",
     "run": "Do all of it: skip what is done, go on where it was interrupted.",
 }
 

@@ -17,6 +17,8 @@ class Measurement:
         n: observations behind it.
         ci95: 95 % confidence interval, where one makes sense.
         where: runtime, device, threads and, for times, lengths of prompt and answer.
+        rows: the value of each row, in the rows' order, where a comparison of two models on the
+            same rows needs them.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Measurement:
     n: int
     ci95: list[float] | None
     where: dict[str, Any]
+    rows: list[float] | None = None
 
 
 @dataclass(frozen=True)

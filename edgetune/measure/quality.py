@@ -16,7 +16,7 @@ import numpy as np
 
 from edgetune.errors import EdgetuneError
 from edgetune.measure.reference import Keeper, ReferenceLogProbs, log_softmax
-from edgetune.measure.statistics import Estimate, percentile, proportion, ratio_of_sums
+from edgetune.measure.statistics import Estimate, percentile, ratio_of_sums
 from edgetune.runtimes import CHUNK_SCORES, Runtime, logits_at, logits_of
 
 
@@ -55,6 +55,11 @@ class Scores:
     def positions(self) -> int:
         """How many positions were scored."""
         return sum(self.counts)
+
+    def row_losses(self) -> list[float]:
+        """Return the mean negative log likelihood of each row's trained tokens, in nats."""
+        pairs = zip(self.nll_sums, self.counts, strict=True)
+        return [nll / count for nll, count in pairs if count]
 
     def perplexity(self) -> Estimate:
         """Return exp of the mean negative log likelihood of a trained token."""
@@ -204,11 +209,10 @@ def _targets(row: Encoded) -> list[int]:
     return [t for t in range(1, len(row.ids)) if row.trained[t]]
 
 
-def exact_match(answers: Sequence[str], expected: Sequence[str]) -> Estimate:
-    """Return the fraction of answers equal to the expected ones, outer white space aside."""
+def exact_answers(answers: Sequence[str], expected: Sequence[str]) -> list[bool]:
+    """Return whether each answer is the expected one, outer white space aside."""
     pairs = zip(answers, expected, strict=True)
-    hits = sum(answer.strip() == wanted.strip() for answer, wanted in pairs)
-    return proportion(hits, len(answers))
+    return [answer.strip() == wanted.strip() for answer, wanted in pairs]
 
 
 def _check_references(

@@ -14,7 +14,8 @@ from edgetune.errors import EdgetuneError, InputError
 from edgetune.facts import MeasuredModel, Measurement, NotMeasured
 from edgetune.log import Log
 from edgetune.measure.devices import Devices, find_narrow_dtype
-from edgetune.measure.quality import exact_match
+from edgetune.measure.quality import exact_answers
+from edgetune.measure.statistics import proportion
 from edgetune.measure.subject import Subject, Workload
 from edgetune.measure.workers import Workers, describe_end
 from edgetune.models.hardware import count_threads
@@ -215,7 +216,8 @@ def _measure(
 
 def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -> dict[str, Any]:
     """Return the fraction of answers that are the expected ones, as a measurement."""
-    match = exact_match([answer for answer, _ in pairs], [wanted for _, wanted in pairs])
+    right = exact_answers([answer for answer, _ in pairs], [wanted for _, wanted in pairs])
+    match = proportion(sum(right), len(right))
     return {
         "name": name,
         "value": match.value,
@@ -223,6 +225,7 @@ def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -
         "n": match.n,
         "ci95": list(match.ci95 or ()),
         "where": where,
+        "rows": [float(one) for one in right],
     }
 
 

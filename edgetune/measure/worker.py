@@ -71,11 +71,14 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     references = {name: ReferenceLogProbs(Path(path)) for name, path in job["references"].items()}
     keep = Path(job["keep"]) if job["keep"] else None
     rows = [_Row(**row) for row in given["scored"]]
-    figures |= _quality(score_rows(runtime, rows, references, keep))
+    scores = score_rows(runtime, rows, references, keep)
+    figures |= _quality(scores)
     if given.get("canaries"):
         figures["canary_exposure"] = (_measure_canaries(runtime, given["canaries"]), "bits")
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
     for measurement in measurements:
+        if measurement["name"] == "perplexity":
+            measurement["rows"] = scores.row_losses()
         if measurement["name"].startswith(TIMED):
             asked = 1 if measurement["name"] == DEPTH_0 else len(given["latency_prompt"])
             measurement["where"] |= {"prompt_tokens": asked, "new_tokens": job["new_tokens"]}

@@ -55,6 +55,8 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         Unsupported: none of the files can be made.
     """
     said = list(recipe.renamed)
+    if recipe.search is not None:
+        said.append("search is read by `edgetune sweep`; this run takes the recipe's own values")
     check_use(recipe, None if REPORT in stages else _sections_of(stages))
     if REPORT in stages:
         check_gates(recipe, said)

@@ -19,6 +19,7 @@ from edgetune.recipe.schema import (
     ReportSection,
     Requests,
 )
+from edgetune.recipe.search import SearchSection
 from edgetune.recipe.section import Section, expand_home
 from edgetune.recipe.sections import Sections
 from edgetune.recipe.synthesis import SynthesizeSection
@@ -52,6 +53,7 @@ __all__ = [
     "Recipe",
     "ReportSection",
     "Requests",
+    "SearchSection",
     "Section",
     "Sections",
     "Student",

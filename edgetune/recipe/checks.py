@@ -196,8 +196,11 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys("quantize", "gguf onnx budget method imatrix"),
     _keys("export", "check_rows adapter"),
     _keys(
-        "bench", "prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens devices"
+        "bench",
+        "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
+        "devices",
     ),
+    _keys("search", "objectives constraints file pruner"),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),
 )
 
@@ -266,7 +269,7 @@ def walk_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _set_keys(model: BaseModel, prefix: str) -> Iterator[str]:
-    for name in model.model_fields_set:
+    for name in model.model_fields_set & type(model).model_fields.keys():
         value, default = getattr(model, name), type(model).model_fields[name].get_default(
             call_default_factory=True
         )  # fmt: skip

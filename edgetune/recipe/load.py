@@ -13,6 +13,7 @@ from edgetune.errors import InputError, nearest
 from edgetune.recipe.aliases import apply_aliases, rename_key
 from edgetune.recipe.checks import find_unread
 from edgetune.recipe.schema import Recipe
+from edgetune.recipe.search import SearchSection
 from edgetune.recipe.values import Loader, expand, find_merged, read_setting, section_of
 
 
@@ -177,8 +178,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
-    *parents, last = key.split(".")
+def put_value(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set a dotted key of a recipe's plain values, with the sections around it.
+
+    Raises:
+        InputError: it names no key, or no step of a list.
+    """
+    *parents, last = _split_key(key)
     node: Any = tree
     for part in parents:
         if isinstance(node, list):
@@ -209,16 +215,23 @@ def _item(items: list[Any], part: str, key: str, origin: str) -> Any:
     )
 
 
+def _split_key(key: str) -> list[str]:
+    """Split a dotted key; one that `search` varies is one key of that section."""
+    first, _, rest = key.partition(".")
+    own = rest.partition(".")[0] in SearchSection.model_fields
+    return key.split(".") if first != "search" or own else [first, rest]
+
+
 def _overlay(
     tree: dict[str, Any], origins: dict[str, str], settings: Mapping[str, Any], origin: str
 ) -> list[str]:
     """Lay dotted keys over a tree, old names renamed; return the warnings of these."""
     given: dict[str, Any] = {}
     for key, value in settings.items():
-        _put(given, key, value, origin)
+        put_value(given, key, value, origin)
     warnings = apply_aliases(given, origin)
     for key, value in _leaves(given) if warnings else settings.items():
-        _put(tree, key, value, origin)
+        put_value(tree, key, value, origin)
         origins[key] = origin
     return warnings
 
@@ -233,6 +246,8 @@ def _drop(tree: dict[str, Any], key: str) -> None:
 def _refuse_unknown(tree: Mapping[Any, Any], model: type[BaseModel], where: str, at: str) -> None:
     for key, value in tree.items():
         field = model.model_fields.get(str(key))
+        if field is None and model is SearchSection and "." in str(key):
+            continue  # a searched key, which `edgetune.recipe.trial` checks
         if field is None:
             raise InputError(
                 f"unknown key '{at}{key}'{nearest(str(key), model.model_fields)}",

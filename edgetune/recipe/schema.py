@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.quantization import QuantizeSection
+from edgetune.recipe.search import SearchSection
 from edgetune.recipe.section import Count, PathText, Positive, Section
 from edgetune.recipe.steps import last_model, name_steps
 from edgetune.recipe.synthesis import SynthesizeSection
@@ -91,8 +92,16 @@ class Requests(Section):
 class BenchSection(Requests):
     """Measure every model and file in the runtime that will run it."""
 
-    task_rows: Count = Field(300, description="test rows answered by greedy decoding")
-    kl_rows: Count = Field(64, description="test rows whose distributions are compared")
+    split: Literal["test", "validation"] = Field(
+        "test", description="rows that models are evaluated on"
+    )
+    models: Literal["all", "shipped"] = Field(
+        "all",
+        description="shipped: only the files, without those they come from and the divergences "
+        "from them",
+    )
+    task_rows: Count = Field(300, description="rows answered by greedy decoding")
+    kl_rows: Count = Field(64, description="rows whose distributions are compared")
     max_new_tokens: Count = Field(64, description="longest answer")
     kv_cache: tuple[KvCache, ...] = Field(
         ("f16",),
@@ -143,6 +152,7 @@ class Recipe(Section):
     export: ExportSection | None = None
     bench: BenchSection | None = None
     report: ReportSection = Field(default_factory=ReportSection)
+    search: SearchSection | None = None
 
     #: Warnings of keys and values read by an old name; see :mod:`edgetune.recipe.aliases`.
     _renamed: tuple[str, ...] = PrivateAttr(())

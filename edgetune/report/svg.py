@@ -56,13 +56,13 @@ def scatter(
         px, py = _pixel(point.x, point.y, x, y)
         near_x, near_y = min(max(px, left), right), min(max(py, top), bottom)
         if abs(near_x - px) + abs(near_y - py) > 14:
-            body.append(_segment("leader", px, py, near_x, near_y))
+            body.append(draw_segment("leader", px, py, near_x, near_y))
         # Letters are narrower than reckoned: the text hangs on the side that faces its point.
         if left >= px:
             at, anchor = left, "start"
         else:
             at, anchor = (right, "end") if right <= px else ((left + right) / 2, "middle")
-        body.append(_text("label", at, bottom - 2.5, point.label, anchor))
+        body.append(draw_text("label", at, bottom - 2.5, point.label, anchor))
     return _frame(title, x, y, body)
 
 
@@ -85,18 +85,18 @@ def whiskers(rows: Sequence[tuple[str, Point]], axis: Axis, title: str) -> str:
     body = []
     for tick in axis.ticks(5):
         px = left + span * axis.share(tick)
-        body.append(_segment("grid", px, 6, px, height - 22))
-        body.append(_text("tick", px, height - 8, axis.form(tick), "middle"))
+        body.append(draw_segment("grid", px, 6, px, height - 22))
+        body.append(draw_text("tick", px, height - 8, axis.form(tick), "middle"))
     for index, (note, point) in enumerate(rows):
         py = 20 + step * index
-        body.append(_text("name", left - 12, py + 4, point.label, "end"))
+        body.append(draw_text("name", left - 12, py + 4, point.label, "end"))
         if point.low is not None and point.high is not None:
             ends = (left + span * axis.share(end) for end in (point.low, point.high))
             first, last = ends
-            body.append(_segment(f"bar {point.kind}", first, py, last, py))
+            body.append(draw_segment(f"bar {point.kind}", first, py, last, py))
         body.append(_mark(point, left + span * axis.share(point.x), py))
-        body.append(_text("label", WIDTH - right + 12, py + 4, note))
-    return _svg(height, title, body)
+        body.append(draw_text("label", WIDTH - right + 12, py + 4, note))
+    return draw_picture(height, title, body)
 
 
 def bars(edges: Sequence[float], counts: Sequence[int], x: Axis, y: Axis, title: str) -> str:
@@ -116,21 +116,22 @@ def _frame(title: str, x: Axis, y: Axis, body: Sequence[str]) -> str:
     parts = []
     for tick in y.ticks(6):
         _, py = _pixel(x.low, tick, x, y)
-        parts.append(_segment("grid", LEFT, py, WIDTH - RIGHT, py))
-        parts.append(_text("tick", LEFT - 8, py + 3.5, y.form(tick), "end"))
-    parts.append(_segment("axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM))
+        parts.append(draw_segment("grid", LEFT, py, WIDTH - RIGHT, py))
+        parts.append(draw_text("tick", LEFT - 8, py + 3.5, y.form(tick), "end"))
+    parts.append(draw_segment("axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM))
     for tick in x.ticks(6):
         px, _ = _pixel(tick, y.low, x, y)
-        parts.append(_segment("axis", px, HEIGHT - BOTTOM, px, HEIGHT - BOTTOM + 4))
-        parts.append(_text("tick", px, HEIGHT - BOTTOM + 16, x.form(tick), "middle"))
-    parts.append(_text("title", 0, 12, y.title))
-    parts.append(_text("title", WIDTH - RIGHT, HEIGHT - 6, x.title, "end"))
-    return _svg(HEIGHT, title, [*parts, *body])
+        parts.append(draw_segment("axis", px, HEIGHT - BOTTOM, px, HEIGHT - BOTTOM + 4))
+        parts.append(draw_text("tick", px, HEIGHT - BOTTOM + 16, x.form(tick), "middle"))
+    parts.append(draw_text("title", 0, 12, y.title))
+    parts.append(draw_text("title", WIDTH - RIGHT, HEIGHT - 6, x.title, "end"))
+    return draw_picture(HEIGHT, title, [*parts, *body])
 
 
-def _svg(height: int, title: str, body: Sequence[str]) -> str:
+def draw_picture(height: int, title: str, body: Sequence[str], width: int = WIDTH) -> str:
+    """Return a picture of elements, with its title for who cannot see it."""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(body)}</svg>"
     )
 
@@ -162,7 +163,7 @@ def _mark(point: Point, px: float, py: float) -> str:
 def _bar(point: Point, x: Axis, y: Axis) -> str:
     left, top, right, bottom = _bar_box(point, x, y)
     middle = (left + right) / 2
-    return _segment(f"bar {escape(point.kind)}", middle, top, middle, bottom)
+    return draw_segment(f"bar {escape(point.kind)}", middle, top, middle, bottom)
 
 
 def _place_labels(points: Sequence[Point], x: Axis, y: Axis) -> list[Box | None]:
@@ -230,11 +231,13 @@ def _count_hits(box: Box, taken: Sequence[Box]) -> int:
     )
 
 
-def _segment(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+def draw_segment(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """Return a line of a style class."""
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(kind: str, x: float, y: float, text: str, anchor: str = "start") -> str:
+def draw_text(kind: str, x: float, y: float, text: str, anchor: str = "start") -> str:
+    """Return an escaped text of a style class."""
     return (
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     )

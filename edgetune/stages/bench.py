@@ -30,9 +30,10 @@ from edgetune.runtimes.gguf_header import name_scheme, open_gguf
 
 
 def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) -> BenchFacts:
-    """Measure base, teacher, baseline, merged student and every file on the test rows.
+    """Measure base, teacher, baseline, merged student and every file on ``bench.split``'s rows.
 
     Inputs that are absent are not measured; without a tuned teacher the base is the reference.
+    With ``bench.models: shipped`` only what ships is: the files, or what there is in their place.
 
     Writes:
         ``measurements.json``: ``{"models": [...]}``, entries as in the report.
@@ -41,10 +42,14 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     base = resolve_model(sections.model.path, sections.model.revision)
     subjects = [_find_base(inputs, base), *_find_subjects(inputs)]
 
-    # 2. The test rows, as tokens of the contract that training wrote.
+    if sections.bench.models == "shipped":
+        last = subjects[-1].role
+        subjects = [one for one in subjects if one.role == last]
+
+    # 2. The rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
     rows = open_splits(sections, inputs, out, log if not inputs else log.muted())
-    usable = rows.usable("test", encoder, log.muted(), sections.data.on_bad_row)
+    usable = rows.usable(sections.bench.split, encoder, log.muted(), sections.data.on_bad_row)
     workload = make_workload(encoder, usable, sections.bench, sections.seed)
     if sections.data.canary is not None:
         workload = replace(workload, canaries=_encode_canaries(encoder, rows, sections))

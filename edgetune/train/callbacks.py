@@ -86,7 +86,8 @@ class ShowProgress(TrainerCallback):
             }
             self._bar.update(0, validation=f"{logs['eval_loss']:.4f}", **shown)
         if figures:
-            self._log.event("train", role=self._role, step=step, **figures)
+            tokens = round(step * self._tokens)
+            self._log.event("train", role=self._role, step=step, tokens=tokens, **figures)
 
 
 class SealCheckpoints(TrainerCallback):

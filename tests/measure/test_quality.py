@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from edgetune.errors import EdgetuneError
 from edgetune.measure import quality, reference
-from edgetune.measure.quality import compare_runtimes, exact_match, score_rows
+from edgetune.measure.quality import compare_runtimes, exact_answers, score_rows
 from edgetune.measure.reference import ReferenceLogProbs, head_path
 from edgetune.runtimes import Runtime, open_runtime
 from tests.conftest import make_model
@@ -174,5 +174,5 @@ def test_reference_is_never_half_written(teacher: Runtime, rows: list[Row], tmp_
 
 
 def test_exact_match_ignores_outer_space_only() -> None:
-    estimate = exact_match(["a b", " a b\n", "a  b", ""], ["a b", "a b", "a b", "a b"])
-    assert (estimate.value, estimate.n) == (0.5, 4)
+    answers = exact_answers(["a b", " a b\n", "a  b", ""], ["a b", "a b", "a b", "a b"])
+    assert answers == [True, True, False, False]
