@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgetune.artifact import hash_file, hash_source
 from edgetune.data.sources import hash_sources
+from edgetune.errors import InputError
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import FILES as TOKENIZER_FILES
 from edgetune.naming import is_hub_id
@@ -46,6 +47,12 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
             found["student_config"] = hash_source(file / "config.json" if file.is_dir() else file)
         if recipe.distill.prompts is not None:
             found["prompts"] = hash_sources(recipe.distill.prompts)
+    if recipe.base_file is not None:
+        if not recipe.base_file.is_file():
+            raise InputError(
+                "no such GGUF file", where=f"tune.base: {recipe.base_file}", hint="check the path"
+            )
+        found["base_file"] = hash_file(recipe.base_file)
     found |= _hash_synthesis(recipe)
     return found
 
@@ -85,6 +92,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
     used = {
         "data": ("train", "validation", "test", "names_model"),
         "model": ("model",),
+        "tune": ("base_file",),
         "synthesize": (
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),

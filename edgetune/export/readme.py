@@ -80,12 +80,18 @@ def find_snippets(files: Sequence[dict[str, Any]], question: Question) -> dict[s
 
 def _table(files: Sequence[dict[str, Any]]) -> str:
     rows = [
-        f"| `{file['path']}` | {file['bytes']:,} | {file['checks']['kl_all_tokens']:.2g} | "
+        f"| `{_shown(file)}` | {file['bytes']:,} | {file['checks']['kl_all_tokens']:.2g} | "
         f"{'equal' if file['checks']['token_ids_equal'] else '**differ**'} |"
         for file in files
     ]
     head = "| File | Bytes | KL to the model, all tokens | Token ids |\n| --- | --- | --- | --- |"
     return "\n".join([head, *rows])
+
+
+def _shown(file: dict[str, Any]) -> str:
+    """A path below the folder; of a file that was tuned over, which lies elsewhere, its name."""
+    adapter = file.get("adapter")
+    return f"{Path(file['path']).name} + {adapter}" if adapter else str(file["path"])
 
 
 def _sections(
@@ -100,7 +106,7 @@ def _sections(
     for path, snippets in find_snippets(files, question).items():
         parts.append(f"## `{path}`")
         parts += [_show(one) for one in snippets]
-    over = {file["adapter"]: file["path"] for file in files if file.get("adapter")}
+    over = {file["adapter"]: Path(file["path"]).name for file in files if file.get("adapter")}
     for adapter in adapters:
         if adapter.format == "gguf":
             parts.append(f"## `{adapter.path}`")

@@ -20,7 +20,12 @@ from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import Shape
 from edgetune.models.vocabulary import check_vocabulary
 from edgetune.naming import is_hub_id
-from edgetune.preflight.adapters import check_adapter_file, check_named_modules, ships_adapter
+from edgetune.preflight.adapters import (
+    check_adapter_file,
+    check_base_file,
+    check_named_modules,
+    ships_adapter,
+)
 from edgetune.preflight.budgets import check_budgets
 from edgetune.preflight.gates import check_gates
 from edgetune.preflight.models import (
@@ -67,6 +72,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     opens = {"tune", "distill", "quantize"} & {*stages}
     shape = read_local_shape(recipe.model.path) if opens else None
     if "tune" in stages:
+        check_base_file(recipe)
         _check_steps(recipe, shape, "export" in stages and ships_adapter(recipe), said)
     if "distill" in stages:
         check_length(recipe, shape, said)
@@ -99,7 +105,7 @@ def _check_steps(recipe: Recipe, shape: Shape | None, alone: bool, said: list[st
         if step.method != "full":
             check_rank(step, shape, "tune.rank", said)
             check_named_modules(step, recipe.model.path, "tune", alone)
-            if number == 0:
+            if number == 0 and step.base is None:
                 advise_method(step, shape, said)
 
 

@@ -43,7 +43,26 @@ def check_named_modules(
 
 def ships_adapter(recipe: Recipe) -> bool:
     """Whether the adapter of ``tune`` is to be a file of its own."""
-    return recipe.export is not None and recipe.export.adapter and recipe.distill is None
+    if recipe.export is None or recipe.distill is not None:
+        return False
+    return recipe.export.adapter or recipe.base_file is not None
+
+
+def check_base_file(recipe: Recipe) -> None:
+    """Refuse a GGUF file that the recipe's model is not, or that cannot be tuned over here.
+
+    Raises:
+        InputError: no such file, or one of another model.
+        Unsupported: another family, or a type that cannot be read on the device.
+    """
+    if recipe.base_file is None or is_hub_id(recipe.model.path):
+        return
+    from edgetune.models.gguf_base import check_types
+    from edgetune.models.gguf_match import match_gguf
+
+    found = match_gguf(resolve_model(recipe.model.path), recipe.base_file)
+    if recipe.model.device == "cuda":
+        check_types(found, "cuda")
 
 
 def check_adapter_file(recipe: Recipe) -> None:

@@ -24,7 +24,12 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if recipe.data is None:
         raise InputError("no data to work with", where="recipe", hint="add a 'data' section")
+    over_file = recipe.base_file is not None
+    if over_file:
+        _check_over_file(recipe)
     for name, needs in _NEEDS.items():
+        if name == "export" and over_file:
+            continue  # the file is there, and the adapter goes over it
         if name == "distill" and recipe.distill and recipe.distill.teacher:
             continue
         if getattr(recipe, name) is not None and not any(getattr(recipe, n) for n in needs):
@@ -40,6 +45,19 @@ def check_recipe(recipe: Recipe) -> None:
         section = recipe.quantize
         budgets = [parse_budget(text) for text in section.budget]
         check_method(section.method, section.types, budgets)
+
+
+def _check_over_file(recipe: Recipe) -> None:
+    """Refuse what would make another model of an adapter that is right over one file alone."""
+    for name in ("distill", "merge", "quantize"):
+        if getattr(recipe, name) is not None:
+            raise InputError(
+                f"the adapter is trained over {recipe.base_file} and ships over that very file: "
+                f"the stage '{name}' has nothing to work on",
+                where=name,
+                hint="leave out the sections distill, merge and quantize (export writes the "
+                "adapter for llama.cpp), or tune without tune.base",
+            )
 
 
 def _check_adapter(recipe: Recipe) -> None:

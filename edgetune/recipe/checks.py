@@ -105,6 +105,8 @@ USES: dict[str, Use] = {
     },
     "tune.pack_length": one_of("tune", "packing", True),
     **{f"tune.{name}": _tuning_reads(name) for name in ("dpo", "orpo", "kto", "reward")},
+    "tune.base": one_of("tune", "method", "qlora"),
+    "export.adapter": Use(lambda recipe: recipe.base_file is None, "no tune.base"),
     "distill.student.config": Use(
         lambda recipe: recipe.distill.student.path is None, "no distill.student.path"
     ),
@@ -194,7 +196,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
     ),
     _keys("merge", "base dtype measure_rows trained_on max_kl"),
     _keys("quantize", "gguf onnx budget method imatrix"),
-    _keys("export", "check_rows adapter"),
+    _keys("export", "check_rows"),
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "

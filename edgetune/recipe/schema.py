@@ -9,6 +9,7 @@ section knows is refused with the nearest one that exists; every value remembers
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -195,6 +196,11 @@ class Recipe(Section):
     def tuned(self) -> TuneSection | None:
         """The step whose model the stages after the tuning take: the last that gives one."""
         return last_model(self.steps)
+
+    @property
+    def base_file(self) -> Path | None:
+        """The GGUF file that is tuned over, which then ships with its adapter."""
+        return self.tuned.base_file if self.tuned else None
 
     def at_step(self, number: int) -> Recipe:
         """Return the recipe as one step sees it: the step is ``tune``, its rows are ``data``."""

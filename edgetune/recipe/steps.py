@@ -11,7 +11,7 @@ from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES
 #: How an adapter starts and how fast it learns may differ in each step.
 _OF_A_STEP = ("init", "lora_plus_ratio")
 #: What is of the adapter that a step goes on with: given once, it holds for the steps after it.
-SHARED_KEYS = ("method", *(n for n in AdapterSettings.model_fields if n not in _OF_A_STEP))
+SHARED_KEYS = ("method", "base", *(n for n in AdapterSettings.model_fields if n not in _OF_A_STEP))
 
 
 def name_steps(steps: Sequence[TuneSection]) -> tuple[TuneSection, ...]:

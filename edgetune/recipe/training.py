@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.objectives import DpoSection, KtoSection, OrpoSection, RewardSection
-from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section
+from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section, expand_home
 from edgetune.train.distillation import DISTILL_METHODS
 from edgetune.train.objectives import OBJECTIVES
 from edgetune.train.optimizers import OPTIMIZERS
@@ -79,7 +80,8 @@ class TuneSection(Training):
     )
     method: Literal["qlora", "lora", "full"] = Field(
         "qlora",
-        description="qlora: adapter over NF4 weights; lora: over 16/32-bit; full: all weights",
+        description="qlora: adapter over weights in few bits, NF4 or those of tune.base; lora: "
+        "over 16/32-bit; full: all weights",
     )
     packing: bool = Field(True, description="fill sequences of data.max_length with several rows")
     pack_length: Count | None = Field(
@@ -92,6 +94,19 @@ class TuneSection(Training):
     orpo: OrpoSection = Field(default_factory=OrpoSection)
     kto: KtoSection = Field(default_factory=KtoSection)
     reward: RewardSection = Field(default_factory=RewardSection)
+    base: str | None = Field(
+        None,
+        pattern=r"^gguf:.+",
+        description="gguf:FILE: the adapter is trained over a GGUF file's own weights and ships "
+        "over that very file, not merged; model.path is the folder that it was made of",
+    )
+
+    @property
+    def base_file(self) -> Path | None:
+        """The GGUF file whose weights are tuned over, or none."""
+        if self.base is None:
+            return None
+        return Path(expand_home(self.base.removeprefix("gguf:")))
 
     @model_validator(mode="after")
     def _refuse_pissa_over_nf4(self) -> TuneSection:

@@ -207,7 +207,8 @@ def _shipped(file: ExportedFile, weights: int | None) -> dict[str, Any]:
     """Return where a file lies in the export's folder, its hash, and its checks."""
     return {
         "name": file.name,
-        "path": file.path,
+        # One that was tuned over lies elsewhere: its path would tell about the machine.
+        "path": Path(file.path).name if file.adapter else file.path,
         "sha256": file.sha256,
         "modelfile": file.modelfile,
         "adapter": file.adapter,

@@ -7,6 +7,7 @@ one of them is escaped: none can end the head, open a tag, or draw a link.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -135,6 +136,8 @@ def _steps(report: dict[str, Any]) -> list[Markup]:
         rows = next((s["name"] for s in report["sources"] if s["what"] == what), "")
         aim = "" if tune["objective"] == "sft" else f"{tune['objective']}, "
         count = f", {done['steps']:,} steps" if done["steps"] else ""
+        if tune.get("base"):
+            count += f", over the weights of {Path(tune['base']).name}"
         steps.append(f"tuned ({plain(aim + how)}{count}) on {code(rows)}")
     if "distill" in recipe:
         steps.append(f"distilled into a student (method {plain(recipe['distill']['method'])})")

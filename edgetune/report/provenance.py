@@ -39,6 +39,8 @@ def find_sources(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> list[dict
 def _named(recipe: Recipe) -> Iterator[tuple[str, str, str, str | None]]:
     """Yield what a source is, its name among the sources of a key, its path and stated licence."""
     yield "base model", "model", recipe.model.path, None
+    if recipe.base_file is not None:
+        yield "GGUF file tuned over", "base_file", str(recipe.base_file), None
     if recipe.distill is not None:
         if recipe.distill.teacher is not None:
             yield "teacher", "teacher", recipe.distill.teacher, None

@@ -121,6 +121,7 @@ def _export_over_gguf(
     """
     # 1. The file, unchanged since the training.
     pair = find_pair(trained)
+    (out / "scratch").mkdir(exist_ok=True)
 
     # 2. Token ids and distributions of the training's model, on probes and test rows.
     comparison = _measure_model(sections, inputs, trained, inputs["tune"].contract_folder, out, log)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact
+from edgetune.artifact import Artifact, hash_file
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.chat_format import template_end_token
 from edgetune.data.contract import freeze_clock, tell_clock, write_contract
 from edgetune.data.dataset.splits import Splits
 from edgetune.data.dataset.tables import RowTable
+from edgetune.data.encode import Encoder
 from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
 from edgetune.models.adapters import add_adapter, continue_adapter, restore_adapter, save_adapter
@@ -19,6 +20,7 @@ from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.compute_dtype import ComputeDtype, keep_dtype
 from edgetune.models.end_token import choose_end_token
 from edgetune.models.generation import restore_generation_config
+from edgetune.models.gguf_base import load_gguf_base
 from edgetune.models.hardware import choose_device, require_room
 from edgetune.models.lineage import stamp_adapter
 from edgetune.models.load import load_base
@@ -27,7 +29,9 @@ from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import load_tokenizer, save_tokenizer
 from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
-from edgetune.recipe import Sections, TuneSection
+from edgetune.recipe import DataSection, Sections, TuneSection
+from edgetune.runtimes.gguf_header import name_scheme, open_gguf
+from edgetune.train.base_file import ROWS, check_base_file
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.objectives import OBJECTIVES
 from edgetune.train.tuning_step import Trained, Tuning
@@ -45,6 +49,7 @@ class Base:
         adapter: of the step before, which this one goes on with.
         end_token: of the step before.
         nf4: whether the weights are put into 4 bits.
+        gguf: file whose weights the model has in place of the folder's.
     """
 
     folder: Path
@@ -54,6 +59,7 @@ class Base:
     adapter: Path | None = None
     end_token: str | None = None
     nf4: bool = False
+    gguf: Path | None = None
 
     @property
     def dtype(self) -> str:
@@ -62,7 +68,19 @@ class Base:
     @property
     def start(self) -> ModelRef:
         """The model as the step begins."""
-        return ModelRef(self.folder, self.adapter, self.nf4, self.dtype)
+        return ModelRef(self.folder, self.adapter, self.nf4, self.dtype, self.gguf)
+
+    @property
+    def trained_over(self) -> TrainingBase:
+        """What its weights are, as is written into the adapter."""
+        file_hash = hash_file(self.gguf) if self.gguf else None
+        return TrainingBase(self.nf4, self.dtype, "tune", file_hash)
+
+    def load(self, dtype: str) -> Any:
+        """Load the model without an adapter."""
+        if self.gguf is not None:
+            return load_gguf_base(self.folder, self.gguf, dtype, self.device)
+        return load_base(self.folder, self.nf4, dtype, self.device)
 
 
 @dataclass(frozen=True)
@@ -91,8 +109,9 @@ def find_base(sections: Sections, out: Path, log: Log, previous: Artifact | None
     size = checkpoint.bytes
     whole = sections.tune.method == "full"
     require_room(out, 8 * size if whole else size // 2, "tuning with its checkpoints")
-    nf4 = sections.tune.method == "qlora"
-    return Base(base, load_tokenizer(base), device, dtype, adapter, end_token, nf4)
+    gguf = sections.tune.base_file
+    nf4 = sections.tune.method == "qlora" and gguf is None
+    return Base(base, load_tokenizer(base), device, dtype, adapter, end_token, nf4, gguf)
 
 
 def tune_base(
@@ -110,7 +129,7 @@ def tune_base(
         section, role = section.model_copy(update={"max_steps": control.steps}), "control"
     clock = rows.clock or freeze_clock(out)
     dtype = "float32" if section.method == "full" else base.dtype
-    model: Any = load_base(base.folder, section.method == "qlora", dtype, base.device)
+    model: Any = base.load(dtype)
 
     # 1. The token that will end answers, which a frozen head must be able to say.
     end_token = _choose_end_token(model, base, sections, log)
@@ -120,6 +139,9 @@ def tune_base(
     printed = tell_clock(encoder, log)
     if rows.test is not rows.validation:  # what bench cannot ask is no news for after the tuning
         rows.usable("test", encoder, log.muted(), data.on_bad_row)
+
+    if base.gguf is not None:
+        check_base_file(model, base.gguf, encoder, _some_rows(rows, encoder, data, log), log)
 
     # 3. Adapters on all linear layers; dtype, method and size are told before the work.
     model, trainable = _make_trainable(model, base, sections, log)
@@ -179,12 +201,22 @@ def _make_trainable(model: Any, base: Base, sections: Sections, log: Log) -> tup
         model = add_adapter(model, section, sections.seed)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     base_dtype = {"qlora": "NF4", "lora": base.dtype, "full": "float32"}[section.method]
+    size = Checkpoint(base.folder).bytes
+    if base.gguf is not None:
+        size, base_dtype = base.gguf.stat().st_size, name_scheme(open_gguf(base.gguf))
     log.say(
-        f"{section.method} on {base.device}: base {bytes_text(Checkpoint(base.folder).bytes)} "
+        f"{section.method} on {base.device}: base {bytes_text(size)} "
         f"as {base_dtype}, compute in {base.dtype} "
         f"({base.computed.reason}), {trainable:,} trainable parameters"
     )
     return model, trainable
+
+
+def _some_rows(rows: Splits, encoder: Encoder, data: DataSection, log: Log) -> list[list[int]]:
+    """Return the tokens of a few validation rows."""
+    some = rows.validation[:ROWS]
+    found = rows.encode("validation", encoder, log.muted(), data.on_bad_row, some).encoded
+    return [list(row.ids) for row in found]
 
 
 def _choose_end_token(model: Any, base: Base, sections: Sections, log: Log) -> str | None:
@@ -211,6 +243,5 @@ def _save(
     if best:
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
-    over = TrainingBase(section.method == "qlora", base.dtype, "tune")
-    stamp_adapter(out / "adapter", base.folder, {TRAINED_OVER: str(over)})
-    return ModelRef(base.folder, out / "adapter", section.method == "qlora", base.dtype)
+    stamp_adapter(out / "adapter", base.folder, {TRAINED_OVER: str(base.trained_over)})
+    return replace(base.start, adapter=out / "adapter")

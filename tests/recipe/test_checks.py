@@ -77,6 +77,8 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
         }.items()
     ),
     ("tune.rank_budget", 8, {}),
+    ("tune.base", "gguf:base.gguf", {"tune.method": "lora"}),
+    ("export.adapter", True, {"tune.base": "gguf:base.gguf"}),
     ("distill.rank_budget", 8, {"distill.train": "lora"}),
     ("tune.warmup_ratio", 0.1, {"tune.scheduler": "constant"}),
     ("tune.min_lr_ratio", 0.2, {}),

@@ -1,0 +1,161 @@
+"""Adapters over a GGUF file's own weights: is it what was trained, and is it worth its bytes?
+
+``adapter_over_gguf_kl``: KL of llama.cpp with ``--lora`` to the training's model, by type.
+``three_ways``: at equal bytes, QLoRA on NF4, merged and quantized by search; an adapter over the
+base's Q4_K_M or Q4_0; quantization-aware training. The adapter's bytes count, so the other two may
+spend them on more bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgetune.embedded import locate
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.quantize.formats.llama_quantize import run_quantizer
+
+ASSETS = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
+SCHEMES = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
+SHOWN = ("exact_match", "perplexity", "kl_answer_tokens")
+
+DEVICES: dict[str, Any] = {
+    "model": {"path": "embedded:base"},
+    "data": {
+        "train": "embedded:devices/train.jsonl",
+        "validation": "embedded:devices/validation.jsonl",
+        "test": "embedded:devices/test.jsonl",
+        "max_length": 128,
+    },
+    "tune": {
+        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 4e-3, "max_steps": 200,
+        "batch_size": 32, "packing": False, "eval_every": 100, "eval_rows": 128,
+    },
+    "bench": {"task_rows": 400, "kl_rows": 128, "max_new_tokens": 48, "repeats": 1},
+}  # fmt: skip
+SNIPS: dict[str, Any] = {
+    "model": {"path": str(ASSETS / "models/stories260K")},
+    "data": {
+        "train": str(ASSETS / "data/snips/train.jsonl"),
+        "test": str(ASSETS / "data/snips/validation.jsonl"),
+        "validation_fraction": 0.02,
+        "max_length": 256,
+    },
+    "tune": {
+        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 5e-3, "max_steps": 400,
+        "batch_size": 16, "packing": False, "eval_every": 100,
+    },
+    "bench": {"task_rows": 700, "kl_rows": 128, "max_new_tokens": 24, "repeats": 1},
+}  # fmt: skip
+TASKS = {
+    "embedded:base on device rows": (DEVICES, "Q4_K_M"),
+    "stories260K on SNIPS": (SNIPS, "Q4_0"),
+}
+
+
+def adapter_over_gguf_kl(quick: bool) -> Iterator[dict[str, Any]]:
+    """Tune the embedded base over a file of each scheme and export; the figure is the worst KL."""
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        for scheme in SCHEMES[-2:] if quick else SCHEMES:
+            file = make_file("embedded:base", scheme, Path(scratch))
+            recipe = over_file(DEVICES, file, 2 if quick else 20)
+            recipe["bench"] = None
+            facts = run(recipe, Path(scratch) / scheme)["export"]
+            exact, real = facts["adapters"][0], facts["files"][0]["checks"]
+            worst = max(worst, exact["kl_all_tokens"])
+            yield {
+                "scheme": scheme,
+                "kl_float32_activations": exact["kl_all_tokens"],
+                "kl_as_run": real["kl_all_tokens"],
+                "top1_as_run": real["top1_all_tokens"],
+                "tokens": real["positions"],
+                "figure": worst,
+            }
+
+
+def three_ways(quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield the score, perplexity and bytes of each way on each task, with 95 % intervals."""
+    for task, (settings, scheme) in TASKS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            yield from _compare(task, settings, scheme, Path(scratch), quick)
+
+
+def _compare(
+    task: str, settings: dict[str, Any], scheme: str, scratch: Path, quick: bool
+) -> Iterator[dict[str, Any]]:
+    steps = 2 if quick else settings["tune"]["max_steps"]
+    file = make_file(settings["model"]["path"], scheme, scratch)
+    over = run(over_file(settings, file, steps), scratch / "over")
+    adapted = over["export"]["files"][0]
+    yield _row(task, f"adapter over {scheme}", over, adapted["name"], steps)
+    yield _row(task, f"{scheme} alone", over, "base", steps)
+    for name, method in (("QLoRA on NF4, merged, gptq", "gptq"), ("the same, QAT", "qat")):
+        recipe = {
+            **settings,
+            "tune": {**settings["tune"], "max_steps": steps},
+            "merge": {},
+            "quantize": {
+                "gguf": [], "onnx": [], "budget": [f"bytes={adapted['bytes']}"], "method": method,
+            },
+            "export": {},
+        }  # fmt: skip
+        if quick and method == "qat":
+            recipe["quantize"]["qat"] = {"max_steps": 2}
+        found = run(recipe, scratch / "merged")
+        (made,) = found["export"]["files"]
+        yield _row(task, name, found, made["name"], steps)
+        if method == "gptq":
+            yield _row(task, "QLoRA on NF4, in torch", found, "teacher", steps)
+
+
+def _row(task: str, way: str, found: dict[str, Any], name: str, steps: int) -> dict[str, Any]:
+    model = next(one for one in found["models"] if one["name"] == name)
+    figures = {
+        one["name"]: {"value": one["value"], "ci95": one.get("ci95"), "n": one["n"]}
+        for one in model["measurements"]
+        if one["name"] in SHOWN
+    }
+    return {"task": task, "way": way, "bytes": model["bytes"], "steps": steps, **figures}
+
+
+def over_file(settings: dict[str, Any], file: Path, steps: int) -> dict[str, Any]:
+    """Return the recipe that tunes over a GGUF file and ships both."""
+    tune = {**settings["tune"], "base": f"gguf:{file}", "max_steps": steps}
+    return {**settings, "tune": tune, "export": {}}
+
+
+def make_file(model: str, scheme: str, scratch: Path) -> Path:
+    """Return a GGUF file of a model, quantized by llama.cpp itself."""
+    folder = locate(model.partition(":")[2]) if model.startswith("embedded:") else Path(model)
+    plain = scratch / "plain.gguf"
+    if not plain.is_file():
+        convert_gguf(folder, plain, GgufHeader("base"))
+    target = scratch / f"base-{scheme}.gguf"
+    run_quantizer(plain, target, scheme)
+    return target
+
+
+def run(recipe: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Run a recipe from the command line; return export's facts and the models of the report."""
+    named = {"name": "tune-bench", **{name: one for name, one in recipe.items() if one is not None}}
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(named))
+    command = [sys.executable, "-m", "edgetune", "run", str(path), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    report = out / "report" / "report.json"
+    if done.returncode not in (0, 3) or not report.is_file():  # 3: a gate failed, which is told
+        raise RuntimeError(done.stderr[-3000:])
+    found = json.loads(report.read_text())
+    folder = next(one["path"] for one in found["lineage"] if one["stage"] == "export")
+    facts = json.loads((out / folder / "artifact.json").read_text())["facts"]
+    return {"models": found["models"], "export": facts}
