@@ -59,20 +59,25 @@ def load_model(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> Pr
         InputError: a folder that is not whole, or an adapter of another base.
     """
     model: Any = None
-    if ref.gguf is not None:
-        model = load_gguf_base(ref.base, ref.gguf, dtype, device)
-    elif ref.nf4 and ref.nf4_dtype != dtype:
+    if ref.nf4 and ref.nf4_dtype != dtype:
         if device == "cpu" and _fits_unpacked(ref.base):
             model = load_base(ref.base, False, dtype, device)
             round_to_nf4(model, getattr(torch, ref.nf4_dtype))
         else:
             dtype = ref.nf4_dtype
     if model is None:
-        model = load_base(ref.base, ref.nf4, dtype, device)
+        model = load_weights(ref, dtype, device)
     if ref.adapter is not None:
         model = put_adapter_on(model, ref)
     model.eval()
     return model  # type: ignore[no-any-return]
+
+
+def load_weights(ref: ModelRef, dtype: str, device: str) -> PreTrainedModel:
+    """Load the base of a model without its adapter: as it is, in NF4, or from a GGUF file."""
+    if ref.gguf is not None:
+        return load_gguf_base(ref.base, ref.gguf, dtype, device)  # type: ignore[no-any-return]
+    return load_base(ref.base, ref.nf4, dtype, device)
 
 
 def load_base(folder: Path, nf4: bool, dtype: str, device: str) -> PreTrainedModel:

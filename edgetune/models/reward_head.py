@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from edgetune.errors import InputError
 from edgetune.models.batching import batch_sequences, device_of, unmasked
-from edgetune.models.load import load_base, put_adapter_on
+from edgetune.models.load import load_weights, put_adapter_on
 from edgetune.models.ref import ModelRef
 
 SCORE = "score"  # transformers' name of the head
@@ -81,7 +81,7 @@ def load_reward(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> A
     Raises:
         InputError: a model without a head that scores.
     """
-    model: Any = load_base(ref.base, ref.nf4, dtype, device)
+    model: Any = load_weights(ref, dtype, device)
     model.add_module(SCORE, _make_head(model, 0))
     folder = ref.adapter or ref.base
     weight_1D = _read_head(folder)

@@ -20,10 +20,9 @@ from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.compute_dtype import ComputeDtype, keep_dtype
 from edgetune.models.end_token import choose_end_token
 from edgetune.models.generation import restore_generation_config
-from edgetune.models.gguf_base import load_gguf_base
 from edgetune.models.hardware import choose_device, require_room
 from edgetune.models.lineage import stamp_adapter
-from edgetune.models.load import load_base
+from edgetune.models.load import load_weights
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import load_tokenizer, save_tokenizer
@@ -76,12 +75,6 @@ class Base:
         file_hash = hash_file(self.gguf) if self.gguf else None
         return TrainingBase(self.nf4, self.dtype, "tune", file_hash)
 
-    def load(self, dtype: str) -> Any:
-        """Load the model without an adapter."""
-        if self.gguf is not None:
-            return load_gguf_base(self.folder, self.gguf, dtype, self.device)
-        return load_base(self.folder, self.nf4, dtype, self.device)
-
 
 @dataclass(frozen=True)
 class Control:
@@ -129,7 +122,7 @@ def tune_base(
         section, role = section.model_copy(update={"max_steps": control.steps}), "control"
     clock = rows.clock or freeze_clock(out)
     dtype = "float32" if section.method == "full" else base.dtype
-    model: Any = base.load(dtype)
+    model: Any = load_weights(base.start, dtype, base.device)
 
     # 1. The token that will end answers, which a frozen head must be able to say.
     end_token = _choose_end_token(model, base, sections, log)

@@ -51,7 +51,7 @@ class Tuning:
         """Hash of what the model is as the step begins, by what lies on disk."""
         start = self.start
         parts = [hash_source(start.base), str(start.nf4), start.nf4_dtype]
-        parts += [hash_source(start.adapter)] if start.adapter else []
+        parts += [hash_source(one) for one in (start.adapter, start.gguf) if one]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def encode(self, split: str) -> Prepared:
