@@ -53,6 +53,9 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
                 "no such GGUF file", where=f"tune.base: {recipe.base_file}", hint="check the path"
             )
         found["base_file"] = hash_file(recipe.base_file)
+    larger = recipe.bench.prompting.larger if recipe.bench and recipe.bench.prompting else None
+    if larger is not None and not is_hub_id(larger):
+        found["larger"] = hash_source(resolve_model(larger))
     found |= _hash_synthesis(recipe)
     return found
 
@@ -97,6 +100,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),
         "tokenizer": ("tokenizer",),
+        "bench": ("larger",),
         "distill": ("student", "student_config", "teacher", "prompts"),
     }  # fmt: skip
     names = [name for section in sections for name in used.get(section, ())]

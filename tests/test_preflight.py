@@ -51,6 +51,7 @@ def budget(text: str, **more: Any) -> dict[str, Any]:
         ({"report": gate(measurement="kl_answer_tokens", models="teacher", max=3)},
          ["is not measured of teacher"]),
         ({"report": gate(measurement="perplexity", models="merged")}, ["has no limit"]),
+        ({"bench": {"prompting": {"larger": "no/such/model/here"}}}, ["no such model folder"]),
         ({"report": gate(measurement="perplexity", min=3, max=2)}, ["min 3 is above max 2"]),
         ({"report": gate(measurement="perplexity", max=2), "bench": None}, ["add a section"]),
         ({"data": {"max_length": 513}}, ["data.max_length", "context of 512", "512 or less"]),

@@ -4,7 +4,14 @@ A field whose default is ``None`` is left out where it has no value, so that a k
 earlier version, which lacks it, reads the same.
 """
 
-from edgetune.facts.bench import BenchFacts, MeasuredModel, Measurement, NotMeasured
+from edgetune.facts.bench import (
+    BenchFacts,
+    MeasuredModel,
+    Measurement,
+    NotMeasured,
+    PromptedModel,
+    PromptingFacts,
+)
 from edgetune.facts.convert import from_json, to_json
 from edgetune.facts.export import (
     ExportedAdapter,
@@ -59,6 +66,8 @@ __all__ = [
     "MergeFacts",
     "NotMeasured",
     "PrepareFacts",
+    "PromptedModel",
+    "PromptingFacts",
     "QuantizeFacts",
     "Refusal",
     "RemovedLayer",

@@ -54,7 +54,51 @@ class MeasuredModel:
 
 
 @dataclass(frozen=True)
+class PromptedModel:
+    """A model asked by one kind of prompt.
+
+    Attributes:
+        name: of model and prompt.
+        model: ``base``, ``larger`` or ``tuned``.
+        shots: examples in the prompt.
+        system: whether the recipe's system prompt is in it.
+        bytes: of the model's weights.
+        measurements: ``exact_match``, ``request_tokens`` and ``request_ms_p50``.
+        cut: requests with fewer examples, as the model's context holds no more.
+        difference: exact match of the tuned model minus this one's, over the same rows, with
+            ``ci95`` and ``n``; none for the tuned model itself, or without one.
+        why: why it was not measured.
+    """
+
+    name: str
+    model: str
+    shots: int
+    system: bool
+    bytes: int
+    measurements: list[Measurement]
+    cut: int = 0
+    difference: dict[str, Any] | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class PromptingFacts:
+    """Prompts of untouched models against the tuned one.
+
+    Attributes:
+        models: every model and prompt that was asked, the tuned one last.
+        best: name of the best prompt; none where nothing was measured.
+        asked: test rows that all answered; those that train has too are left out.
+    """
+
+    models: list[PromptedModel]
+    best: str | None
+    asked: int
+
+
+@dataclass(frozen=True)
 class BenchFacts:
     """All models that bench measured, in the report's order."""
 
     models: list[MeasuredModel]
+    prompting: PromptingFacts | None = None

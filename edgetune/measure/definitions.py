@@ -122,7 +122,20 @@ CHECKS = {
     ),
 }  # fmt: skip
 
-DEFINITIONS = {**MEASUREMENTS, **CHECKS}
+#: What a request costs, by each prompt of bench.prompting.
+PROMPTING = {
+    "request_tokens": Definition(
+        "Tokens per request", "tokens",
+        "mean tokens of prompt and answer of the test rows asked by this prompt",
+    ),
+    "request_ms_p50": Definition(
+        "Time per request", "ms",
+        "median time of bench.repeats requests, one after another, from the prompt's tokens to the "
+        "answer's last; nothing of a prompt is cached between them",
+    ),
+}  # fmt: skip
+
+DEFINITIONS = {**MEASUREMENTS, **CHECKS, **PROMPTING}
 
 #: Former names, which did not say over which tokens; gates and kept runs may still hold them.
 RENAMED = {

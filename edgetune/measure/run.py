@@ -76,7 +76,7 @@ def measure_subjects(
     with log.progress("models", len(pairs)) as bar, Workers(threads) as workers:
         for subject, device in pairs:
             is_first = device == devices.of(subject.format)[0]
-            job = _make_job(subject, device, section, scratch)
+            job = make_job(subject, device, section, scratch)
             job |= _job_references(subject, keepers, scratch, is_first) | digest
             _warn_of_dtype(subject, job, log)
             measurements, why = _try_measure(subject, job, workload, scratch, workers)
@@ -131,9 +131,7 @@ def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
     return {k: v for k, v in (("teacher", teacher), ("merged", merged)) if v}
 
 
-def _make_job(
-    subject: Subject, device: str, section: BenchSection, scratch: Path
-) -> dict[str, Any]:
+def make_job(subject: Subject, device: str, section: BenchSection, scratch: Path) -> dict[str, Any]:
     """Return the worker's job, as :func:`edgetune.measure.worker.run_job` reads it."""
     model = subject.model
     where: dict[str, Any] = {"model": str(model)}
@@ -199,7 +197,7 @@ def _measure(
     path = Path(job["result"])
     result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if result.get("job") != job or (job["keep"] and not Path(job["keep"]).is_file()):
-        _run_worker(subject, job, scratch, workers)
+        run_worker(subject, job, scratch, workers)
         result = json.loads(path.read_text(encoding="utf-8"))
     measurements: list[dict[str, Any]] = result["measurements"]
     if not workload.expected:
@@ -229,7 +227,7 @@ def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -
     }
 
 
-def _run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:
+def run_worker(subject: Subject, job: dict[str, Any], scratch: Path, workers: Workers) -> None:
     file = Path(job["result"]).with_suffix(".job.json")
     write_atomic(file, json.dumps(job))
     stderr = file.with_suffix(".stderr")

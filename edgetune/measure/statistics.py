@@ -65,6 +65,28 @@ def proportion(successes: int, n: int) -> Estimate:
     return Estimate(share, n, (max(0.0, centre - half), min(1.0, centre + half)))
 
 
+def paired_difference(one: Sequence[bool], other: Sequence[bool]) -> Estimate:
+    """Return the difference of two fractions over the same rows, one minus the other.
+
+    The interval is the adjusted Wald one for paired data (Agresti and Min 2005, Statistics in
+    Medicine 24, 729-740): half a row is added to each cell of the two-by-two table, so that it has
+    a width where all rows agree.
+
+    Raises:
+        ValueError: no rows, or not as many of each.
+    """
+    pairs = list(zip(one, other, strict=True))
+    if not pairs:
+        raise ValueError("a difference over no rows")
+    gained = sum(a and not b for a, b in pairs)
+    lost = sum(b and not a for a, b in pairs)
+    n = len(pairs) + 2
+    centre = (gained - lost) / n
+    half = Z95 * math.sqrt(max(0.0, gained + lost + 1 - (gained - lost) ** 2 / n)) / n
+    bounds = (max(-1.0, centre - half), min(1.0, centre + half))
+    return Estimate((gained - lost) / len(pairs), len(pairs), bounds)
+
+
 def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
     """Return the mean over all positions, with an interval over rows.
 

@@ -146,6 +146,19 @@ def make_latency_prompt(
     return stream[:room]
 
 
+def choose_asked(
+    rows: Sequence[Row], section: BenchSection, seed: int
+) -> Sequence[tuple[Row, bool]]:
+    """Return the rows that models are asked, by the seed, and whether each is a leak."""
+    leaked = rows.leaked.tolist() if isinstance(rows, RowTable) else [False] * len(rows)
+    answered = [
+        (row, known)
+        for row, known in zip(rows, leaked, strict=True)
+        if row.text is None and (row.answer or row.messages[-1].more)
+    ]
+    return choose_rows(answered, section.task_rows, seed)
+
+
 def make_workload(
     encoder: Encoder, rows: Sequence[Row], section: BenchSection, seed: int
 ) -> Workload:
@@ -156,13 +169,7 @@ def make_workload(
     Raises:
         InputError: not a single token can be scored.
     """
-    leaked = rows.leaked.tolist() if isinstance(rows, RowTable) else [False] * len(rows)
-    answered = [
-        (row, known)
-        for row, known in zip(rows, leaked, strict=True)
-        if row.text is None and (row.answer or row.messages[-1].more)
-    ]
-    sample = choose_rows(answered, section.task_rows, seed)
+    sample = choose_asked(rows, section, seed)
     scored = [encoder.encode(row) for row in choose_rows(rows, section.kl_rows, seed)]
     scored = [row for row in scored if any(row.trained[1:])]
     if not scored:

@@ -24,6 +24,7 @@ from edgetune.measure.latency import measure_decode_from_start, measure_running
 from edgetune.measure.memorization import measure_exposure
 from edgetune.measure.quality import Scores, score_rows
 from edgetune.measure.reference import ReferenceLogProbs
+from edgetune.measure.requests import run_requests
 from edgetune.measure.statistics import Estimate
 from edgetune.measure.vram import VramMeter
 from edgetune.models.ref import ModelRef
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     die_with_parent()
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
-        result = run_job(job)
+        result = run_requests(job) if "kinds" in job else run_job(job)
     except EdgetuneError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -87,6 +87,8 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         check_files(recipe, said)
     if {"tune", "export"} <= {*stages}:
         check_adapter_file(recipe)
+    if "bench" in stages and recipe.bench is not None and recipe.bench.prompting is not None:
+        read_local_shape(recipe.bench.prompting.larger)
     return said
 
 

@@ -2,6 +2,7 @@
 
 from edgetune.recipe.cleaning import NO_CLEANING, CleanSection
 from edgetune.recipe.data import ChunkSection, Columns, DataSection, DataSource, list_sources
+from edgetune.recipe.prompting import PromptingSection
 from edgetune.recipe.quantization import (
     GGUF_SCHEMES,
     ONNX_SCHEMES,
@@ -48,6 +49,7 @@ __all__ = [
     "MergeSection",
     "ModelSection",
     "Optimization",
+    "PromptingSection",
     "QatSection",
     "QuantizeSection",
     "Recipe",

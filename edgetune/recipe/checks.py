@@ -151,6 +151,9 @@ USES: dict[str, Use] = {
         f"quantize.{section}": one_of("quantize", "method", name)
         for name, section in METHOD_SECTIONS.items()
     },
+    "bench.prompting.choose": Use(
+        lambda recipe: any(recipe.bench.prompting.shots), "bench.prompting.shots above 0"
+    ),
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
 }
 
@@ -200,7 +203,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
-        "devices",
+        "devices prompting.shots prompting.system prompting.larger",
     ),
     _keys("search", "objectives constraints file pruner"),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),

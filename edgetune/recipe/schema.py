@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
+from edgetune.recipe.prompting import PromptingSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.search import SearchSection
 from edgetune.recipe.section import Count, PathText, Positive, Section
@@ -114,6 +115,11 @@ class BenchSection(Requests):
         "auto",
         description="where models and files are measured; auto: the CPU, and the GPU where there "
         "is one (Hugging Face models on the GPU alone with model.device: cuda)",
+    )
+    prompting: PromptingSection | None = Field(
+        None,
+        description="also ask the untouched base with examples and a system prompt: was tuning "
+        "needed?",
     )
 
 

@@ -20,10 +20,11 @@ from edgetune.facts import (
     TuneFacts,
     to_json,
 )
-from edgetune.measure.definitions import CHECKS, DEFINITIONS, RENAMED
+from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
+from edgetune.report.prompting import find_prompting
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.report.resources import find_resources
 from edgetune.report.run_facts import RunFacts, read_facts
@@ -46,8 +47,8 @@ def build_report(
     Returns:
         ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
         ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
-        grid, distillation, steps, synthetic, refused, fallbacks, resources, warnings, training,
-        data``.
+        grid, distillation, steps, prompting, synthetic, refused, fallbacks, resources, warnings,
+        training, data``.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -61,13 +62,13 @@ def build_report(
         *to_json(export.gates),
         *check_gates(recipe.report.gates, models),
     ]
-    files = export.files
+    files, prompting = export.files, find_prompting(artifacts.get("bench"))
     return {
         "schema": 1,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
         "headline": find_headline(models, facts.distill.shipped if facts.distill else None),
-        "definitions": _definitions(models, files),
+        "definitions": _definitions(models, files, prompting is not None),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
         "machine": machine,
@@ -76,6 +77,7 @@ def build_report(
         "models": models,
         "distillation": _distillation(models, facts.distill),
         "steps": find_steps(artifacts),
+        "prompting": prompting,
         "synthetic": find_synthetic(artifacts),
         "merge": to_json(facts.merge),
         "searches": _searches(facts.quantize) if facts.quantize else [],
@@ -99,11 +101,12 @@ def _describe_training(facts: RunFacts) -> dict[str, Any]:
 
 
 def _definitions(
-    models: list[dict[str, Any]], files: list[ExportedFile]
+    models: list[dict[str, Any]], files: list[ExportedFile], prompting: bool
 ) -> dict[str, dict[str, str]]:
     """What each figure of this report is, by its name."""
     shown = {one["name"] for model in models for one in model["measurements"]}
     shown |= set(CHECKS) if files else set()
+    shown |= set(PROMPTING) if prompting else set()
     return {name: asdict(one) for name, one in DEFINITIONS.items() if name in shown}
 
 

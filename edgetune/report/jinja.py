@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgetune.report import data, steps, tables
+from edgetune.report import data, prompting, steps, tables
 from edgetune.report import format as numbers
 
 #: Functions that write numbers; their results need no escape.
@@ -77,6 +77,8 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "resource_rows": tables.resource_rows,
         "parent_names": tables.parent_names,
         "speed_settings": tables.speed_settings,
+        "PROMPTING_TITLES": prompting.PROMPTING_TITLES,
+        "prompting_rows": prompting.prompting_rows,
         "STEP_TITLES": steps.STEP_TITLES,
         "figure_lines": steps.figure_lines,
         "step_rows": steps.step_rows,

@@ -15,15 +15,26 @@ from edgetune.data.dataset.open import open_splits
 from edgetune.data.dataset.splits import Splits
 from edgetune.data.encode import Encoder
 from edgetune.data.encoded import Encoded
+from edgetune.data.examples import Examples
+from edgetune.data.rows import Row
 from edgetune.disk import write_atomic
-from edgetune.facts import BenchFacts, ExportedFile, ExportFacts, MeasuredModel, from_json, to_json
+from edgetune.facts import (
+    BenchFacts,
+    ExportedFile,
+    ExportFacts,
+    MeasuredModel,
+    from_json,
+    to_json,
+)
 from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.memorization import expected_exposure
+from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
 from edgetune.measure.run import measure_subjects
-from edgetune.measure.subject import Subject, make_subject, make_workload
+from edgetune.measure.subject import Subject, choose_asked, make_subject, make_workload
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
+from edgetune.models.shape import read_shape
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import Sections
 from edgetune.runtimes.gguf_header import name_scheme, open_gguf
@@ -36,12 +47,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     With ``bench.models: shipped`` only what ships is: the files, or what there is in their place.
 
     Writes:
-        ``measurements.json``: ``{"models": [...]}``, entries as in the report.
+        ``measurements.json``: ``{"models": [...]}``, entries as in the report; with
+        ``bench.prompting`` also ``prompting``.
     """
     # 1. The models, from the one that training began with to the files that ship.
     base = resolve_model(sections.model.path, sections.model.revision)
-    subjects = [_find_base(inputs, base), *_find_subjects(inputs)]
-
+    every = [_find_base(inputs, base), *_find_subjects(inputs)]
+    subjects = every
     if sections.bench.models == "shipped":
         last = subjects[-1].role
         subjects = [one for one in subjects if one.role == last]
@@ -62,16 +74,50 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 3. Each in turn; what an interrupted run measured is kept.
     devices = choose_devices(sections.bench, sections.model.device)
     models = measure_subjects(subjects, workload, sections.bench, out / "scratch", log, devices)
+    prompting = None
+    if sections.bench.prompting is not None:
+        questions = _find_questions(rows, usable, sections)
+        asked = _find_asked(every, encoder, base, sections)
+        scratch = out / "scratch"
+        prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
 
     # 4. The entries, and a line each for the person who waits.
     for model in models:
         log.say(_summary(model))
     for text in tell_remembered(models):
         log.warn(text)
-    facts = BenchFacts(models)
+    facts = BenchFacts(models, prompting)
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts
+
+
+def _find_asked(
+    subjects: Sequence[Subject], encoder: Encoder, base: Path, sections: Sections
+) -> list[Asked]:
+    """Return base, larger base and what was tuned (the model that files are made of) in order."""
+    prompting = sections.bench.prompting
+    assert prompting is not None
+    by_role = {subject.role: subject for subject in subjects}
+    context = read_shape(base).context
+    asked = [Asked("base", by_role["base"], encoder, context)]
+    if prompting.larger is not None:
+        folder = resolve_model(prompting.larger)
+        own = make_encoder(load_tokenizer(folder), sections.data, None)
+        subject = make_subject(ModelRef(folder), "larger", "larger")
+        asked.append(Asked("larger", subject, own, read_shape(folder).context))
+    tuned = by_role.get("merged") or by_role.get("teacher")
+    return [*asked, Asked(TUNED, tuned, encoder, context)] if tuned else asked
+
+
+def _find_questions(rows: Splits, usable: Sequence[Row], sections: Sections) -> Questions:
+    """Return the test rows that prompts are compared on: those that train has too are left out."""
+    prompting = sections.bench.prompting
+    assert prompting is not None
+    sample = choose_asked(usable, sections.bench, sections.seed)
+    similar, threshold = prompting.choose == "similar", sections.data.clean.similarity
+    examples = Examples(rows.train, similar, threshold, sections.seed)
+    return Questions([row for row, leaked in sample if not leaked], examples)
 
 
 def _encode_canaries(encoder: Encoder, rows: Splits, sections: Sections) -> list[list[Encoded]]:

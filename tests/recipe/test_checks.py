@@ -109,6 +109,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("quantize.calibration_rows", 9, {"quantize.imatrix": False}),
     ("quantize.qat", {"scales": "learned"}, {"quantize.budget": ["bits=5"]}),
     ("quantize.autoround", {"iterations": 9}, {"quantize.budget": ["bits=5"]}),
+    ("bench.prompting.choose", "similar", {"bench.prompting.shots": [0]}),
     ("bench.kv_cache", ["f16", "q8_0"], {"quantize.gguf": []}),
 ]
 

@@ -24,6 +24,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import BenchSection, DataSection, Recipe, Sections
 from edgetune.report.tables import describe
+from edgetune.source_hashes import find_sources, sources_of
 from edgetune.stages.bench import run, tell_remembered
 from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
@@ -95,7 +96,7 @@ def test_bench(
     assert models["tiny-fp32"]["bytes"] == 5  # as export said
 
     # A second call finds every result in scratch and starts no process.
-    monkeypatch.setattr(measure_run, "_run_worker", None)
+    monkeypatch.setattr(measure_run, "run_worker", None)
     assert to_json(run(sections, inputs, out, Log(quiet=True))) == facts
 
 
@@ -252,7 +253,7 @@ def test_files_are_measured_with_other_caches(
     assert values[None] < 1e-8 < values["q8_0"] < values["q4_0"]
 
     # Measured once: a second call starts no process. By default nothing is added.
-    monkeypatch.setattr(measure_run, "_run_worker", None)
+    monkeypatch.setattr(measure_run, "run_worker", None)
     again = measure_run.measure_subjects(subjects, workload, section, tmp_path / "s", quiet)
     assert again == [teacher, entry]
     usual = measure_run.measure_subjects(subjects, workload, sections.bench, tmp_path / "s", quiet)
@@ -273,3 +274,36 @@ def test_models_that_remember_canaries_are_named() -> None:
 
     (text,) = tell_remembered([model("seen", [2.5, 3.5]), model("unseen", [0.9, 2.5])])
     assert text.startswith("seen remembers") and "3.00 bits (2.50 to 3.50)" in text
+
+
+def test_bench_asks_the_untouched_base_and_a_larger_one_by_prompts(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    larger = tmp_path / "larger"
+    make_model(larger, layers=3, seed=1)
+    recipe = Recipe.model_validate(
+        {
+            "model": {"path": str(tiny_model)}, "data": {"train": str(device_rows)},
+            "bench": BENCH | {
+                "models": "shipped", "prompting": {"shots": [0, 1], "larger": str(larger)},
+            },
+        }
+    )  # fmt: skip
+    sections = Sections(recipe, ("model", "data", "bench"))
+    inputs = make_inputs(tiny_model, tmp_path, sections)
+    del inputs["export"]
+    out = tmp_path / "bench.part"
+    out.mkdir()
+    found = run(sections, inputs, out, Log(quiet=True)).prompting
+    assert found is not None
+    assert [one.name for one in found.models] == [
+        "base, zero-shot", "base, 1 example", "larger, zero-shot", "larger, 1 example", "tuned",
+    ]  # fmt: skip
+    assert all(len(one.measurements) == 3 for one in found.models)
+    assert found.models[2].bytes > found.models[0].bytes
+    kept = json.loads((out / "measurements.json").read_text())["prompting"]
+    assert kept["best"] == found.best
+
+    before = sources_of(("bench",), find_sources(recipe))
+    (larger / "more.txt").write_text("another model")
+    assert sources_of(("bench",), find_sources(recipe)) != before
