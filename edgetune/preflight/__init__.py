@@ -36,6 +36,7 @@ from edgetune.preflight.models import (
     check_student,
     read_local_shape,
 )
+from edgetune.preflight.trackers import check_trackers
 from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.checks import check_use
 from edgetune.synthesize.address import check_teacher
@@ -63,6 +64,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     if recipe.search is not None:
         said.append("search is read by `edgetune sweep`; this run takes the recipe's own values")
     check_use(recipe, None if REPORT in stages else _sections_of(stages))
+    check_trackers(recipe, stages)
     if REPORT in stages:
         check_gates(recipe, said)
     if "synthesize" in stages and recipe.synthesize is not None and recipe.data is not None:

@@ -172,7 +172,8 @@ def _keys(section: str, names: str) -> frozenset[str]:
 
 _TRAINING = (
     "learning_rate optimizer scheduler weight_decay max_grad_norm epochs max_steps batch_size "
-    "gradient_accumulation eval_every eval_rows save_every patience gradient_checkpointing"
+    "gradient_accumulation eval_every eval_rows save_every patience gradient_checkpointing "
+    "report_to"
 )
 #: Those that are read whatever else is set, so that no key is forgotten: a test walks all.
 ALWAYS = frozenset({"name", "seed"}).union(

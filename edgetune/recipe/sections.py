@@ -105,7 +105,9 @@ class Sections:
     def dump(self) -> dict[str, Any]:
         """Return plain JSON values, for the artifact's key."""
         plain = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            name: value.model_dump(mode="json", exclude={"report_to"})  # it decides no byte
+            if isinstance(value, BaseModel)
+            else value
             for name, value in self._values.items()
         }
         return {"seed": self.seed, **plain}

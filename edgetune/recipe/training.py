@@ -61,6 +61,9 @@ class Training(AdapterSettings, Optimization):
     min_lr_ratio: Fraction = Field(
         0.1, description="last learning rate of cosine_with_min_lr, as a fraction of the peak"
     )
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="trackers that the curves are sent to; the artifact is the same without"
+    )
 
 
 class TuneSection(Training):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgetune.log import Log, bytes_text
 from edgetune.recipe import Recipe
 from edgetune.recipe.load import dump_recipe
 from edgetune.recipe.trial import check_search, own_values, search_of, trial_recipe
+from edgetune.rundir import RunDir
 from edgetune.sweep.final import compare_with_default
 from edgetune.sweep.identity import identify
 from edgetune.sweep.owner import beating
@@ -80,6 +82,7 @@ def _work(sweep: Sweep, study: Study, taken: Taken) -> None:
     try:
         evaluated = _run_trial(sweep, taken)
     except Behind as behind:
+        _drop_unfinished(sweep.run_dir("trials", taken.number), sweep.log)
         taken.prune({"why": behind.what, "seconds": _since(began)})
         sweep.log.say(f"{title}: stopped, {behind.what}")
         return
@@ -109,6 +112,14 @@ def _run_trial(sweep: Sweep, taken: Taken) -> Evaluation:
         if prunes(sweep.recipe):
             log = log.listened(PruneBehind(_deciding_role(sweep.recipe), taken.should_prune))
         return score_files(run_trial(recipe, sweep.origins, target, log).models, search)
+
+
+def _drop_unfinished(run: RunDir, log: Log) -> None:
+    """Remove the checkpoints of a training that was stopped and is not gone on with."""
+    for stage, key in run.plan().items():
+        with run.making(stage, key, log):
+            path = run.stage_path(stage, key)
+            shutil.rmtree(path.with_name(path.name + ".part"), ignore_errors=True)
 
 
 def prunes(recipe: Recipe) -> bool:

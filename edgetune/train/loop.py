@@ -22,6 +22,7 @@ from edgetune.train.callbacks import (
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.lora_plus import raise_rate_of_b
 from edgetune.train.micro_batches import HalvingMixin
+from edgetune.train.trackers import add_trackers
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def run_trainer(
         if patience is not None:
             trainer.add_callback(KeepBest(best, patience))
         trainer.add_callback(stop)
+        if isinstance(section, Training):
+            add_trackers(trainer, section.report_to, run)
         trainer.add_callback(SealCheckpoints())
         if checkpoint:
             log.say(f"{role}: going on from step {checkpoint.name.rpartition('-')[2]}")
