@@ -62,7 +62,7 @@ def check_search(recipe: Recipe) -> None:
 
 
 def trial_recipe(recipe: Recipe, values: Mapping[str, Any], split: str) -> Recipe:
-    """Return the recipe of a trial.
+    """Return the recipe of a trial: what ships is measured, and no gate is asked.
 
     Args:
         recipe: with its own values.
@@ -73,12 +73,24 @@ def trial_recipe(recipe: Recipe, values: Mapping[str, Any], split: str) -> Recip
     Raises:
         InputError: the values do not go together.
     """
-    fixed = {"bench.split": split, "bench.models": "shipped"}
-    found = check_tree(_lay_over(recipe, {**values, **fixed}), "trial")
+    fixed = {"bench.split": split, "bench.models": "shipped", "report": None}
+    return _read_with(recipe, values, fixed)
+
+
+def chosen_recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with the values of a trial, to be run as any other."""
+    return _read_with(recipe, values, {})
+
+
+def _read_with(recipe: Recipe, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> Recipe:
+    tree = _lay_over(recipe, {**values, **fixed})
+    if "report" in fixed:
+        del tree["report"]
+    found = check_tree(tree, "trial")
     idle = [key for key in find_unread(found) if key in values]
     if idle:
         left = {key: value for key, value in values.items() if key not in idle}
-        return trial_recipe(recipe, left, split)
+        return _read_with(recipe, left, fixed)
     return found
 
 
@@ -128,7 +140,7 @@ def _unknown(key: str, where: str) -> InputError:
 
 
 def _lay_over(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
-    tree = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search", "report"})
+    tree = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search"})
     for key, value in values.items():
         put_value(tree, key, value, f"search.{key}")
     return tree

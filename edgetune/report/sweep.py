@@ -128,7 +128,7 @@ def _trial_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "is_best": one["number"] == report["best"],
                 "is_default": one["number"] == 0,
                 "state": state,
-                "values": ", ".join(f"{k} {_text(v)}" for k, v in one["values"].items()),
+                "settings": ", ".join(f"{k} {_text(v)}" for k, v in one["values"].items()),
                 "why": str(one["facts"].get("why", "")),
                 "cells": cells,
             }

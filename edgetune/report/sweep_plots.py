@@ -136,10 +136,10 @@ def parallel_plot(report: Mapping[str, Any]) -> str:
         places = [(n, u.share(v)) for n, (u, v) in enumerate(zip(uprights, values, strict=True))]
         path = " ".join(f"{_SIDE + _GAP * n},{_TOP + _DEEP * (1 - s):.1f}" for n, s in places)
         is_best = trial["number"] == report["best"]
+        opacity = 1.0 if is_best else 0.15 + 0.85 * rank / len(ranked)
         lines.append(
-            f'<polyline class="curve {"eval" if is_best else "train"}" '
-            f'opacity="{0.15 + 0.85 * rank / len(ranked) if not is_best else 1:.2f}" '
-            f'stroke-width="{2.6 if is_best else 1.2}" points="{path}"/>'
+            f'<polyline class="curve {"eval" if is_best else "train"}" points="{path}" '
+            f'style="opacity:{opacity:.2f};stroke-width:{2.6 if is_best else 1.2}"/>'
         )
     return draw_picture(_TOP + _DEEP + 10, "trials in parallel coordinates", lines + body, width)
 

@@ -13,7 +13,7 @@ from edgetune.lock import hold
 from edgetune.log import Log, bytes_text
 from edgetune.recipe import Recipe
 from edgetune.recipe.load import dump_recipe
-from edgetune.recipe.trial import check_search, own_values, search_of, trial_recipe
+from edgetune.recipe.trial import check_search, chosen_recipe, own_values, search_of, trial_recipe
 from edgetune.rundir import RunDir
 from edgetune.sweep.final import compare_with_default
 from edgetune.sweep.identity import identify
@@ -148,7 +148,7 @@ def _finish(sweep: Sweep, study: Study) -> dict[str, Any]:
             f"trials that other processes work on: {numbers}; the last one ends the sweep"
         )
     elif (best := find_best(trials, search.objectives[0])) is not None:
-        recipe = trial_recipe(sweep.recipe, best.values, "test")
+        recipe = chosen_recipe(sweep.recipe, best.values)
         write_atomic(sweep.folder / "best.yaml", dump_recipe(recipe, sweep.origins))
         with hold(sweep.folder / "final.lock", "the comparison", sweep.log.say):
             compare_with_default(sweep, study, best)

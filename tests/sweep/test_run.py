@@ -75,6 +75,7 @@ def test_the_test_rows_are_looked_at_once_by_best_and_default(
     assert len(ran) == 8  # the same command: nothing to do
     best, _ = load_recipe(sweep.folder / "best.yaml")
     assert rank(best) == rank(ran[report["best"]]) and best.search is None
+    assert best.bench == sweep.recipe.bench and best.report == sweep.recipe.report
     kept = json.loads((sweep.folder / "report" / "report.json").read_text())
     assert kept["trials"] == report["trials"]
     assert "better than the recipe" in (sweep.folder / "report" / "report.html").read_text()
