@@ -68,8 +68,7 @@ def run_trainer(
         if patience is not None:
             trainer.add_callback(KeepBest(best, patience))
         trainer.add_callback(stop)
-        if isinstance(section, Training):
-            add_trackers(trainer, section.report_to, run)
+        add_trackers(trainer, section, run)
         trainer.add_callback(SealCheckpoints())
         if checkpoint:
             log.say(f"{role}: going on from step {checkpoint.name.rpartition('-')[2]}")
