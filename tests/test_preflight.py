@@ -12,6 +12,7 @@ import pytest
 from edgetune.errors import GateFailed, InputError, Unsupported
 from edgetune.models.shape import context_of
 from edgetune.preflight import REPORT, check_devices, check_run
+from edgetune.preflight.sections import check_recipe
 from edgetune.recipe import Recipe
 
 STAGES = ("tune", "distill", "merge", "quantize", "export", "bench", REPORT)
@@ -88,6 +89,14 @@ def test_faults_are_named_before_any_work(
         check(make_recipe(tiny_model, device_rows, **sections))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("section", ["merge", "distill"])
+def test_a_reward_model_is_not_shipped(section: str, tiny_model: Path, device_rows: Path) -> None:
+    wanted = {"tune": {"objective": "reward"}, "distill": None, section: {}}
+    recipe = make_recipe(tiny_model, device_rows, **wanted)
+    with pytest.raises(InputError, match=f"scores answers and writes none: {section}"):
+        check_recipe(recipe)
 
 
 @pytest.mark.parametrize(

@@ -204,11 +204,15 @@ def put_adapter_on(
             where=str(ref.adapter),
             hint="name the layer in target_modules of adapter_config.json",
         )
-    # Adapters are trained in float32 and must not be rounded on the way back in.
+    keep_factors_float32(loaded)
+    return loaded
+
+
+def keep_factors_float32(loaded: Any) -> None:
+    """Hold an adapter's factors as they were trained: in float32, rounded by nothing."""
     for name, parameter in loaded.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
-    return loaded
 
 
 def _fill_factors(loaded: Any, folder: Path) -> None:

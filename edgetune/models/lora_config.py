@@ -61,6 +61,12 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
             where=str(folder),
             hint="LoRA, rsLoRA and DoRA can be merged",
         )
+    if config.get("task_type") == "SEQ_CLS":
+        raise InputError(
+            "this adapter is of a model that scores texts, and what it writes was not trained",
+            where=str(folder),
+            hint="name the adapter of a language model; grpo and rloo take a reward model",
+        )
     for key, why in _REFUSED.items():
         if config.get(key):
             raise Unsupported(

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from safetensors import safe_open
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from edgetune.errors import InputError
 from edgetune.models.batching import batch_sequences, device_of, unmasked
-from edgetune.models.load import load_weights, put_adapter_on
+from edgetune.models.load import keep_factors_float32, load_weights
+from edgetune.models.lora_config import check_adapter_file
 from edgetune.models.ref import ModelRef
 
 SCORE = "score"  # transformers' name of the head
@@ -85,11 +87,12 @@ def load_reward(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> A
     model.add_module(SCORE, _make_head(model, 0))
     folder = ref.adapter or ref.base
     weight_1D = _read_head(folder)
+    base, head = model, getattr(model, SCORE)
     if ref.adapter is not None:
-        model = put_adapter_on(model, ref)
-    base = model.get_base_model() if ref.adapter is not None else model
-    head = getattr(base, SCORE)
-    head = head.modules_to_save[model.active_adapters[0]] if ref.adapter is not None else head
+        check_adapter_file(ref.adapter)
+        model = PeftModel.from_pretrained(model, str(ref.adapter))
+        keep_factors_float32(model)
+        head = getattr(base, SCORE).modules_to_save[model.active_adapters[0]]
     head.weight.data = weight_1D.to(head.weight.device)
     base.config.num_labels = 1
     _score_answers(base)

@@ -39,6 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
                 where="recipe",
                 hint=f"add a section {wanted}; an empty one, `{needs[0]}: {{}}`, has all defaults",
             )
+    _check_reward(recipe)
     if recipe.export is not None and recipe.export.adapter:
         _check_adapter(recipe)
     if recipe.quantize is not None:  # what it cannot do is no news for after the tuning
@@ -57,6 +58,22 @@ def _check_over_file(recipe: Recipe) -> None:
                 where=name,
                 hint="leave out the sections distill, merge and quantize (export writes the "
                 "adapter for llama.cpp), or tune without tune.base",
+            )
+
+
+def _check_reward(recipe: Recipe) -> None:
+    """Refuse to ship a reward model, which scores answers and writes none."""
+    if not recipe.steps or recipe.tuned is not None:
+        return
+    taught = recipe.distill is not None and recipe.distill.teacher is not None
+    ships = ("distill", "merge", "quantize", "export")
+    for name in ships:
+        if getattr(recipe, name) is not None and not taught:
+            raise InputError(
+                f"the tuning gives a reward model, which scores answers and writes none: {name} "
+                "has nothing to work on",
+                where=name,
+                hint="leave this section out, or add a step that gives a language model: sft, dpo",
             )
 
 

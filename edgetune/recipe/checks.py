@@ -103,7 +103,13 @@ USES: dict[str, Use] = {
             "min_lr_ratio": ("cosine_with_min_lr",),
         }.items()
     },
-    "tune.pack_length": one_of("tune", "packing", True),
+    "tune.packing": _tuning_reads("packing"),
+    "tune.pack_length": Use(
+        lambda recipe: (
+            recipe.tune.packing and "pack_length" in OBJECTIVES[recipe.tune.objective].reads
+        ),
+        f"{_tuning_reads('pack_length').when} with packing: true",
+    ),
     **{f"tune.{name}": _tuning_reads(name) for name in ("dpo", "orpo", "kto", "reward")},
     "tune.base": one_of("tune", "method", "qlora"),
     "export.adapter": Use(lambda recipe: recipe.base_file is None, "no tune.base"),
@@ -194,7 +200,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         for split in ("train", "validation", "test")
     ),
     _keys("synthesize", SYNTHESIS_ALWAYS),
-    _keys("tune", f"name objective method packing end_token {_TRAINING}"),
+    _keys("tune", f"name objective method end_token {_TRAINING}"),
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),

@@ -16,6 +16,12 @@ def keep_trainable_float32(model: Any) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
+def is_fresh(model: Any) -> bool:
+    """Return whether all of a model's adapters are new: their second factors are zero."""
+    factors = [one for name, one in model.named_parameters() if ".lora_B." in name]
+    return all(not one.any() for one in factors)
+
+
 @contextmanager
 def unchanged_weights(model: Any) -> Iterator[None]:
     """Give a model's trained weights back their values when the context is left, in float32.

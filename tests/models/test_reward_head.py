@@ -11,7 +11,8 @@ import torch
 
 from edgetune.errors import InputError
 from edgetune.models.adapters import add_adapter, save_adapter
-from edgetune.models.load import load_base
+from edgetune.models.load import load_base, load_model
+from edgetune.models.lora import Adapter
 from edgetune.models.ref import ModelRef
 from edgetune.models.reward_head import add_reward_head, load_reward, score_sequences
 from edgetune.models.tokenizer_files import load_tokenizer, save_tokenizer
@@ -63,6 +64,14 @@ def test_a_whole_model_keeps_its_head_beside_its_weights(tiny_model: Path, tmp_p
     again = load_reward(ModelRef(tmp_path))
     found = score_sequences(again, SEQUENCES)
     np.testing.assert_allclose(found, score_sequences(model, SEQUENCES), atol=1e-6)
+
+
+def test_no_stage_takes_it_for_a_language_model(tiny_model: Path, tmp_path: Path) -> None:
+    save_adapter(make_reward(tiny_model), tmp_path)
+    with pytest.raises(InputError, match="a model that scores texts"):
+        load_model(ModelRef(tiny_model, tmp_path))
+    with pytest.raises(InputError, match="a model that scores texts"):
+        Adapter(tmp_path, tiny_model)
 
 
 def test_padding_changes_no_score(tiny_model: Path) -> None:

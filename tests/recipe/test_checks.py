@@ -85,6 +85,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("distill.warmup_ratio", 0.1, {"distill.scheduler": "constant"}),
     ("distill.min_lr_ratio", 0.2, {"distill.scheduler": "linear"}),
     ("tune.pack_length", 512, {"tune.packing": False}),
+    ("tune.packing", False, {"tune.objective": "dpo"}),
     ("tune.dpo", {"beta": 0.2}, {"tune.objective": "kto"}),
     ("tune.orpo", {"beta": 0.2}, {"tune.objective": "dpo"}),
     ("tune.kto", {"beta": 0.2}, {}),

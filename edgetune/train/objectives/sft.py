@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from edgetune.recipe import TuneSection
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.inputs import TrainingData, TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
-from edgetune.train.precision import keep_trainable_float32
+from edgetune.train.precision import is_fresh, keep_trainable_float32, unchanged_weights
 from edgetune.train.rows import RowsMixin, TokensMixin
 from edgetune.train.tuning_step import Trained, Tuning
 
@@ -135,13 +136,14 @@ def tune(
         eval_packing=False,
         completion_only_loss=False,  # the labels carry the mask already
     )
-    trainer: Any = (PackedTrainer if section.packing else RowsTrainer)(
-        model=model,
-        args=config,
-        train_dataset=train_set,
-        eval_dataset=eval_set if validation else None,
-        processing_class=tokenizer,
-    )
+    with nullcontext() if is_fresh(model) else unchanged_weights(model):
+        trainer: Any = (PackedTrainer if section.packing else RowsTrainer)(
+            model=model,
+            args=config,
+            train_dataset=train_set,
+            eval_dataset=eval_set if validation else None,
+            processing_class=tokenizer,
+        )
     if not section.packing:
         trainer.lengths = lengths_of(data.train)
     # TRL casts QLoRA adapters to bfloat16 as it is built; a resumed run would load them as float32
