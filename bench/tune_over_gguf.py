@@ -26,6 +26,7 @@ from edgetune.quantize.formats.llama_quantize import run_quantizer
 
 ASSETS = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
 SCHEMES = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
+QAT_STEPS = 120
 SHOWN = ("exact_match", "perplexity", "kl_answer_tokens")
 
 DEVICES: dict[str, Any] = {
@@ -37,10 +38,10 @@ DEVICES: dict[str, Any] = {
         "max_length": 128,
     },
     "tune": {
-        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 4e-3, "max_steps": 200,
-        "batch_size": 32, "packing": False, "eval_every": 100, "eval_rows": 128,
+        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 4e-3, "max_steps": 120,
+        "batch_size": 16, "packing": False, "eval_every": 60, "eval_rows": 64,
     },
-    "bench": {"task_rows": 400, "kl_rows": 128, "max_new_tokens": 48, "repeats": 1},
+    "bench": {"task_rows": 200, "kl_rows": 128, "max_new_tokens": 48, "repeats": 1},
 }  # fmt: skip
 SNIPS: dict[str, Any] = {
     "model": {"path": str(ASSETS / "models/stories260K")},
@@ -51,14 +52,14 @@ SNIPS: dict[str, Any] = {
         "max_length": 256,
     },
     "tune": {
-        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 5e-3, "max_steps": 400,
-        "batch_size": 16, "packing": False, "eval_every": 100,
+        "method": "qlora", "rank": 4, "alpha": 8, "learning_rate": 5e-3, "max_steps": 300,
+        "batch_size": 16, "packing": False, "eval_every": 100, "eval_rows": 64,
     },
-    "bench": {"task_rows": 700, "kl_rows": 128, "max_new_tokens": 24, "repeats": 1},
+    "bench": {"task_rows": 400, "kl_rows": 128, "max_new_tokens": 24, "repeats": 1},
 }  # fmt: skip
 TASKS = {
-    "embedded:base on device rows": (DEVICES, "Q4_K_M"),
     "stories260K on SNIPS": (SNIPS, "Q4_0"),
+    "embedded:base on device rows": (DEVICES, "Q4_K_M"),
 }
 
 
@@ -68,7 +69,7 @@ def adapter_over_gguf_kl(quick: bool) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         for scheme in SCHEMES[-2:] if quick else SCHEMES:
             file = make_file("embedded:base", scheme, Path(scratch))
-            recipe = over_file(DEVICES, file, 2 if quick else 20)
+            recipe = over_file(DEVICES, file, 2 if quick else 6)
             recipe["bench"] = None
             facts = run(recipe, Path(scratch) / scheme)["export"]
             exact, real = facts["adapters"][0], facts["files"][0]["checks"]
@@ -94,7 +95,7 @@ def _compare(
     task: str, settings: dict[str, Any], scheme: str, scratch: Path, quick: bool
 ) -> Iterator[dict[str, Any]]:
     steps = 2 if quick else settings["tune"]["max_steps"]
-    file = make_file(settings["model"]["path"], scheme, scratch)
+    file = export_file(settings, scheme, scratch / "file")
     over = run(over_file(settings, file, steps), scratch / "over")
     adapted = over["export"]["files"][0]
     yield _row(task, f"adapter over {scheme}", over, adapted["name"], steps)
@@ -109,8 +110,8 @@ def _compare(
             },
             "export": {},
         }  # fmt: skip
-        if quick and method == "qat":
-            recipe["quantize"]["qat"] = {"max_steps": 2}
+        if method == "qat":
+            recipe["quantize"]["qat"] = {"max_steps": 2 if quick else QAT_STEPS}
         found = run(recipe, scratch / "merged")
         (made,) = found["export"]["files"]
         yield _row(task, name, found, made["name"], steps)
@@ -143,6 +144,17 @@ def make_file(model: str, scheme: str, scratch: Path) -> Path:
     target = scratch / f"base-{scheme}.gguf"
     run_quantizer(plain, target, scheme)
     return target
+
+
+def export_file(settings: dict[str, Any], scheme: str, out: Path) -> Path:
+    """Return a GGUF file of a model as `edgetune export` makes it, by importance on its rows."""
+    command = [
+        sys.executable, "-m", "edgetune", "export", "--model", settings["model"]["path"],
+        "--data", settings["data"]["train"], "--scheme", scheme, "--out", str(out),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = (out / "gguf").glob("*.gguf")
+    return file
 
 
 def run(recipe: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from edgetune.cli import cli
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.models.lineage import read_metadata
 from edgetune.models.training_base import KEY
+from edgetune.runtimes.gguf_header import open_gguf
 from tests.conftest import make_model
 from tests.gguf_files import make_gguf
 from tests.tiny_models import make_tiny_model
@@ -75,6 +76,15 @@ def test_two_steps_over_one_file_ship_with_it(
     assert sources["GGUF file tuned over"] == before
     for stage in (tmp_path / "run").glob("tune*/adapter"):
         assert read_metadata(stage)[KEY] == f"gguf:{before}"
+    # The last step's artifact alone gives the same file.
+    (tuned,) = (one for one in (tmp_path / "run").glob("tune-*/") if "first" not in one.name)
+    alone = ["export", "--adapter", str(tuned), "--data", str(device_rows), "--quiet"]
+    cli.main([*alone, "--out", str(tmp_path / "alone")], standalone_mode=False)
+    (found,) = (tmp_path / "alone/gguf").glob("*-adapter.gguf")
+    shipped = tmp_path / "run/files" / adapter["path"]
+    assert open_gguf(found).tensors == open_gguf(shipped).tensors
+    with pytest.raises(InputError, match="ships over that very file"):
+        cli.main([*alone, "--scheme", "Q4_0", "--out", str(tmp_path / "no")], standalone_mode=False)
     card = (tmp_path / "run/report/MODEL_CARD.md").read_text()
     assert f"llama-cli -m base-Q8_0.gguf --lora {adapter['path']}" in card
     assert "over the weights of base-Q8_0.gguf" in card
