@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from edgetune.errors import Unsupported
+from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.resolve import resolve_model
+from edgetune.plan import PLANNED_BYTES, make_job
 from edgetune.plan.estimate import Estimate, Job, estimate_stages
 from edgetune.plan.machine import USABLE
 from edgetune.recipe import Optimization, Recipe
@@ -80,6 +85,23 @@ def fit_recipe(job: Job) -> tuple[Recipe, list[Change]] | None:
     if find_shortages(fitted, estimate_stages(fitted)):
         return None
     return recipe, list(changes.values())
+
+
+def find_changes(recipe: Recipe, folder: Path) -> list[Change]:
+    """Return what makes a large model's recipe fit this machine; nothing where it fits or cannot.
+
+    Args:
+        recipe: of a model below :data:`edgetune.plan.PLANNED_BYTES` nothing is planned.
+        folder: where it would run.
+    """
+    model = resolve_model(recipe.model.path, recipe.model.revision)
+    if Checkpoint(model).bytes < PLANNED_BYTES:
+        return []
+    try:
+        found = fit_recipe(make_job(recipe, folder))
+    except Unsupported:  # it cannot be planned, and runs all the same
+        return []
+    return found[1] if found else []
 
 
 def _training_short(job: Job, recipe: Recipe, stage: str) -> bool:
