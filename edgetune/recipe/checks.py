@@ -7,13 +7,12 @@ where they were set and differ from their default, so that a resolved recipe can
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any
 
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
 from edgetune.recipe.adapter import ADAPTER_KEYS
+from edgetune.recipe.keys import prefixes, set_keys
 from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
@@ -164,14 +163,6 @@ USES: dict[str, Use] = {
 }
 
 
-#: Keys whose value may be a section, or a list of sections, and other values.
-_SPLITS = ("train", "validation", "test")
-_ALSO_VALUES = (
-    "report.gates",
-    *(f"{section}.{split}" for section in ("data", "tune.data") for split in _SPLITS),
-)
-
-
 def _keys(section: str, names: str) -> frozenset[str]:
     return frozenset(f"{section}.{name}" for name in names.split())
 
@@ -264,42 +255,7 @@ def _unread(recipe: Recipe) -> Iterator[tuple[str, Use]]:
 
 def _unread_alone(recipe: Recipe) -> Iterator[tuple[str, Use]]:
     """Yield the keys that nothing reads of a recipe with one step of tuning."""
-    for key in _set_keys(recipe, ""):
-        use = next((USES[k] for k in _prefixes(key.split(".")) if k in USES), None)
+    for key in set_keys(recipe, ""):
+        use = next((USES[k] for k in prefixes(key.split(".")) if k in USES), None)
         if use is not None and not use.holds(recipe):
             yield key, use
-
-
-def walk_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of every key that holds a value, sections of sections included."""
-    for name, field in model.model_fields.items():
-        inner = _section_of(field.annotation)
-        if inner is None or f"{prefix}{name}" in _ALSO_VALUES:
-            yield f"{prefix}{name}"
-        if inner is not None:
-            yield from walk_keys(inner, f"{prefix}{name}.")
-
-
-def _set_keys(model: BaseModel, prefix: str) -> Iterator[str]:
-    for name in model.model_fields_set & type(model).model_fields.keys():
-        value, default = getattr(model, name), type(model).model_fields[name].get_default(
-            call_default_factory=True
-        )  # fmt: skip
-        if value == default:
-            continue
-        if isinstance(value, BaseModel):
-            yield from _set_keys(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _prefixes(parts: list[str]) -> Iterator[str]:
-    """The key itself, then the sections around it."""
-    return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgetune.errors import InputError, nearest
-from edgetune.recipe.checks import find_unread, walk_keys
+from edgetune.recipe.checks import find_unread
+from edgetune.recipe.keys import walk_keys
 from edgetune.recipe.load import check_tree, put_value
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.search import Choices, SearchSection

@@ -11,7 +11,7 @@ from edgetune.errors import InputError
 from edgetune.preflight import check_run
 from edgetune.recipe import aliases
 from edgetune.recipe.aliases import ALIASES, OMIT, Alias, apply_aliases, rename_key
-from edgetune.recipe.checks import walk_keys
+from edgetune.recipe.keys import walk_keys
 from edgetune.recipe.load import load_recipe
 from edgetune.recipe.schema import Recipe
 

@@ -11,7 +11,8 @@ import yaml
 
 from edgetune.errors import InputError
 from edgetune.recipe import Recipe
-from edgetune.recipe.checks import ALWAYS, USES, check_use, walk_keys
+from edgetune.recipe.checks import ALWAYS, USES, check_use
+from edgetune.recipe.keys import walk_keys
 from edgetune.recipe.load import check_tree, dump_recipe
 
 BASE: dict[str, Any] = {"model": {"path": "embedded:base"}, "data": {"train": "rows.jsonl"}}

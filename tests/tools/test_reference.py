@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgetune.cli import COMMANDS
 from edgetune.recipe import Recipe
-from edgetune.recipe.checks import walk_keys
+from edgetune.recipe.keys import walk_keys
 from tools.reference import PAGES, cli_page, recipe_page, stale
 
 
