@@ -13,10 +13,12 @@ from edgetune.recipe.keys import walk_keys
 from edgetune.recipe.load import check_tree, put_value
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.search import Choices, SearchSection
+from edgetune.recipe.steps import SHARED_KEYS, last_model
+from edgetune.recipe.training import TuneSection
 from edgetune.recipe.values import section_of
 
 #: What is the same in all trials: what is measured, and where.
-FIXED = ("name", "search", "report", "bench.split", "bench.models")
+FIXED = ("name", "search", "report", "bench.split", "bench.models", "bench.prompting")
 
 
 def search_of(recipe: Recipe) -> SearchSection:
@@ -74,7 +76,9 @@ def trial_recipe(recipe: Recipe, values: Mapping[str, Any], split: str) -> Recip
     Raises:
         InputError: the values do not go together.
     """
-    fixed = {"bench.split": split, "bench.models": "shipped", "report": None}
+    fixed = {
+        "bench.split": split, "bench.models": "shipped", "bench.prompting": None, "report": None,
+    }  # fmt: skip
     return _read_with(recipe, values, fixed)
 
 
@@ -142,9 +146,20 @@ def _unknown(key: str, where: str) -> InputError:
 
 def _lay_over(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
     tree = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search"})
+    if isinstance(recipe.tune, tuple):
+        tree["tune"] = [
+            _without_taken_over(step, last_model(recipe.steps[:number]))
+            for number, step in enumerate(recipe.steps)
+        ]
     for key, value in values.items():
         put_value(tree, key, value, f"search.{key}")
     return tree
+
+
+def _without_taken_over(step: TuneSection, before: TuneSection | None) -> dict[str, Any]:
+    """Return a step without what it takes over from the one before, whose value may be searched."""
+    same = {key for key in SHARED_KEYS if before and getattr(step, key) == getattr(before, key)}
+    return step.model_dump(mode="json", exclude_unset=True, exclude=same)
 
 
 def _value_at(values: Any, key: str) -> Any:

@@ -71,6 +71,29 @@ def test_mean_is_the_textbook_interval() -> None:
     assert statistics.mean(values).ci95 == pytest.approx((4 - half, 4 + half))
 
 
+def test_signed_rank_is_the_published_one() -> None:
+    # Wilcoxon 1945: eight pairs, smaller sum of ranks 5; ties at their mean rank and zeros out.
+    paired = statistics.compare_paired([1, 2, 3, 4, 5, 6, 7, 8], [2, 4, 0, 0, 0, 0, 0, 0])
+    assert paired.p_value == pytest.approx(0.0546875, abs=0.02)
+    assert statistics.compare_paired([1, 2, 3, 4, 5], [0] * 5).p_value == 2 / 2**5
+    assert statistics.compare_paired([1, 2, 3, -4, 7], [0, 0, 0, 0, 7]).p_value == 14 / 2**4
+    assert statistics.compare_paired([1, 1], [1, 1]).p_value == 1
+
+
+def test_signed_rank_of_right_and_wrong_is_mcnemars_exact_test() -> None:
+    first, second = [1] * 8 + [0] * 2 + [1] * 30, [0] * 8 + [1] * 2 + [1] * 30
+    paired = statistics.compare_paired(first, second)
+    assert paired.p_value == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert paired.difference.value == pytest.approx(6 / 40)
+
+
+def test_signed_rank_of_many_rows_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng(0).normal(0.1, 1, 300).tolist()
+    exact = statistics.compare_paired(drawn, [0.0] * 300).p_value
+    monkeypatch.setattr(statistics, "EXACT_ROWS", 10)
+    assert statistics.compare_paired(drawn, [0.0] * 300).p_value == pytest.approx(exact, rel=0.02)
+
+
 def test_percentile() -> None:
     assert statistics.percentile([4.0, 1.0, 2.0, 3.0], 50) == 2.5
     assert statistics.percentile(np.arange(101.0), 99) == 99

@@ -116,6 +116,20 @@ def test_a_trial_is_the_recipe_with_its_values_on_validation_rows() -> None:
     assert own_values(recipe) == {"tune.rank": 16, "model.path": "embedded:base"}
 
 
+def test_a_step_of_a_list_is_searched_by_its_number() -> None:
+    steps = [{"objective": "text", "rank": 4}, {"name": "last"}]
+    search = {"tune.0.rank": [4, 16], "tune.1.learning_rate": {"log": [1e-5, 1e-3]}}
+    recipe = check_tree({**BASE, "tune": steps, "search": search}, "recipe")
+    check_search(recipe)
+    assert own_values(recipe)["tune.0.rank"] == 4
+    trial = trial_recipe(recipe, {"tune.0.rank": 16}, "validation")
+    assert [step.rank for step in trial.steps] == [16, 16]  # the last goes on with that adapter
+    for key in ("tune.rank", "tune.2.rank"):
+        wrong = check_tree({**BASE, "tune": steps, "search": {key: [4, 16]}}, "recipe")
+        with pytest.raises(InputError, match="of the steps|of them"):
+            check_search(wrong)
+
+
 def test_a_key_that_another_makes_idle_is_left_out() -> None:
     recipe = make(**{"tune.method": ["lora", "full"], "tune.rank": [8, 16]})
     trial = trial_recipe(recipe, {"tune.method": "full", "tune.rank": 8}, "validation")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgetune.artifact import Artifact, hash_file, hash_source
@@ -98,6 +99,29 @@ def test_bench(
     # A second call finds every result in scratch and starts no process.
     monkeypatch.setattr(measure_run, "run_worker", None)
     assert to_json(run(sections, inputs, out, Log(quiet=True))) == facts
+
+
+def test_only_what_ships_is_measured_where_asked_and_on_which_rows(
+    tiny_model: Path, device_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BENCH, "models", "shipped")
+    monkeypatch.setitem(BENCH, "split", "validation")
+    recipe = Recipe.model_validate(
+        {"model": {"path": str(tiny_model)}, "bench": BENCH,
+         "data": {"train": str(device_rows), "validation_fraction": 0.2, "test": str(device_rows)}}
+    )  # fmt: skip
+    sections = Sections(recipe, ("model", "data", "bench"))
+    inputs = make_inputs(tiny_model, tmp_path, sections)
+    del inputs["export"]
+    (tmp_path / "bench.part").mkdir()
+    (model,) = run(sections, inputs, tmp_path / "bench.part", Log(quiet=True)).models
+    assert model.role == "merged"
+    rows = {one.name: one.rows for one in model.measurements if one.rows is not None}
+    assert len(rows["exact_match"]) == 6 and set(rows["exact_match"]) <= {0.0, 1.0}
+    losses = {one.name: one.value for one in model.measurements}
+    assert np.exp(np.mean(rows["perplexity"])) == pytest.approx(losses["perplexity"], rel=0.05)
+    asked = json.loads((tmp_path / "bench.part" / "scratch" / "workload.json").read_text())
+    assert len(asked["prompts"]) == 6 < 36
 
 
 def test_a_model_too_large_for_float32_is_measured_in_its_own_dtype(
