@@ -3,7 +3,7 @@
     python bench/sweep.py configs/sweep.yaml --trials 20 --storage postgresql://USER@HOST/DATABASE
 
 Ends with ``sweep_trials_lost`` (numbers of the study that are not finished exactly once) and what
-the page says of the best trial against the recipe's own values on the test rows. ```--keep``
+the page says of the best trial against the recipe's own values on the test rows. ``--keep``
 appends the row to bench/results/sweep.jsonl.
 """
 

@@ -47,7 +47,7 @@ def run_sweep(sweep: Sweep, storage: str | None, name: str | None) -> dict[str, 
     check_place(sweep.folder)
     make_folder(sweep.folder)
     own = own_values(sweep.recipe)
-    with hold(sweep.folder / LOCK, "this study", sweep.log.say):
+    with hold(sweep.folder / LOCK, "this study", sweep.log.muted().say):
         search = search_of(sweep.recipe)
         study = Study(search, storage, name or sweep.recipe.name, sweep.folder, sweep.log)
         study.bind(identify(sweep.recipe))

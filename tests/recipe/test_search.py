@@ -126,7 +126,7 @@ def test_a_step_of_a_list_is_searched_by_its_number() -> None:
     assert [step.rank for step in trial.steps] == [16, 16]  # the last goes on with that adapter
     for key in ("tune.rank", "tune.2.rank"):
         wrong = check_tree({**BASE, "tune": steps, "search": {key: [4, 16]}}, "recipe")
-        with pytest.raises(InputError, match="of the steps|of them"):
+        with pytest.raises(InputError, match=r"of the steps|of them"):
             check_search(wrong)
 
 

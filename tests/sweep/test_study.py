@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from edgetune.recipe.search import SearchSection
 from edgetune.sweep import owner, storage, study
 from edgetune.sweep.study import Study, Taken
 from edgetune.sweep.trials import Trial, find_best, find_pareto
+
+from .conftest import Server
 
 SEARCH = SearchSection.model_validate(
     {"tune.rank": [2, 4], "tune.learning_rate": {"log": [0.1, 1]}}
@@ -176,6 +179,24 @@ def test_a_result_waits_for_a_database_that_is_down(
     with pytest.raises(InputError, match="the same command reports it"):
         finish(take(one))
     assert one.trials()[1].state == "running"
+
+
+@pytest.mark.slow
+def test_a_result_outlives_a_server_that_goes_and_comes_back(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "FIRST_PAUSE", 0.1)
+    one = open_study(tmp_path, url=postgres.url)
+    taken = take(one)
+    postgres.stop()
+    taken.beat()
+    assert not taken.should_prune(1024, 1.0)  # training goes on meanwhile
+    back = threading.Timer(2.0, postgres.start)
+    back.start()
+    finish(taken, 0.7)
+    back.join()
+    assert [(t.state, t.objectives) for t in one.trials()] == [("complete", {"score": 0.7})]
+    assert take(one).number == 1
 
 
 def test_trials_behind_the_others_are_pruned_at_equal_tokens(tmp_path: Path) -> None:
