@@ -11,12 +11,13 @@ from edgetune.measure.devices import FILLED
 from edgetune.measure.reference import kept_bytes
 from edgetune.models.offload import IN_MEMORY_BYTES
 from edgetune.ops.linear_loss import CHUNK_BYTES
+from edgetune.plan.adapter_size import count_adapter
 from edgetune.plan.files import BITS, loaded_bytes, making_bytes, reference_bytes
 from edgetune.plan.machine import USABLE, Machine
 from edgetune.plan.search import search_bytes, search_disk_bytes
 from edgetune.plan.seconds import SECONDS, load_seconds, start_seconds, step_seconds
 from edgetune.plan.shape import Shape, Tokens
-from edgetune.plan.trace import Step, StepSettings, count_trainable, trace_step
+from edgetune.plan.trace import Step, StepSettings, trace_step
 from edgetune.recipe import Recipe, Training
 from edgetune.train.optimizers import OPTIMIZERS
 
@@ -132,7 +133,7 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
     section, shape, machine = settings.section, job.shape, job.machine
     step = trace_step(job.config, settings)
     size = _SIZES[settings.dtype]
-    trainable = _count_trained(job.config, settings, shape)
+    trainable = count_adapter(job.config, section, shape) if settings.adapter else shape.total
     optimizer = OPTIMIZERS[section.optimizer]
     state = int(optimizer.state_bytes * trainable)
     on_gpu = machine.device == "cuda"
@@ -163,17 +164,6 @@ def _training(stage: str, job: Job, settings: StepSettings, load: _Load) -> Esti
         step_seconds=section.gradient_accumulation
         * step_seconds(job, settings, step, load.trained * settings.batch),
     )
-
-
-def _count_trained(config: Any, settings: StepSettings, shape: Shape) -> int:
-    """Return how many weights are trained: those of a uniform LoRA without building the model."""
-    section = settings.section
-    if not settings.adapter:
-        return shape.total
-    own = (section.rank_pattern, section.modules_to_save, section.dora)
-    if any(own) or section.target_modules != "all-linear":
-        return count_trainable(config, section)
-    return section.uniform_rank * shape.lora
 
 
 def _mapped_bytes(shape: Shape, machine: Machine, held: int) -> int:

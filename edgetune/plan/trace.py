@@ -23,6 +23,7 @@ from edgetune.errors import InputError, Unsupported
 from edgetune.models.adapters import add_adapter
 from edgetune.models.resolve import resolve_model
 from edgetune.models.skeleton import build_on_meta
+from edgetune.plan.adapter_size import fit_any_layer
 from edgetune.recipe import Recipe, Training
 
 
@@ -211,47 +212,13 @@ def _build(config: Any, settings: StepSettings) -> Any:
     if settings.adapter:
         try:
             with torch.device("meta"):
-                model = add_adapter(model, _of_any_layer(section), 0)
+                model = add_adapter(model, fit_any_layer(section), 0)
         except ValueError as error:
             raise InputError(f"no adapter for it: {error}", where=config.model_type) from error
     model.train()
     if section.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
-
-
-def count_trainable(config: Any, section: Training) -> int:
-    """Return how many parameters an adapter of these settings trains.
-
-    Args:
-        config: of transformers.
-        section: settings of the adapter.
-
-    Raises:
-        InputError: a module that the model does not have.
-    """
-    with torch.device("meta"):
-        start = section.model_copy(update={"init": "default"})
-        model: Any = add_adapter(build_on_meta(config, config.model_type), start, 0)
-    return sum(one.numel() for one in model.parameters() if one.requires_grad)
-
-
-def _of_any_layer(section: Training) -> Training:
-    """Return settings that fit a model of fewer layers: names' last parts, no patterns."""
-
-    def last(names: list[str]) -> list[str]:
-        return sorted({name.rpartition(".")[2] for name in names})
-
-    targets = section.target_modules
-    return section.model_copy(
-        update={
-            "target_modules": targets if targets == "all-linear" else last(targets),
-            "modules_to_save": last(section.modules_to_save),
-            "rank_pattern": {},
-            "alpha_pattern": {},
-            "init": "default",  # no values to decompose
-        }
-    )
 
 
 def _make_fake(model: Any) -> set[int]:
