@@ -21,6 +21,7 @@ from edgetune.facts.export import (
     Refusal,
 )
 from edgetune.facts.gate import GateResult
+from edgetune.facts.general import GeneralText
 from edgetune.facts.prepare import PrepareFacts
 from edgetune.facts.quantize import FormatRefusal, ImportanceFacts, QuantizeFacts
 from edgetune.facts.synthesis import ControlFacts, SynthesizeFacts
@@ -59,6 +60,7 @@ __all__ = [
     "FileChecks",
     "FormatRefusal",
     "GateResult",
+    "GeneralText",
     "ImportanceFacts",
     "MeasuredModel",
     "Measurement",
