@@ -7,6 +7,7 @@ from typing import Any
 
 from edgetune.facts.convert import NULL
 from edgetune.facts.gate import GateResult
+from edgetune.facts.general import GeneralText
 
 #: A model inside an artifact or elsewhere, as ``ModelRef.to_json`` writes it.
 ModelPaths = dict[str, Any]
@@ -49,6 +50,8 @@ class TuneFacts:
         trainer: TRL's class whose loss was minimised.
         figures: what the objective measured of its own, by name.
         gain: what the step gave, where there are several.
+        ranks: of each layer, that ``rank: auto`` found; 0 for no adapter.
+        general: perplexity on general text before and after.
     """
 
     model: ModelPaths = field(default_factory=dict)
@@ -70,6 +73,8 @@ class TuneFacts:
     trainer: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     gain: StepGain | None = None
+    ranks: dict[str, int] | None = None
+    general: GeneralText | None = None
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,8 @@ USES: dict[str, Use] = {
     **{f"tune.{name}": _tuning_reads(name) for name in ("dpo", "orpo", "kto", "reward")},
     "tune.base": one_of("tune", "method", "qlora"),
     "export.adapter": Use(lambda recipe: recipe.base_file is None, "no tune.base"),
+    **{f"tune.{key}": _tuning_reads(key) for key in ("train_on", "neftune_alpha", "best_by")},
+    "tune.best_rows": one_of("tune", "best_by", "exact_match"),
     "distill.student.config": Use(
         lambda recipe: recipe.distill.student.path is None, "no distill.student.path"
     ),
@@ -191,7 +193,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         for split in ("train", "validation", "test")
     ),
     _keys("synthesize", SYNTHESIS_ALWAYS),
-    _keys("tune", f"name objective method end_token {_TRAINING}"),
+    _keys("tune", f"general name objective method end_token {_TRAINING}"),
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),

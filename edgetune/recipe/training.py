@@ -11,6 +11,7 @@ from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.objectives import DpoSection, KtoSection, OrpoSection, RewardSection
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section, expand_home
+from edgetune.recipe.supervised import SupervisedSettings
 from edgetune.train.distillation import DISTILL_METHODS
 from edgetune.train.objectives import OBJECTIVES
 from edgetune.train.optimizers import OPTIMIZERS
@@ -66,7 +67,7 @@ class Training(AdapterSettings, Optimization):
     )
 
 
-class TuneSection(Training):
+class TuneSection(SupervisedSettings, Training):
     """Fine-tune the base model, in one step or a list of steps; the result is the teacher."""
 
     name: str | None = Field(
@@ -114,6 +115,21 @@ class TuneSection(Training):
     @model_validator(mode="after")
     def _refuse_pissa_over_nf4(self) -> TuneSection:
         refuse_pissa(self.init, self.method)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_ranks_of_another_loss(self) -> TuneSection:
+        if self.rank == "auto" and OBJECTIVES[self.objective].rows not in ("sft", "text"):
+            raise ValueError(
+                "rank: auto measures the loss of answers or texts, so the first step is to be of "
+                "the objective sft or text; name a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_a_metric_that_nothing_watches(self) -> TuneSection:
+        if self.best_by != "loss" and self.patience is None:
+            raise ValueError("best_by needs patience: the last weights are kept without it")
         return self
 
 

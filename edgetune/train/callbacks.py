@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from edgetune.artifact import hash_file
 from edgetune.disk import sync_folder, sync_tree, write_atomic
 from edgetune.log import Log, Progress
-from edgetune.train.inputs import TrainingRun
+from edgetune.train.inputs import Score, TrainingRun
 
 SEAL = "sealed.json"
 
@@ -118,14 +118,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-class KeepBest(TrainerCallback):
-    """Keeps the weights of the lowest validation loss and stops after ``patience`` without one.
+class MeasureScore(TrainerCallback):
+    """Puts a score of the model into the history beside each validation's loss."""
 
-    All it needs is in the trainer's own history, so a resumed run decides as an unbroken one.
-    """
-
-    def __init__(self, folder: Path, patience: int) -> None:
-        self._folder, self._patience = folder, patience
+    def __init__(self, score: Score) -> None:
+        self._score = score
 
     def on_evaluate(
         self,
@@ -135,11 +132,45 @@ class KeepBest(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
-        best = min(range(len(losses)), key=losses.__getitem__)
-        if best == len(losses) - 1:
+        state.log_history[-1][f"eval_{self._score.name}"] = self._score(model)
+
+
+def find_best(history: list[dict[str, Any]], score: str | None) -> int:
+    """Return the number of the best validation: of the highest score, or of the lowest loss.
+
+    Of equal scores the one with the lowest loss is the best.
+    """
+    rows = [row for row in history if "eval_loss" in row]
+
+    def rank(number: int) -> tuple[float, float]:
+        row = rows[number]
+        return (-row[f"eval_{score}"] if score else 0.0, row["eval_loss"])
+
+    return min(range(len(rows)), key=rank)
+
+
+class KeepBest(TrainerCallback):
+    """Keeps the weights of the best validation and stops after ``patience`` without a better one.
+
+    All it needs is in the trainer's own history, so a resumed run decides as an unbroken one.
+    """
+
+    def __init__(self, folder: Path, patience: int, score: str | None = None) -> None:
+        self._folder, self._patience, self._score = folder, patience, score
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        last = sum("eval_loss" in row for row in state.log_history) - 1
+        best = find_best(state.log_history, self._score)
+        if best == last:
             model.save_pretrained(self._folder)
-        elif len(losses) - 1 - best >= self._patience:
+        elif last - best >= self._patience:
             control.should_training_stop = True
 
 

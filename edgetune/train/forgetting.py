@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,11 +25,51 @@ from edgetune.facts import GeneralText
 from edgetune.log import Log
 from edgetune.measure.statistics import ratio_of_sums
 from edgetune.models.resolve import resolve_data
-from edgetune.recipe import DataSection
+from edgetune.recipe import DataSection, TuneSection
+from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES
 
 EMBEDDED = "embedded"
 #: Rows of a file of one's own, taken evenly.
 MOST_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Watched:
+    """General text that a model was scored on before it is tuned.
+
+    Attributes:
+        source: the recipe's ``tune.general``.
+        rows: as tokens.
+        before: the loss of each, summed over its tokens, in nats.
+    """
+
+    source: str
+    rows: Sequence[Encoded]
+    before: Sequence[float]
+
+    def compare(self, model: Any, log: Log) -> GeneralText:
+        """Score the tuned model on the same text, and say how it changed."""
+        after = score_texts(model, self.rows)
+        found = compare_general(self.source, self.rows, self.before, after)
+        log.say(
+            f"general text ({self.source}): perplexity {found.perplexity_before:.4g} before, "
+            f"{found.perplexity_after:.4g} after"
+        )
+        return found
+
+
+def watch_general(
+    section: TuneSection, model: Any, encoder: Encoder, data: DataSection, log: Log
+) -> Watched | None:
+    """Score the model of a step as it begins; none where that is off, or no language model.
+
+    Raises:
+        InputError: rows that cannot be read.
+    """
+    if section.general == "off" or OBJECTIVES[section.objective].gives != LANGUAGE_MODEL:
+        return None
+    rows = read_general(section.general, encoder, data, log)
+    return Watched(section.general, rows, score_texts(model, rows))
 
 
 def read_general(source: str, encoder: Encoder, data: DataSection, log: Log) -> list[Encoded]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from edgetune.data.encoded import Encoded
 from edgetune.distill.cache import Cache
@@ -40,6 +40,15 @@ class DistillationData(TrainingData):
     pad_id: int = 0
 
 
+class Score(Protocol):
+    """A figure of a model, the higher the better."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, model: Any) -> float: ...
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """One training of a stage.
@@ -50,6 +59,7 @@ class TrainingRun:
         out: the artifact's directory; curves go to its ``metrics.jsonl``.
         log: bar and events.
         logged: figures of the trainer's log that are kept beside the losses.
+        score: of a model, by which ``patience`` keeps the best weights instead of by their loss.
     """
 
     role: str
@@ -57,6 +67,7 @@ class TrainingRun:
     out: Path
     log: Log
     logged: tuple[str, ...] = ()
+    score: Score | None = None
 
     @property
     def checkpoints(self) -> Path:

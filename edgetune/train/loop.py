@@ -14,9 +14,11 @@ from edgetune.models.hardware import TRAINING_BLOCK_BYTES, trim_malloc
 from edgetune.recipe import Optimization, Training
 from edgetune.train.callbacks import (
     KeepBest,
+    MeasureScore,
     SealCheckpoints,
     ShowProgress,
     StopWhenAsked,
+    find_best,
     newest_checkpoint,
 )
 from edgetune.train.inputs import TrainingRun
@@ -45,7 +47,7 @@ def run_trainer(
         trainer: with model, rows and arguments.
         section: batch size and patience.
         tokens_per_row: tokens of a sequence on average, for the speed that the log tells.
-        run: where checkpoints are and the curve goes.
+        run: where checkpoints are and the curve goes, and the score of the best weights.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint was saved.
@@ -66,7 +68,7 @@ def run_trainer(
         trainer.remove_callback(PrinterCallback)  # it prints dictionaries to stdout
         trainer.add_callback(ShowProgress(log, bar, tokens_per_step, run))
         if patience is not None:
-            trainer.add_callback(KeepBest(best, patience))
+            _keep_best(trainer, run, best, patience)
         trainer.add_callback(stop)
         add_trackers(trainer, section, run)
         trainer.add_callback(SealCheckpoints())
@@ -88,7 +90,9 @@ def run_trainer(
         )
     write_metrics(history, run)
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
-    kept = min(validation) if patience and validation else next(reversed(validation), None)
+    kept = next(reversed(validation), None)
+    if patience and validation:
+        kept = validation[find_best(history, run.score.name if run.score else None)]
     return Outcome(
         steps=trainer.state.global_step,
         train_loss=losses[-1] if losses else None,
@@ -98,9 +102,16 @@ def run_trainer(
     )
 
 
+def _keep_best(trainer: Trainer, run: TrainingRun, best: Path, patience: int) -> None:
+    if run.score is not None:
+        trainer.add_callback(MeasureScore(run.score))
+    trainer.add_callback(KeepBest(best, patience, run.score.name if run.score else None))
+
+
 def write_metrics(history: list[dict[str, Any]], run: TrainingRun) -> None:
     """Append the trainer's history to ``metrics.jsonl``, which the report's curves come from."""
     names = ["step", "loss", "eval_loss", "learning_rate"]
+    names += [f"eval_{run.score.name}"] if run.score else []
     names += [prefix + name for name in run.logged for prefix in ("", "eval_")]
     with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
         for row in history:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ import torch.nn.functional as F
 
 from edgetune.data.encoded import Encoded
 from edgetune.disk import write_atomic
+from edgetune.log import counted
 from edgetune.models.adapters import add_adapter
 from edgetune.recipe import TuneSection
+from edgetune.train.tuning_step import Tuning
 
 CALIBRATION_ROWS = 128
 #: Columns of a sketch per rank of the budget.
@@ -46,6 +48,26 @@ class Layer:
 
     gains: tuple[float, ...]
     cost: int
+
+
+def choose_ranks(tuning: Tuning) -> dict[str, int] | None:
+    """Return the ranks of a step's ``rank: auto``; none where it has no new adapter of that kind.
+
+    Args:
+        tuning: of which the model has no adapter yet.
+    """
+    section, run = tuning.section, tuning.run
+    if section.rank != "auto" or section.method == "full" or tuning.start.adapter is not None:
+        return None
+    rows = replace(tuning, run=replace(run, log=run.log.muted())).encode("train").encoded
+    kept = run.checkpoints.with_name(f"{run.role}-ranks.json")
+    ranks = find_ranks(tuning.model, section, rows, run.seed, kept)
+    some = [rank for rank in ranks.values() if rank]
+    run.log.say(
+        f"rank: auto gives {len(some)} of {counted(len(ranks), 'layer')} an adapter, of ranks "
+        f"{min(some)} to {max(some)}"
+    )
+    return ranks
 
 
 def find_ranks(

@@ -15,6 +15,7 @@ from edgetune.data.dataset.tables import RowTable
 from edgetune.data.encode import Encoder
 from edgetune.facts import TuneFacts
 from edgetune.log import Log, bytes_text
+from edgetune.models.adapter_modules import trains_head
 from edgetune.models.adapters import add_adapter, continue_adapter, restore_adapter, save_adapter
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.compute_dtype import ComputeDtype, keep_dtype
@@ -31,8 +32,10 @@ from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import DataSection, Sections, TuneSection
 from edgetune.runtimes.gguf_header import name_scheme, open_gguf
 from edgetune.train.base_file import ROWS, check_base_file
+from edgetune.train.forgetting import watch_general
 from edgetune.train.inputs import TrainingRun
 from edgetune.train.objectives import OBJECTIVES
+from edgetune.train.rank_budget import choose_ranks
 from edgetune.train.tuning_step import Trained, Tuning
 
 
@@ -137,19 +140,21 @@ def tune_base(
         check_base_file(model, base.gguf, encoder, _some_rows(rows, encoder, data, log), log)
 
     # 3. Adapters on all linear layers; dtype, method and size are told before the work.
-    model, trainable = _make_trainable(model, base, sections, log)
-
-    # 4. Train, going on from a checkpoint that an interrupted run left.
-    (out / "metrics.jsonl").unlink(missing_ok=True)
     tuning = Tuning(
         model, base.tokenizer, encoder, rows, section, data,
         TrainingRun(role, sections.seed, out, log, OBJECTIVES[section.objective].logged),
         base.start, None if control is None else control.train,
     )  # fmt: skip
-    trained = OBJECTIVES[section.objective].train(tuning)
+    ranks = choose_ranks(tuning)
+    model, trainable = _make_trainable(model, base, sections, ranks, log)
+    general = None if control else watch_general(section, model, encoder, data, log)
+
+    # 4. Train, going on from a checkpoint that an interrupted run left.
+    (out / "metrics.jsonl").unlink(missing_ok=True)
+    trained = OBJECTIVES[section.objective].train(replace(tuning, model=model))
 
     # 5. The best weights if validation was watched, else the last.
-    ref = _save(model, base, section, trained.outcome.best, out, log)
+    ref, model = _save(model, base, section, trained.outcome.best, out, log)
 
     # 6. The contract that every later file must keep: template, golden prompts, end token.
     write_contract(encoder, rows.quotable, out / "contract")
@@ -160,6 +165,8 @@ def tune_base(
         base=sections.model.path,
         trainable_parameters=trainable,
         template_clock=printed,
+        ranks=ranks,
+        general=None if general is None else general.compare(model, log),
     )
 
 
@@ -185,13 +192,15 @@ def _describe(tuning: Tuning, trained: Trained) -> TuneFacts:
     )
 
 
-def _make_trainable(model: Any, base: Base, sections: Sections, log: Log) -> tuple[Any, int]:
+def _make_trainable(
+    model: Any, base: Base, sections: Sections, ranks: dict[str, int] | None, log: Log
+) -> tuple[Any, int]:
     """Return the model with its adapters, and the number of its trainable parameters."""
     section = sections.tune
     if base.adapter is not None:
         model = continue_adapter(model, base.start, section)
     elif section.method != "full":
-        model = add_adapter(model, section, sections.seed)
+        model = add_adapter(model, section, sections.seed, ranks)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     base_dtype = {"qlora": "NF4", "lora": base.dtype, "full": "float32"}[section.method]
     size = Checkpoint(base.folder).bytes
@@ -215,7 +224,8 @@ def _some_rows(rows: Splits, encoder: Encoder, data: DataSection, log: Log) -> l
 def _choose_end_token(model: Any, base: Base, sections: Sections, log: Log) -> str | None:
     """Return the end token of answers: the recipe's, or one that a frozen head can predict."""
     wanted, tokenizer = sections.tune.end_token, base.tokenizer
-    if sections.tune.method == "full" or (wanted is None and base.end_token is not None):
+    free = sections.tune.method == "full" or trains_head(model, sections.tune)
+    if free or (wanted is None and base.end_token is not None):
         return wanted or base.end_token
     usual = None if sections.data.template == "plain" else template_end_token(tokenizer)
     usual = usual or tokenizer.eos_token
@@ -224,17 +234,21 @@ def _choose_end_token(model: Any, base: Base, sections: Sections, log: Log) -> s
 
 def _save(
     model: Any, base: Base, section: TuneSection, best: Path | None, out: Path, log: Log
-) -> ModelRef:
-    """Write the adapter, or the whole model with its tokenizer, and return where the teacher is."""
+) -> tuple[ModelRef, Any]:
+    """Write the adapter, or the whole model with its tokenizer.
+
+    Returns:
+        Where the teacher is, and the model with the weights that were kept.
+    """
     if section.method == "full":
         folder = out / "model"
         model = type(model).from_pretrained(best) if best else model
         model.save_pretrained(str(folder))
         restore_generation_config(base.folder, folder, log)
         save_tokenizer(base.tokenizer, folder)
-        return ModelRef(folder)
+        return ModelRef(folder), model.to(base.device)
     if best:
         restore_adapter(model, best)
     save_adapter(model, out / "adapter")
     stamp_adapter(out / "adapter", base.folder, {TRAINED_OVER: str(base.trained_over)})
-    return replace(base.start, adapter=out / "adapter")
+    return replace(base.start, adapter=out / "adapter"), model

@@ -65,6 +65,39 @@ def test_what_is_merged_is_what_was_tuned(
     assert (wanted - logits(ModelRef(tiny_model))).abs().max() > 1e-2, "nothing was trained"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "lora", "init": "pissa", "lora_plus_ratio": 4.0},
+        {"dora": True, "rank_pattern": {"q_proj": 2}, "train_on": "all"},
+        {"method": "lora", "modules_to_save": ["lm_head"], "neftune_alpha": 5.0},
+        {"method": "lora", "rank": "auto", "rank_budget": 3, "rslora": True},
+        {"best_by": "exact_match", "best_rows": 3, "patience": 1, "train_on": "last"},
+    ],
+    ids=["pissa, LoRA+", "DoRA", "head", "auto", "exact match"],
+)
+def test_settings_of_the_adapter_and_the_loss_reach_what_is_merged(
+    settings: dict[str, Any], tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    settings = {"rank": 4, "packing": False, **KNOBS, **settings}
+    tuned = run("tune", tiny_model, device_rows, tmp_path / "t", {}, **settings)
+    general = tuned.facts["general"]
+    assert general["texts"] == 32 and general["perplexity_after"] != general["perplexity_before"]
+    config = json.loads((tuned.path / "adapter" / "adapter_config.json").read_text())
+    if settings["rank"] == "auto":
+        ranks = {name: rank for name, rank in tuned.facts["ranks"].items() if rank}
+        assert len(set(ranks.values())) > 1 and set(config["target_modules"]) == set(ranks)
+        assert all(config["rank_pattern"].get(name, 3) == rank for name, rank in ranks.items())
+    else:
+        assert "ranks" not in tuned.facts
+    if settings.get("best_by"):
+        curve = (tuned.path / "metrics.jsonl").read_text().splitlines()
+        assert any("eval_exact_match" in json.loads(line) for line in curve)
+    merged = run("merge", tiny_model, device_rows, tmp_path / "m", {"tune": tuned}, dtype="float32")
+    kl = [one["kl_answer_tokens"] for one in merged.facts["candidates"]]
+    assert min(kl) < 1e-6
+
+
 def test_rows_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     long = "light kitchen " * 400

@@ -94,8 +94,9 @@ def kill_and_resume(
     [
         {"dora": True, "lora_plus_ratio": 4.0},
         {"method": "lora", "init": "pissa", "modules_to_save": ["lm_head"]},
+        {"neftune_alpha": 5.0, "train_on": "last"},
     ],
-    ids=["dora, LoRA+", "PiSSA, head"],
+    ids=["dora, LoRA+", "PiSSA, head", "NEFTune"],
 )
 def test_other_adapters_killed_and_resumed_equal_unbroken_ones(
     tiny_model: Path, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

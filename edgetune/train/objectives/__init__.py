@@ -62,7 +62,7 @@ OBJECTIVES: dict[str, Objective] = {
         module="sft",
         rows="sft",
         trainer="trl.SFTTrainer",
-        reads=_PACKED,
+        reads=(*_PACKED, "train_on", "neftune_alpha", "best_by"),
     ),
     "text": Objective(
         "self-supervised: every token of plain texts (continued pre-training)",

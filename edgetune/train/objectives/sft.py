@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from edgetune.models.head import find_head, head_only_at, hidden_at
 from edgetune.ops.linear_loss import ChunkLoss, Head, linear_loss_sum
 from edgetune.ops.sparse_loss import sparse_loss_
 from edgetune.recipe import TuneSection
+from edgetune.train.answer_score import AnswerScore
 from edgetune.train.arguments import count_steps, trainer_arguments
 from edgetune.train.inputs import TrainingData, TrainingRun
 from edgetune.train.loop import Outcome, run_trainer
@@ -97,11 +100,18 @@ def cross_entropy(labels_P: torch.Tensor) -> ChunkLoss:
 def train(tuning: Tuning) -> Trained:
     """Train a step's model on the answers of its rows; on every token of plain texts."""
     rows, validation = tuning.encode("train"), tuning.encode("validation")
+    run = tuning.run
+    if tuning.section.best_by == "exact_match":
+        asked = tuning.section.best_rows
+        run = replace(run, score=AnswerScore(tuning.encoder, tuning.rows.validation, asked))
     outcome = tune(
         tuning.model, tuning.tokenizer, TrainingData(rows.encoded, validation.encoded),
-        tuning.section, tuning.data.max_length, tuning.run,
+        tuning.section, tuning.data.max_length, run,
     )  # fmt: skip
-    return Trained(outcome, rows.facts)
+    facts = dict(rows.facts)
+    if tuning.section.train_on != "completions":
+        facts["trained_tokens"] = count_trained(rows.encoded, tuning.section.train_on)
+    return Trained(outcome, facts)
 
 
 def tune(
@@ -126,8 +136,9 @@ def tune(
     disable_progress_bar()
     keep_trainable_float32(model)
     validation = data.take_validation(section.eval_rows)
-    train_set = as_dataset(data.train, run.checkpoints.parent / f"{run.role}-rows.arrow")
-    eval_set = as_dataset(validation)
+    path = run.checkpoints.parent / f"{run.role}-rows.arrow"
+    train_set = as_dataset(data.train, path, section.train_on)
+    eval_set = as_dataset(validation, None, section.train_on)
     arguments = trainer_arguments(section, 1, run, model, bool(validation))
     config = SFTConfig(
         **arguments,
@@ -135,6 +146,7 @@ def tune(
         packing=section.packing,
         eval_packing=False,
         completion_only_loss=False,  # the labels carry the mask already
+        neftune_noise_alpha=section.neftune_alpha,  # Jain et al. 2023, arXiv 2310.05914
     )
     with nullcontext() if is_fresh(model) else unchanged_weights(model):
         trainer: Any = (PackedTrainer if section.packing else RowsTrainer)(
@@ -162,7 +174,9 @@ def tune(
     return run_trainer(trainer, section, tokens / sequences, run)
 
 
-def as_dataset(rows: Sequence[Encoded], path: Path | None = None) -> Dataset:
+def as_dataset(
+    rows: Sequence[Encoded], path: Path | None = None, train_on: str = "completions"
+) -> Dataset:
     """Return ``input_ids`` and ``labels`` (−100 where a token is not trained on), int32: 8 bytes a
     token for both. A row's first token has nothing to be predicted from: packed after another row
     it would be predicted from that.
@@ -171,26 +185,55 @@ def as_dataset(rows: Sequence[Encoded], path: Path | None = None) -> Dataset:
         rows: to train on.
         path: file that the tokens of a prepared dataset are written to and mapped from; they stay
             out of memory then.
+        train_on: the recipe's ``tune.train_on``.
     """
     parts = [rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS)] or [rows]
     if path is None or not isinstance(rows, TokenTable):
-        return Dataset(pa.concat_tables([_as_table(part) for part in parts]))
+        return Dataset(pa.concat_tables([_as_table(part, train_on) for part in parts]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _TABLE) as stream:
         for part in parts:
-            stream.write_table(_as_table(part))
+            stream.write_table(_as_table(part, train_on))
     return Dataset.from_file(str(path))
 
 
 _TABLE = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "labels")])
 
 
-def _as_table(rows: Sequence[Encoded]) -> pa.Table:
+def _as_table(rows: Sequence[Encoded], train_on: str) -> pa.Table:
     ids = np.concatenate([np.asarray(row.ids, np.int32) for row in rows] or [np.empty(0, np.int32)])
     trained = np.concatenate([np.asarray(row.trained, bool) for row in rows] or [np.empty(0, bool)])
     ends = np.cumsum([0, *(len(row.ids) for row in rows)], dtype=np.int32)
+    if train_on == "all":
+        trained[:] = True
+    elif train_on == "last":
+        trained &= _in_last_run(trained, ends)
     trained[ends[:-1][np.diff(ends) > 0]] = False
     columns = {"input_ids": ids, "labels": np.where(trained, ids, np.int32(-100))}
     return pa.table(
         {name: pa.ListArray.from_arrays(ends, values) for name, values in columns.items()}
     )
+
+
+def count_trained(rows: Sequence[Encoded], train_on: str) -> int:
+    """Return how many tokens have a loss under a ``tune.train_on``."""
+    parts = (rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS))
+    tables = (_as_table(part, train_on) for part in parts)
+    return sum(int((one["labels"].combine_chunks().values.to_numpy() >= 0).sum()) for one in tables)
+
+
+def _in_last_run(trained: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return which positions are in or behind the last run of trained ones of their row.
+
+    Args:
+        trained: bool [tokens], row after row.
+        ends: where rows begin and end, [rows + 1].
+    """
+    before = np.concatenate([[False], trained[:-1]])
+    before[ends[:-1][np.diff(ends) > 0]] = False
+    begins = np.where(trained & ~before, np.arange(len(trained)), -1)
+    found = np.zeros(len(trained), bool)
+    for first, last in pairwise(ends):
+        if last > first:
+            found[max(int(begins[first:last].max()), first) : last] = True
+    return found

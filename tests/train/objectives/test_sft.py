@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,3 +62,55 @@ def test_a_head_of_known_formula_never_reaches_trls_tiles(
     monkeypatch.setattr(sft, "SMALL_LOGITS", 0)
     monkeypatch.setattr(sft.SFTTrainer, "compute_loss", refuse)
     tuned(tiny_model, tmp_path / "out", packing=True)
+
+
+def labels_of(rows: list[Encoded], train_on: str) -> list[list[int]]:
+    found = sft.as_dataset(rows, None, train_on)["labels"]
+    return [[at for at, label in enumerate(row) if label != -100] for row in found]
+
+
+def test_tokens_with_a_loss_are_those_that_the_recipe_names() -> None:
+    rows = [
+        Encoded(range(10, 20), [0, 0, 1, 1, 0, 0, 0, 1, 1, 1], False),  # two answers
+        Encoded(range(10, 16), [1, 1, 1, 1, 1, 1], False),  # a text
+        Encoded(range(10, 13), [0, 0, 0], True),  # an answer that was cut off
+    ]
+    assert labels_of(rows, "completions") == [[2, 3, 7, 8, 9], [1, 2, 3, 4, 5], []]
+    assert labels_of(rows, "all") == [list(range(1, 10)), [1, 2, 3, 4, 5], [1, 2]]
+    assert labels_of(rows, "last") == [[7, 8, 9], [1, 2, 3, 4, 5], []]
+    assert [sft.count_trained(rows, kind) for kind in ("completions", "all", "last")] == [10, 16, 8]
+
+
+def tune_rows(tiny_model: Path, out: Path, **settings: Any) -> tuple[Any, float | None]:
+    section = TuneSection(rank=4, max_steps=2, batch_size=4, packing=False, **settings)
+    model = add_adapter(load_base(tiny_model, False, "float32", "cpu"), section, seed=0)
+    out.mkdir()
+    data = TrainingData(ROWS, ROWS[:3])
+    run = TrainingRun("teacher", 0, out, Log(quiet=True))
+    return model, sft.tune(model, load_tokenizer(tiny_model), data, section, 64, run).train_loss
+
+
+def test_loss_on_all_tokens_is_that_of_trl_over_whole_rows(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    _, loss = tune_rows(tiny_model, tmp_path / "out", train_on="all")
+    model = load_base(tiny_model, False, "float32", "cpu")
+    losses = []
+    for row in ROWS:
+        ids = torch.tensor([list(row.ids)])
+        losses.append((float(model(input_ids=ids, labels=ids).loss), len(row.ids) - 1))
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    assert loss == pytest.approx(mean, rel=0.2)  # of half of the rows each step
+    assert loss != tune_rows(tiny_model, tmp_path / "answers")[1]
+
+
+def test_noise_is_on_embeddings_while_training_alone(tiny_model: Path, tmp_path: Path) -> None:
+    plain, plain_loss = tune_rows(tiny_model, tmp_path / "plain")
+    noisy, noisy_loss = tune_rows(tiny_model, tmp_path / "noisy", neftune_alpha=5.0)
+    assert noisy_loss != plain_loss
+    ids = torch.tensor([list(ROWS[3].ids)])
+    noisy.train()
+    with torch.no_grad():  # nothing is left of it, in whatever mode
+        assert torch.equal(noisy(input_ids=ids).logits, noisy(input_ids=ids).logits)
+        embedding = noisy.get_input_embeddings()(ids)
+        assert torch.equal(embedding, plain.get_input_embeddings()(ids))
