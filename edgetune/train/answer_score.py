@@ -9,7 +9,6 @@ from typing import Any
 from edgetune.data.encode import Encoder
 from edgetune.data.rows import Row
 from edgetune.errors import InputError
-from edgetune.measure.quality import exact_match
 from edgetune.runtimes.pytorch import generate
 
 _LONGER = 8  # tokens that an answer may have beyond the longest that is expected
@@ -56,4 +55,5 @@ class AnswerScore:
         said = generate(model, prompts, longest, self.encoder.stop_ids)
         model.train(was_training)
         answers = [self.encoder.decode_answer(ids) for ids in said]
-        return exact_match(answers, expected).value
+        right = sum(one == other.strip() for one, other in zip(answers, expected, strict=True))
+        return right / len(asked)

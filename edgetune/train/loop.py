@@ -90,13 +90,12 @@ def run_trainer(
         )
     write_metrics(history, run)
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
-    kept = next(reversed(validation), None)
-    if patience and validation:
-        kept = validation[find_best(history, run.score.name if run.score else None)]
+    best_by = run.score.name if run.score else None
+    kept = find_best(history, best_by) if patience and validation else -1
     return Outcome(
         steps=trainer.state.global_step,
         train_loss=losses[-1] if losses else None,
-        validation_loss=kept,
+        validation_loss=validation[kept] if validation else None,
         best=best if patience is not None and best.is_dir() else None,
         resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
     )
