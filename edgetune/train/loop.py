@@ -90,8 +90,7 @@ def run_trainer(
         )
     write_metrics(history, run)
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
-    best_by = run.score.name if run.score else None
-    kept = find_best(history, best_by) if patience and validation else -1
+    kept = find_best(history, run.score and run.score.name) if patience and validation else -1
     return Outcome(
         steps=trainer.state.global_step,
         train_loss=losses[-1] if losses else None,
