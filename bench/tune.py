@@ -24,6 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULTS = ROOT / "bench" / "results" / "tune.jsonl"
 #: Part to the module in bench that has a function of its name.
 PARTS = {
+    "rank_auto_gain": "tune_ranks",
     "adapter_over_gguf_kl": "tune_over_gguf",
     "three_ways": "tune_over_gguf",
 }
