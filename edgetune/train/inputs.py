@@ -70,6 +70,11 @@ class TrainingRun:
     score: Score | None = None
 
     @property
+    def best_by(self) -> str | None:
+        """Name of the score that the best weights have most of; none for the lowest loss."""
+        return self.score.name if self.score else None
+
+    @property
     def checkpoints(self) -> Path:
         """Folder that an interrupted training is resumed from."""
         return self.out / "scratch" / self.role

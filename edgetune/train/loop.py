@@ -90,7 +90,7 @@ def run_trainer(
         )
     write_metrics(history, run)
     validation = [row["eval_loss"] for row in history if "eval_loss" in row]
-    kept = find_best(history, run.score and run.score.name) if patience and validation else -1
+    kept = find_best(history, run.best_by) if patience and validation else -1
     return Outcome(
         steps=trainer.state.global_step,
         train_loss=losses[-1] if losses else None,
@@ -103,7 +103,7 @@ def run_trainer(
 def _keep_best(trainer: Trainer, run: TrainingRun, best: Path, patience: int) -> None:
     if run.score is not None:
         trainer.add_callback(MeasureScore(run.score))
-    trainer.add_callback(KeepBest(best, patience, run.score.name if run.score else None))
+    trainer.add_callback(KeepBest(best, patience, run.best_by))
 
 
 def write_metrics(history: list[dict[str, Any]], run: TrainingRun) -> None:
