@@ -27,6 +27,8 @@ PARTS = {
     "rank_auto_gain": "tune_ranks",
     "adapter_over_gguf_kl": "tune_over_gguf",
     "three_ways": "tune_over_gguf",
+    "init_proposals": "tune_proposals",
+    "prompting": "tune_proposals",
 }
 
 

@@ -46,6 +46,7 @@ class RowFacts:
         mean: tokens of a row; a pair is one of each answer.
         p99: 99th percentile of them.
         longest: the most of a row of the sample.
+        whole: whether the sample is all rows.
     """
 
     objective: str
@@ -54,6 +55,7 @@ class RowFacts:
     mean: float
     p99: int
     longest: int
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,12 @@ def propose(shape: Shape, rows: RowFacts, preset: str, device: str = "cpu") -> S
     if tune["method"].value == "full":
         tune = {key: value for key, value in tune.items() if key not in ("rank", "alpha")}
     tune["learning_rate"] = propose_rate(shape, str(tune["method"].value), rows.objective)
-    sections: Sections = {"data": {"max_length": length}, "tune": tune}
+    data = {"max_length": length}
+    if rows.objective != "text" and (rows.longest > length.value or not rows.whole):
+        data["on_bad_row"] = Value(
+            "skip", "a prompt that fills max_length leaves no answer to train"
+        )
+    sections: Sections = {"data": data, "tune": tune}
     if preset == "best" and (student := _propose_student(shape, rows, tune)):
         sections["distill"] = student
     return {**sections, "quantize": _propose_files(preset)}

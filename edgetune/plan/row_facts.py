@@ -20,7 +20,7 @@ from edgetune.log import Log
 from edgetune.plan.proposal import RowFacts
 from edgetune.recipe import DataSection
 
-SAMPLE_ROWS = 1_000
+FIRST_ROWS, SAMPLE_ROWS = 1_000, 5_000
 #: Objectives of a shape, the first that it has is proposed.
 _ORDER = ("kto", "dpo", "sft", "text")
 _LONG = 1 << 17  # tokens; no row is cut while it is measured
@@ -33,7 +33,7 @@ def measure_rows(path: str, tokenizer: Any, seed: int) -> RowFacts:
         InputError: rows that cannot be read, or have no answers.
     """
     data = DataSection(train=path, max_length=_LONG, on_bad_row="skip")
-    records = list(islice(read_records(open_source(path, "train")), SAMPLE_ROWS))
+    records = list(islice(read_records(open_source(path, "train")), FIRST_ROWS))
     shape = choose_shape(records, data, path)
     objective = next((name for name in _ORDER if name in shape.objectives), None)
     if objective is None:
@@ -57,6 +57,7 @@ def measure_rows(path: str, tokenizer: Any, seed: int) -> RowFacts:
         mean=sum(lengths) / len(lengths),
         p99=quantile(lengths, 0.99),
         longest=lengths[-1],
+        whole=len(sample.rows) >= sample.train,
     )
 
 

@@ -107,3 +107,17 @@ def test_what_does_not_fit_the_memory_is_proposed_smaller(
     recipe = init(tmp_path, "--model", tiny_model, "--data", device_rows)
     assert (recipe["tune"]["batch_size"], recipe["tune"]["gradient_accumulation"]) == (2, 2)
     assert "4 would not fit the memory" in (tmp_path / "mine.yaml").read_text()
+
+
+def test_a_row_beyond_the_proposed_length_does_not_stop_the_run(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"light {n}", "completion": "on"} for n in range(400)]
+    rows[7]["prompt"] = "light " * 300
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = init(tmp_path, "--model", tiny_model, "--data", file)
+    assert recipe["data"]["max_length"] < 300
+    command = ["prepare", "--recipe", tmp_path / "mine.yaml", "--out", tmp_path / "rows", "--quiet"]
+    result = CliRunner().invoke(cli, list(map(str, command)))
+    assert result.exit_code == 0, (result.output, result.exception)

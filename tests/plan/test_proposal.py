@@ -87,6 +87,16 @@ def test_the_length_is_the_99th_percentile_within_the_context() -> None:
     assert "context" in length(p99=900, longest=950).why
 
 
+def test_prompts_that_fill_the_length_are_skipped_where_there_may_be_some() -> None:
+    def data(**changes: Any) -> Any:
+        return propose(make_shape(), replace(ROWS, **changes), "fast")["data"]
+
+    assert "on_bad_row" not in data()
+    assert data(longest=400)["on_bad_row"].value == "skip"
+    assert data(whole=False)["on_bad_row"].value == "skip"
+    assert "on_bad_row" not in data(objective="text", whole=False)
+
+
 def test_small_models_are_tuned_over_their_own_weights() -> None:
     tune = propose(make_shape(), ROWS, "balanced")["tune"]
     assert tune["method"].value == "lora" and "would save" in tune["method"].why
