@@ -12,7 +12,8 @@ from edgetune.errors import InputError
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import FILES as TOKENIZER_FILES
 from edgetune.naming import is_hub_id
-from edgetune.recipe import Recipe
+from edgetune.recipe import Recipe, TuneSection
+from edgetune.recipe.sampling import SAMPLING
 
 
 def find_sources(recipe: Recipe) -> dict[str, str]:
@@ -56,7 +57,7 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
     larger = recipe.bench.prompting.larger if recipe.bench and recipe.bench.prompting else None
     if larger is not None and not is_hub_id(larger):
         found["larger"] = hash_source(resolve_model(larger))
-    found |= _hash_synthesis(recipe)
+    found |= _hash_synthesis(recipe) | _hash_rewards(recipe)
     return found
 
 
@@ -82,6 +83,21 @@ def _hash_synthesis(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def _hash_rewards(recipe: Recipe) -> dict[str, str]:
+    """Return one hash of the files that the rewards of a step name."""
+    tune = recipe.tune
+    if not isinstance(tune, TuneSection) or tune.objective not in SAMPLING:
+        return {}
+    files = []
+    for given in getattr(tune, tune.objective).rewards:
+        text = given if isinstance(given, str) else given.reward
+        name, _, value = text.partition(":")
+        path = Path(name if name.endswith(".py") else value)
+        if (name.endswith(".py") or name in ("json_schema", "model")) and path.exists():
+            files.append(hash_source(path))
+    return {"rewards": hashlib.sha256(" ".join(files).encode()).hexdigest()} if files else {}
+
+
 def _hash_tokenizer(folder: Path) -> str:
     """Hash a folder's tokenizer, and what says its end tokens and the embedding's size."""
     names = (*TOKENIZER_FILES, "config.json", "generation_config.json")
@@ -95,7 +111,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
     used = {
         "data": ("train", "validation", "test", "names_model"),
         "model": ("model",),
-        "tune": ("base_file",),
+        "tune": ("base_file", "rewards"),
         "synthesize": (
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),

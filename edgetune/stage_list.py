@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgetune.artifact import Artifact
 from edgetune.facts import StageFacts
 from edgetune.log import Log
-from edgetune.recipe import Recipe, Sections
-from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES
+from edgetune.recipe import Recipe, Sections, TuneSection
+from edgetune.recipe.sampling import SAMPLING
+from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES, REWARD_MODEL
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ STAGES = (
 
 #: Inputs of a tuning step beside its rows: the step before, and the rows that gains are told on.
 PREVIOUS, GAIN_ROWS = "previous", "gain_rows"
+#: Before the name of an earlier step whose reward model a step asks.
+REWARD = "reward:"
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,18 @@ def _list_steps(recipe: Recipe, prepare: Stage, tune: Stage) -> Iterator[Listed]
             inputs[GAIN_ROWS] = "prepare"
         if previous:
             inputs[PREVIOUS] = previous
+        inputs |= {f"{REWARD}{name}": f"tune-{name}" for name in _reward_steps(steps, number)}
         yield Listed(tune, label, seen, inputs)
         if OBJECTIVES[step.objective].gives == LANGUAGE_MODEL:
             previous = label
+
+
+def _reward_steps(steps: Sequence[TuneSection], number: int) -> list[str]:
+    """Return the names of earlier steps whose reward models a step asks by ``model:NAME``."""
+    step = steps[number]
+    if step.objective not in SAMPLING:
+        return []
+    given = getattr(step, step.objective).rewards
+    texts = {one if isinstance(one, str) else one.reward for one in given}
+    models = [s.name for s in steps[:number] if OBJECTIVES[s.objective].gives == REWARD_MODEL]
+    return [str(name) for name in models if f"model:{name}" in texts]

@@ -109,7 +109,7 @@ USES: dict[str, Use] = {
         ),
         f"{_tuning_reads('pack_length').when} with packing: true",
     ),
-    **{f"tune.{name}": _tuning_reads(name) for name in ("dpo", "orpo", "kto", "reward")},
+    **{f"tune.{key}": _tuning_reads(key) for key, row in OBJECTIVES.items() if key in row.reads},
     "tune.base": one_of("tune", "method", "qlora"),
     "export.adapter": Use(lambda recipe: recipe.base_file is None, "no tune.base"),
     **{f"tune.{key}": _tuning_reads(key) for key in ("train_on", "neftune_alpha", "best_by")},

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from edgetune.recipe.adapter import AdapterSettings, refuse_pissa
 from edgetune.recipe.data import DataSection
 from edgetune.recipe.objectives import DpoSection, KtoSection, OrpoSection, RewardSection
+from edgetune.recipe.sampling import GrpoSection, RlooSection
 from edgetune.recipe.section import Count, Fraction, PathText, Positive, Section, expand_home
 from edgetune.recipe.supervised import SupervisedSettings
 from edgetune.train.distillation import DISTILL_METHODS
@@ -98,6 +99,8 @@ class TuneSection(SupervisedSettings, Training):
     orpo: OrpoSection = Field(default_factory=OrpoSection)
     kto: KtoSection = Field(default_factory=KtoSection)
     reward: RewardSection = Field(default_factory=RewardSection)
+    grpo: GrpoSection = Field(default_factory=GrpoSection)
+    rloo: RlooSection = Field(default_factory=RlooSection)
     base: str | None = Field(
         None,
         pattern=r"^gguf:.+",

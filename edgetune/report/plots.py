@@ -77,9 +77,15 @@ def search_plot(found: dict[str, Any]) -> str:
 
 
 def curve_plots(groups: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return (role, SVG) for each training: loss of the steps and on validation rows."""
+    """Return (role, SVG) for each training: loss of the steps and on validation rows.
+
+    A training on rewarded answers has its mean reward in their place.
+    """
     plots = []
     for group in groups:
+        if rewards := _series(group["points"], "reward"):
+            plots += _reward_plot(str(group["role"]), rewards)
+            continue
         lines = [
             Line(key, kind, _series(group["points"], key))
             for key, kind in (("loss", "train"), ("eval_loss", "eval"))
@@ -96,6 +102,16 @@ def curve_plots(groups: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         y = fit_axis("loss, log scale", losses, tick, log=True)
         plots.append((str(group["role"]), curves(positive, x, y, f"loss of the {group['role']}")))
     return plots
+
+
+def _reward_plot(role: str, rewards: list[tuple[float, float]]) -> list[tuple[str, str]]:
+    if len(rewards) < 2:
+        return []
+    last = rewards[-1][0]
+    x = fit_axis("optimizer step", [0, last], significant, bounds=(0, last))
+    y = fit_axis("mean reward", [reward for _, reward in rewards], significant)
+    line = Line("reward", "train", rewards)
+    return [(role, curves([line], x, y, f"mean reward of the {role}"))]
 
 
 def distillation_plot(found: dict[str, Any]) -> str:

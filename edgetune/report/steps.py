@@ -56,11 +56,23 @@ def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 def figure_lines(report: Mapping[str, Any]) -> list[str]:
     """Return a line for each step whose objective measured something of its own."""
     return [
-        f"{one['name']}: "
-        + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())
+        f"{one['name']}: {'; '.join(_tell(figures))}."
         for one in report.get("steps", [])
         if (figures := one.get("figures"))
     ]
+
+
+def _tell(figures: Mapping[str, float]) -> list[str]:
+    """Return each figure in words, with its 95 % interval where it has ends."""
+    said = []
+    for name, value in figures.items():
+        if name.endswith(("_low", "_high")):
+            continue
+        text = f"{name.replace('_', ' ')} {value:.3g}"
+        if f"{name}_low" in figures:
+            text += f" ({figures[f'{name}_low']:.3g} to {figures[f'{name}_high']:.3g})"
+        said.append(text)
+    return said
 
 
 def _cells(step: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         template, golden prompts); ``metrics.jsonl``.
     """
     # 1. The base and its tokenizer, on the device and in the dtype of this machine.
-    base = find_base(sections, out, log, inputs.get("previous"))
+    base = find_base(sections, out, log, inputs)
 
     # 2. The rows, as `prepare` made them or made here.
     encoding = Encoding(str(base.folder), sections.tune.end_token, freeze_clock(out))

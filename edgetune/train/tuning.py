@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_file
@@ -50,6 +52,7 @@ class Base:
         computed: dtype of activations, and why.
         adapter: of the step before, which this one goes on with.
         end_token: of the step before.
+        reward_models: folders of earlier steps that gave one, by the step's name.
         nf4: whether the weights are put into 4 bits.
         gguf: file whose weights the model has in place of the folder's.
     """
@@ -62,6 +65,7 @@ class Base:
     end_token: str | None = None
     nf4: bool = False
     gguf: Path | None = None
+    reward_models: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def dtype(self) -> str:
@@ -87,15 +91,17 @@ class Control:
     steps: int
 
 
-def find_base(sections: Sections, out: Path, log: Log, previous: Artifact | None = None) -> Base:
-    """Resolve the recipe's model, or what the step before made of it.
+def find_base(
+    sections: Sections, out: Path, log: Log, inputs: Mapping[str, Artifact] = MappingProxyType({})
+) -> Base:
+    """Resolve the recipe's model, or what the step before (input ``previous``) made of it.
 
     Raises:
         InputError: no such model, or a disk without room for its checkpoints.
     """
     base = resolve_model(sections.model.path, sections.model.revision)
     adapter, end_token = None, None
-    if previous is not None:
+    if (previous := inputs.get("previous")) is not None:
         start = ModelRef.from_json(previous.facts["model"], previous.path)
         base, adapter, end_token = start.base, start.adapter, previous.facts["end_token"]
     device = choose_device(sections.model.device)
@@ -107,7 +113,12 @@ def find_base(sections: Sections, out: Path, log: Log, previous: Artifact | None
     require_room(out, 8 * size if whole else size // 2, "tuning with its checkpoints")
     gguf = sections.tune.base_file
     nf4 = sections.tune.method == "qlora" and gguf is None
-    return Base(base, load_tokenizer(base), device, dtype, adapter, end_token, nf4, gguf)
+    models = {
+        name.removeprefix("reward:"): artifact.path
+        for name, artifact in inputs.items()
+        if name.startswith("reward:")
+    }
+    return Base(base, load_tokenizer(base), device, dtype, adapter, end_token, nf4, gguf, models)
 
 
 def tune_base(
@@ -143,7 +154,7 @@ def tune_base(
     tuning = Tuning(
         model, base.tokenizer, encoder, rows, section, data,
         TrainingRun(role, sections.seed, out, log, OBJECTIVES[section.objective].logged),
-        base.start, None if control is None else control.train,
+        base.start, None if control is None else control.train, base.reward_models,
     )  # fmt: skip
     ranks = choose_ranks(tuning)
     model, trainable = _make_trainable(model, base, sections, ranks, log)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import hash_source
@@ -34,6 +35,7 @@ class Tuning:
         run: its seed, and where it writes.
         start: what the model is as the step begins, on disk.
         train: other train rows than those of ``rows``.
+        reward_models: folders of earlier steps that gave one, by the step's name.
     """
 
     model: Any
@@ -45,6 +47,7 @@ class Tuning:
     run: TrainingRun
     start: ModelRef
     train: RowTable | None = None
+    reward_models: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def model_key(self) -> str:

@@ -89,6 +89,8 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("tune.min_lr_ratio", 0.2, {}),
     ("distill.warmup_ratio", 0.1, {"distill.scheduler": "constant"}),
     ("distill.min_lr_ratio", 0.2, {"distill.scheduler": "linear"}),
+    ("tune.grpo", {"rewards": ["json"]}, {"tune.objective": "rloo"}),
+    ("tune.rloo", {"rewards": ["json"]}, {}),
     ("tune.pack_length", 512, {"tune.packing": False}),
     ("tune.packing", False, {"tune.objective": "dpo"}),
     ("tune.dpo", {"beta": 0.2}, {"tune.objective": "kto"}),

@@ -55,6 +55,7 @@ _PREFERENCE = (
     "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen",
     "logps/rejected",
 )  # fmt: skip
+_REWARDED = ("reward", "reward_std", "entropy", "kl", "completions/mean_length")
 
 OBJECTIVES: dict[str, Objective] = {
     "sft": Objective(
@@ -105,5 +106,21 @@ OBJECTIVES: dict[str, Objective] = {
         reads=("reward",),
         logged=("accuracy", "margin", "mean_reward"),
         gives=REWARD_MODEL,
+    ),
+    "grpo": Objective(
+        "reinforcement: sampled answers, rewarded against the mean of their group",
+        module="grpo",
+        rows="grpo",
+        trainer="trl.GRPOTrainer",
+        reads=("grpo",),
+        logged=_REWARDED,
+    ),
+    "rloo": Objective(
+        "reinforcement: sampled answers, rewarded against the mean of the others",
+        module="rloo",
+        rows="grpo",
+        trainer="trl.RLOOTrainer",
+        reads=("rloo",),
+        logged=_REWARDED,
     ),
 }
