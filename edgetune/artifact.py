@@ -192,6 +192,11 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_json(value: Any) -> str:
+    """Return the SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def hash_source(path: Path) -> str:
     """Hash a file, or a folder by the names and contents of its files; ``-`` if there is none."""
     if path.is_file():

@@ -59,7 +59,7 @@ STAGES = (
         ("prepare", "tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 7, ("model", "data", "bench"),
+        "bench", "measurements", 8, ("model", "data", "bench"),
         ("prepare", "tune", "distill", "merge", "export"),
     ),
 )  # fmt: skip

@@ -19,6 +19,7 @@ class Measurement:
         where: runtime, device, threads and, for times, lengths of prompt and answer.
         rows: the value of each row, in the rows' order, where a comparison of two models on the
             same rows needs them.
+        rows_sha256: of what these rows are: only values of the same rows are paired.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Measurement:
     ci95: list[float] | None
     where: dict[str, Any]
     rows: list[float] | None = None
+    rows_sha256: str | None = None
 
 
 @dataclass(frozen=True)

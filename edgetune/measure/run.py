@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgetune.artifact import hash_json
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.facts import MeasuredModel, Measurement, NotMeasured
@@ -224,6 +225,7 @@ def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -
         "ci95": list(match.ci95 or ()),
         "where": where,
         "rows": [float(one) for one in right],
+        "rows_sha256": hash_json([wanted for _, wanted in pairs]),
     }
 
 

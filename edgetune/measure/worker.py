@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgetune.artifact import hash_json
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
 from edgetune.measure.latency import measure_decode_from_start, measure_running
@@ -80,6 +81,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     for measurement in measurements:
         if measurement["name"] == "perplexity":
             measurement["rows"] = scores.row_losses()
+            measurement["rows_sha256"] = hash_json(given["scored"])
         if measurement["name"].startswith(TIMED):
             asked = 1 if measurement["name"] == DEPTH_0 else len(given["latency_prompt"])
             measurement["where"] |= {"prompt_tokens": asked, "new_tokens": job["new_tokens"]}

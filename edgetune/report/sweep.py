@@ -56,6 +56,7 @@ def _headline(report: Mapping[str, Any]) -> str:
         "worse": f"Trial {best} is worse than the recipe’s own values on {found['split']} rows",
         "within the noise": f"Trial {best} is not better than the recipe’s own values beyond the "
         "noise",
+        "on other rows": f"Trial {best} is the best, on rows that are not the recipe’s",
         "the recipe itself": "No trial is better than the recipe’s own values",
     }
     return said.get(str(found.get("verdict")), f"Trial {best} is the best")
@@ -75,6 +76,11 @@ def _lede(report: Mapping[str, Any]) -> str:
         ]
     elif found["looks"] > 1:
         said.append(f"It was the {found['looks']}. look at them: the search went on after a first.")
+    if found.get("verdict") == "on other rows":
+        said.append(
+            "The searched keys chose other rows for the two, or other tokens of them, so that "
+            "their values do not compare."
+        )
     if "difference" in found:
         low, high = found["ci95"]
         scale, unit = (100, " points") if found["measure"] == "score" else (1, " nats")

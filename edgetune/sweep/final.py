@@ -17,6 +17,7 @@ from edgetune.sweep.trials import Trial
 KEPT = "comparison"
 #: Verdicts of the comparison.
 BETTER, WORSE, NOISE, SAME = "better", "worse", "within the noise", "the recipe itself"
+OTHER_ROWS = "on other rows"
 
 
 def compare_with_default(sweep: Sweep, study: Study, best: Trial) -> None:
@@ -56,9 +57,10 @@ def _measure(sweep: Sweep, trial: Trial) -> tuple[str, dict[str, Any]]:
 
 def _compare(best: dict[str, Any], default: dict[str, Any], measure: str) -> dict[str, Any]:
     """Return the difference, best less default, with its interval over rows."""
-    rows = [measurement_of(model, measure) for model in (best, default)]
-    first, second = (list(one["rows"]) for one in rows if one is not None)
-    paired = compare_paired(first, second)
+    first, second = (measurement_of(model, measure) or {} for model in (best, default))
+    if first["rows_sha256"] != second["rows_sha256"]:  # searched keys of the data chose other rows
+        return {"verdict": OTHER_ROWS}
+    paired = compare_paired(first["rows"], second["rows"])
     low, high = paired.difference.ci95 or (float("-inf"), float("inf"))
     if measure not in MAXIMIZED:
         low, high = -high, -low

@@ -42,9 +42,10 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, recipes: list[Recipe], score: S
         rows = score(recipe)
         figures = {"exact_match": sum(rows) / len(rows), "perplexity": math.e}
         measurements = [
-            {"name": name, "value": value, "n": len(rows), "ci95": None, "rows": rows}
+            {"name": name, "value": value, "n": len(rows), "ci95": None, "rows": rows,
+             "rows_sha256": str(recipe.data and recipe.data.max_length)}
             for name, value in figures.items()
-        ]
+        ]  # fmt: skip
         model = {"name": "m", "role": "file", "bytes": 9, "measurements": measurements}
         return TrialRun({}, [model])
 
@@ -92,6 +93,14 @@ def test_equal_rows_are_no_gain(
     report = run.run_sweep(make_sweep(small, tmp_path), None, None)
     found = report["comparison"]
     assert (found["verdict"], found["p_value"]) == ("within the noise", 1.0)
+
+
+def test_values_of_other_rows_are_not_paired(
+    small: Recipe, tmp_path: Path, ran: list[Recipe]
+) -> None:
+    sweep = make_sweep(small, tmp_path, **{"data.max_length": [40, 44]})
+    found = run.run_sweep(sweep, None, None)["comparison"]
+    assert found["verdict"] == "on other rows" and "difference" not in found
 
 
 def test_a_trial_that_fails_is_kept_with_its_reason(
