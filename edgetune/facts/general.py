@@ -15,7 +15,7 @@ class GeneralText:
         tokens: of them that were scored.
         perplexity_before: of the model as the step began.
         perplexity_after: of the model that was kept.
-        loss_change: after minus before, nats a token; above 0 something was forgotten.
+        loss_change: after minus before, nats per token; above 0 something was forgotten.
         ci95: its 95 % interval over texts.
     """
 

@@ -57,9 +57,7 @@ def add_adapter(
         model.enable_input_require_grads()
     if section.init == "pissa":
         keep_start(adapted)
-    for module in adapted.modules():
-        if isinstance(module, ModulesToSaveWrapper):
-            _compute_in_float32(module, module is adapted.get_output_embeddings())
+    _compute_in_float32(adapted)
     fuse_lora(adapted)
     fuse_norms(adapted)
     return adapted
@@ -104,11 +102,21 @@ def _config(
     )
 
 
-def _compute_in_float32(wrapper: Any, is_head: bool) -> None:
-    """Let a module that is trained whole, in float32, take and give the dtype of its model.
+def _compute_in_float32(model: Any) -> bool:
+    """Let modules that are trained whole, in float32, take and give the dtype of their model.
 
     The head gives float32, in which losses are computed.
+
+    Returns:
+        Whether there are any.
     """
+    wrappers = [one for one in model.modules() if isinstance(one, ModulesToSaveWrapper)]
+    for wrapper in wrappers:
+        _widen(wrapper, wrapper is model.get_output_embeddings())
+    return bool(wrappers)
+
+
+def _widen(wrapper: Any, is_head: bool) -> None:
     (name,) = wrapper.modules_to_save
     own = wrapper.modules_to_save[name].float()
     dtype = next(wrapper.original_module.parameters()).dtype
@@ -138,6 +146,9 @@ def continue_adapter(model: PreTrainedModel, start: ModelRef, section: Training)
     if section.gradient_checkpointing:
         model.enable_input_require_grads()
     adapted = put_adapter_on(model, start, trainable=True)
+    if _compute_in_float32(adapted):  # PEFT rounded them to the base's dtype as it loaded them
+        assert start.adapter is not None
+        restore_adapter(adapted, start.adapter)
     fuse_lora(adapted)
     fuse_norms(adapted)
     return adapted

@@ -8,6 +8,7 @@ from typing import Any
 from edgetune.artifact import Artifact
 from edgetune.facts import StepGain, TuneFacts, from_json, to_json
 from edgetune.report.format import NONE, percent
+from edgetune.report.learning import learning_lines
 
 STEP_TITLES = ("Step", "Train rows", "Steps", "Validation loss", "Exact match", "Loss")
 
@@ -17,7 +18,8 @@ def find_steps(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
 
     Returns:
         ``name, objective, trainer, method, steps, rows, train_loss, validation_loss, figures,
-        gain``; gain is of exact match and loss on the same validation rows, after minus before.
+        gain, general``; gain is of exact match and loss on the same validation rows, after minus
+        before.
     """
     found = []
     for artifact in artifacts.values():
@@ -36,6 +38,7 @@ def find_steps(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
                 "validation_loss": facts.validation_loss,
                 "figures": facts.figures,
                 "gain": to_json(facts.gain) if facts.gain else None,
+                "general": to_json(facts.general) if facts.general else None,
             }
         )
     return found
@@ -54,12 +57,13 @@ def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 
 def figure_lines(report: Mapping[str, Any]) -> list[str]:
-    """Return a line for each step whose objective measured something of its own."""
-    return [
+    """Return what each objective measured of its own, overfitting, and general text, by line."""
+    own = [
         f"{one['name']}: {'; '.join(_tell(figures))}."
         for one in report.get("steps", [])
         if (figures := one.get("figures"))
     ]
+    return own + learning_lines(report)
 
 
 def _tell(figures: Mapping[str, float]) -> list[str]:

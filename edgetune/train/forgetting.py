@@ -121,7 +121,7 @@ def score_texts(model: Any, rows: Sequence[Encoded]) -> list[float]:
 def compare_general(
     source: str, rows: Sequence[Encoded], before: Sequence[float], after: Sequence[float]
 ) -> GeneralText:
-    """Return perplexity before and after, and the change in nats a token with its interval."""
+    """Return perplexity before and after, and the change in nats per token with its interval."""
     counts = [sum(row.trained[1:]) for row in rows]
     total = sum(counts)
     changes = [later - sooner for sooner, later in zip(before, after, strict=True)]

@@ -10,8 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from edgetune.models.adapters import add_adapter, fold_float32, save_adapter
+from edgetune.models.adapters import (
+    add_adapter,
+    continue_adapter,
+    fold_float32,
+    save_adapter,
+)
 from edgetune.models.load import load_base, load_model
 from edgetune.models.merge import write_merged
 from edgetune.models.ref import ModelRef
@@ -104,6 +110,27 @@ def test_modules_trained_whole_learn_in_float32_over_bfloat16(tiny_model: Path, 
     assert own == {saved}, "a name's end is a module, not some letters of one"
     model(input_ids=IDS_BT).logits.float().logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in whole.values())
+
+
+@pytest.mark.parametrize("settings", [{"modules_to_save": ["lm_head"]}, {"init": "pissa"}])
+def test_a_later_step_goes_on_from_what_was_saved(
+    tiny_model: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    section = TuneSection(rank=4, method="lora", target_modules=["q_proj"], **settings)
+    first = add_adapter(load_base(tiny_model, False, "bfloat16", "cpu"), section, seed=0)
+    for parameter in first.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float() + 1e-3
+    save_adapter(first, tmp_path / "one")
+    start = ModelRef(tiny_model, tmp_path / "one", nf4_dtype="bfloat16")
+    section = section.model_copy(update={"init": "default"})
+    again = continue_adapter(load_base(tiny_model, False, "bfloat16", "cpu"), start, section)
+    trained = [one for one in again.parameters() if one.requires_grad]
+    assert trained and all(one.dtype == torch.float32 for one in trained)
+    again(input_ids=IDS_BT).logits.float().logsumexp(-1).sum().backward()
+    save_adapter(again, tmp_path / "two")
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two"))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_ranks_of_layers_keep_one_scale(tiny_model: Path) -> None:
