@@ -29,6 +29,7 @@ PARTS = {
     "three_ways": "tune_over_gguf",
     "init_proposals": "tune_proposals",
     "prompting": "tune_proposals",
+    "adapter_switching": "tune_over_gguf",
 }
 
 

@@ -1,6 +1,7 @@
 """Adapters over a GGUF file's own weights: is it what was trained, and is it worth its bytes?
 
 ``adapter_over_gguf_kl``: KL of llama.cpp with ``--lora`` to the training's model, by type.
+``adapter_switching``: seconds from one adapter to another over one loaded file.
 ``three_ways``: at equal bytes, QLoRA on NF4, merged and quantized by search; an adapter over the
 base's Q4_K_M or Q4_0; quantization-aware training. The adapter's bytes count, so the other two may
 spend them on more bits.
@@ -10,19 +11,26 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgetune.embedded import locate
+from edgetune.export.gguf.adapter import write_gguf_adapter
 from edgetune.export.gguf.converter import GgufHeader
 from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.models.adapters import add_adapter, save_adapter
+from edgetune.models.load import load_base
 from edgetune.quantize.formats.llama_quantize import run_quantizer
+from edgetune.recipe import TuneSection
+from edgetune.runtimes.llamacpp import LlamaCpp
 
 ASSETS = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets"))
 SCHEMES = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
@@ -83,6 +91,51 @@ def adapter_over_gguf_kl(quick: bool) -> Iterator[dict[str, Any]]:
                 "tokens": real["positions"],
                 "figure": worst,
             }
+
+
+def adapter_switching(quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield seconds to switch between two adapters over one loaded file, and to load another file.
+
+    Each with the first token of a prompt of 64 tokens, beside which a switch is counted.
+    """
+    prompt, repeats = list(range(100, 164)), 3 if quick else 5
+    with tempfile.TemporaryDirectory() as scratch:
+        file, folder = make_file("embedded:base", "Q4_K_M", Path(scratch)), locate("base")
+        paths = [Path(scratch) / f"{seed}.gguf" for seed in (1, 2)]
+        for seed, path in enumerate(paths):
+            model = add_adapter(load_base(folder, False, "float32", "cpu"), TuneSection(), seed)
+            save_adapter(model, path.with_suffix(""))
+            write_gguf_adapter(folder, path.with_suffix(""), path, path.stem)
+        runtime = LlamaCpp(file, 2)
+        first_use = [_seconds(lambda path=path: runtime.use_adapter(path)) for path in paths]
+        runtime.logits(prompt)
+
+        def answer(switch: bool, turn: int) -> None:
+            if switch:
+                runtime.use_adapter(paths[turn % 2])
+            next(iter(runtime.stream(prompt, 1)))
+
+        times = {
+            switch: [_seconds(lambda s=switch, t=turn: answer(s, t)) for turn in range(repeats)]
+            for switch in (False, True)
+        }
+        runtime.close()
+        reopened = [_seconds(lambda: LlamaCpp(file, 2).close()) for _ in range(repeats)]
+        yield {
+            "adapter_bytes": paths[0].stat().st_size,
+            "load_adapter_s": statistics.median(first_use),
+            "first_token_s": statistics.median(times[False]),
+            "first_token_after_switch_s": statistics.median(times[True]),
+            "load_file_s": statistics.median(reopened),
+            "repeats": repeats,
+            "figure": statistics.median(times[True]) - statistics.median(times[False]),
+        }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def three_ways(quick: bool) -> Iterator[dict[str, Any]]:

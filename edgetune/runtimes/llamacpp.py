@@ -71,6 +71,7 @@ class LlamaCpp(TextGeneration):
         self._context: Any = None
         self._fits = (0, 0, False)  # sequences, tokens of each, exact: what the context is for
         self._model: Any = self._load(path, device, mapped)
+        self._adapters: dict[Path, Any] = {}
         self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
@@ -92,7 +93,20 @@ class LlamaCpp(TextGeneration):
             )
         return model
 
+    def use_adapter(self, path: Path | None) -> None:
+        """Put another adapter over the file, or none; those that were used stay loaded."""
+        self._adapter = None if path is None else self._load_adapter(path)
+        if self._context:
+            self._put_adapter(self._context)
+            c.llama_memory_clear(c.llama_get_memory(self._context), False)
+
+    def _put_adapter(self, context: Any) -> None:
+        one = (c.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+        c.llama_set_adapters_lora(context, one, int(bool(self._adapter)), (ctypes.c_float * 1)(1.0))
+
     def _load_adapter(self, path: Path) -> Any:
+        if path in self._adapters:
+            return self._adapters[path]
         check_gguf(path)
         _complaints.clear()
         adapter = c.llama_adapter_lora_init(self._model, str(path).encode())
@@ -100,7 +114,8 @@ class LlamaCpp(TextGeneration):
             raise InputError(
                 "llama.cpp cannot load this adapter: " + "; ".join(_complaints), where=str(path)
             )
-        return adapter  # freed with the model
+        self._adapters[path] = adapter  # freed with the model
+        return adapter
 
     def tokenize(self, text: str) -> list[int]:
         return self._tokenize(text, begins=False)
@@ -256,8 +271,7 @@ class LlamaCpp(TextGeneration):
                 hint="shorter rows, or more memory",
             )
         if self._adapter:
-            one = (c.llama_adapter_lora_p_ctypes * 1)(self._adapter)
-            c.llama_set_adapters_lora(context, one, 1, (ctypes.c_float * 1)(1.0))
+            self._put_adapter(context)
         return context
 
     def decode(

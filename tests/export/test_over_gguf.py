@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgetune.artifact import Artifact, hash_file
 from edgetune.errors import InputError, Unsupported
+from edgetune.export.gguf.adapter import write_gguf_adapter
 from edgetune.export.over_gguf import find_over_gguf, find_pair, write_plain
 from edgetune.facts import to_json
 from edgetune.log import Log
@@ -18,6 +20,7 @@ from edgetune.models.ref import ModelRef
 from edgetune.models.training_base import KEY
 from edgetune.recipe import Recipe, Sections
 from edgetune.runtimes.gguf_header import open_gguf
+from edgetune.runtimes.llamacpp import LlamaCpp
 from edgetune.stages import export
 from tests.gguf_files import make_gguf
 from tests.tiny_models import make_adapter, make_tiny_model
@@ -124,3 +127,25 @@ def test_other_runs_are_exported_as_before(tmp_path: Path, tiny_model: Path) -> 
     assert find_over_gguf({}) is None and find_over_gguf({"tune": plain}) is None
     assert find_over_gguf({"tune": tuned, "merge": merged}) is None  # of a student
     assert find_over_gguf({"tune": tuned}) == over
+
+
+def test_adapters_are_switched_over_one_loaded_file(tmp_path: Path, tiny_model: Path) -> None:
+    base = make_gguf(tiny_model, tmp_path / "base.gguf", "Q8_0")
+    paths = []
+    for seed in (1, 2):
+        adapter = make_adapter(tiny_model, tmp_path / f"adapter-{seed}", seed=seed)
+        paths.append(tmp_path / f"{seed}.gguf")
+        write_gguf_adapter(tiny_model, adapter, paths[-1], f"adapter {seed}")
+    ids = list(range(5, 40))
+    runtime = LlamaCpp(base, 1)
+    found: dict[Path | None, list[np.ndarray]] = {}
+    for path in (None, *paths, None, *paths):
+        runtime.use_adapter(path)
+        found.setdefault(path, []).append(runtime.logits(ids))
+    runtime.close()
+    for path, (first, again) in found.items():
+        alone = LlamaCpp(base, 1, adapter=path)
+        assert np.array_equal(first, again) and np.array_equal(first, alone.logits(ids))
+        alone.close()
+    none, one, other = (each[0] for each in found.values())
+    assert not np.array_equal(none, one) and not np.array_equal(one, other)
