@@ -14,6 +14,7 @@ from edgetune.naming import is_hub_id
 from edgetune.recipe.adapter import ADAPTER_KEYS
 from edgetune.recipe.keys import prefixes, set_keys
 from edgetune.recipe.quantization import METHOD_SECTIONS
+from edgetune.recipe.sampling import SAMPLING
 from edgetune.recipe.schema import Recipe
 from edgetune.recipe.synthesis_uses import SYNTHESIS_ALWAYS, SYNTHESIS_USES
 from edgetune.recipe.use import Use, one_of
@@ -72,6 +73,19 @@ def _cleans(steps: tuple[str, ...]) -> Use:
 
 _BUDGET = Use(lambda recipe: bool(recipe.quantize.budget), "a quantize.budget")
 
+
+def _needs_reference(name: str) -> Use:
+    def holds(recipe: Any) -> bool:
+        return bool(getattr(recipe.tune, name).beta > 0)
+
+    return Use(holds, f"tune.{name}.beta above 0")
+
+
+_NOT_SAMPLED = ("tune.patience", "tune.eval_rows")
+_VALIDATED = Use(
+    lambda recipe: recipe.tune.objective not in SAMPLING, "an objective with a validation loss"
+)
+
 #: Keys that are read under some settings only; all others are always read.
 USES: dict[str, Use] = {
     "model.revision": Use(
@@ -102,6 +116,7 @@ USES: dict[str, Use] = {
             "min_lr_ratio": ("cosine_with_min_lr",),
         }.items()
     },
+    **dict.fromkeys(_NOT_SAMPLED, _VALIDATED),
     "tune.packing": _tuning_reads("packing"),
     "tune.pack_length": Use(
         lambda recipe: (
@@ -110,6 +125,7 @@ USES: dict[str, Use] = {
         f"{_tuning_reads('pack_length').when} with packing: true",
     ),
     **{f"tune.{key}": _tuning_reads(key) for key, row in OBJECTIVES.items() if key in row.reads},
+    **{f"tune.{name}.max_kl": _needs_reference(name) for name in SAMPLING},
     "tune.base": one_of("tune", "method", "qlora"),
     "export.adapter": Use(lambda recipe: recipe.base_file is None, "no tune.base"),
     **{f"tune.{key}": _tuning_reads(key) for key in ("train_on", "neftune_alpha", "best_by")},
@@ -193,7 +209,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
         for split in ("train", "validation", "test")
     ),
     _keys("synthesize", SYNTHESIS_ALWAYS),
-    _keys("tune", f"general name objective method end_token {_TRAINING}"),
+    _keys("tune", f"general name objective method end_token {_TRAINING}") - {*_NOT_SAMPLED},
     _keys(
         "distill", f"method train teacher prompts student.path kernels baseline ship {_TRAINING}"
     ),
