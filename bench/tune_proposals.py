@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,8 @@ from typing import Any
 
 import yaml
 
+import edgetune
+from edgetune.log import Log
 from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import read_shape
 from edgetune.models.tokenizer_files import load_tokenizer
@@ -103,48 +103,49 @@ def _alternatives(
 
 
 def prompting(quick: bool) -> Iterator[dict[str, Any]]:
-    """Yield each prompt's score and cost beside the tuned model's."""
+    """Yield each prompt's score and cost beside the tuned model's, which is trained once."""
     model, train, test, longest = TASKS["stories260K on SNIPS"]
-    for choose in ("random", "similar"):
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = measure_rows(train, load_tokenizer(resolve_model(model)), 0)
-            sections = propose(read_shape(resolve_model(model)), rows, PRESET)
-            tune = {key: one.value for key, one in sections["tune"].items()}
-            if quick:
-                tune = {**tune, "max_steps": 2}
+    folder = resolve_model(model)
+    rows = measure_rows(train, load_tokenizer(folder), 0)
+    sections = propose(read_shape(folder), rows, PRESET)
+    tune = {key: one.value for key, one in sections["tune"].items()}
+    data = {key: one.value for key, one in sections["data"].items()}
+    bench = {
+        "task_rows": 8 if quick else TEST_ROWS, "kl_rows": 32, "repeats": 5,
+        "max_new_tokens": longest, "models": "shipped",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        for choose in ("random", "similar"):
+            asked = {"shots": [0, 4], "choose": choose, "larger": "embedded:base"}
             recipe = {
                 "model": {"path": model},
-                "data": {"train": train, "test": test,
-                         **{key: one.value for key, one in sections["data"].items()}},
-                "tune": tune,
-                "bench": {
-                    "task_rows": 8 if quick else TEST_ROWS, "kl_rows": 32, "repeats": 5,
-                    "max_new_tokens": longest, "models": "shipped",
-                    "prompting": {"shots": [0, 4, 8], "choose": choose,
-                                  "larger": "embedded:base"},
-                },
-            }  # fmt: skip
+                "data": {"train": train, "test": test, **data},
+                "tune": {**tune, "max_steps": 2} if quick else tune,
+                "bench": {**bench, "prompting": asked},
+            }
             found = _run(recipe, Path(scratch) / "run")["prompting"]
-        for one in found["models"]:
-            figures = {m["name"]: m for m in one["measurements"]}
-            row = {
-                "choose": choose, "way": one["name"], "bytes": one["bytes"], "cut": one["cut"],
-                **{name: figures[name]["value"] for name in figures},
-                "ci95": figures["exact_match"]["ci95"], "n": figures["exact_match"]["n"],
-                "tuned_minus_it": one.get("difference"),
-            }  # fmt: skip
-            if one["name"] == found["best"]:
-                row["figure"] = 100 * one["difference"]["difference"]
-            yield row
+            yield from _prompt_rows(choose, found)
+
+
+def _prompt_rows(choose: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for one in found["models"]:
+        figures = {m["name"]: m for m in one["measurements"]}
+        row = {
+            "choose": choose, "way": one["name"], "bytes": one["bytes"],
+            "fewer_examples": one["cut"],
+            **{name: figure["value"] for name, figure in figures.items()},
+            "ci95": figures["exact_match"]["ci95"], "n": figures["exact_match"]["n"],
+            "tuned_minus_it": one.get("difference"),
+        }  # fmt: skip
+        if one["name"] == found["best"]:
+            row["figure"] = 100 * one["difference"]["difference"]
+        yield row
 
 
 def _run(recipe: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Run a recipe from the command line and return its report."""
+    """Run a recipe in this process, which imports torch once, and return its report."""
     path = out.with_suffix(".yaml")
     path.write_text(yaml.safe_dump({"name": "tune-bench", **recipe}))
-    command = [sys.executable, "-m", "edgetune", "run", str(path), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        raise RuntimeError(done.stderr[-3000:])
+    edgetune.run(path, out, log=Log(quiet=True))
     found: dict[str, Any] = json.loads((out / "report" / "report.json").read_text())
     return found
