@@ -16,7 +16,6 @@ from edgetune.cli.stage import run_stage
 @model_options
 @field_option("--objective", "tune.objective")
 @field_option("--method", "tune.method")
-@field_option("--objective", "tune.objective")
 @training_options
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the adapter.")
 @recipe_options
