@@ -81,7 +81,7 @@ def _lede(report: Mapping[str, Any]) -> str:
             "The searched keys chose other rows for the two, or other tokens of them, so that "
             "their values do not compare."
         )
-    if "difference" in found:
+    if found.get("ci95"):
         low, high = found["ci95"]
         scale, unit = (100, " points") if found["measure"] == "score" else (1, " nats")
         said.append(

@@ -8,7 +8,7 @@ from edgetune.lock import hold
 from edgetune.log import Log
 from edgetune.measure.statistics import compare_paired
 from edgetune.recipe.search import MAXIMIZED
-from edgetune.recipe.trial import trial_recipe
+from edgetune.recipe.trial import search_of, trial_recipe
 from edgetune.sweep.place import Sweep, run_trial
 from edgetune.sweep.scoring import measurement_of
 from edgetune.sweep.study import Study
@@ -32,7 +32,8 @@ def compare_with_default(sweep: Sweep, study: Study, best: Trial) -> None:
     default = study.trials()[0]
     found = {"best": best.number, "looks": (kept["looks"] if kept else 0) + 1}
     split, model = _measure(sweep, best)
-    measure = "score" if measurement_of(model, "score") else "loss"
+    by_loss = search_of(sweep.recipe).objectives[0] == "loss"
+    measure = "loss" if by_loss or not measurement_of(model, "score") else "score"
     found |= {"split": split, "measure": measure, "of_best": _value(model, measure)}
     if best.number == 0:
         found |= {"of_default": found["of_best"], "verdict": SAME}

@@ -97,6 +97,8 @@ def test_what_is_said_of_the_comparison_is_what_was_found() -> None:
     assert "not better than the recipe’s own values beyond the noise" in summarise(
         make_report(TRIALS, comparison=noise)
     )
+    alone = {**COMPARISON, "n": 1, "ci95": [], "verdict": "within the noise"}  # one row
+    assert "beyond the noise" in summarise(make_report(TRIALS, comparison=alone))
     again = {**COMPARISON, "looks": 2}
     assert "2. look" in summarise(make_report(TRIALS, comparison=again))
     flattered = {**COMPARISON, "split": "validation"}
