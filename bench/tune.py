@@ -25,6 +25,8 @@ RESULTS = ROOT / "bench" / "results" / "tune.jsonl"
 #: Part to the module in bench that has a function of its name.
 PARTS = {
     "rank_auto_gain": "tune_ranks",
+    "objectives": "tune_preferences",
+    "trl_loss_difference": "tune_preferences",
     "adapter_over_gguf_kl": "tune_over_gguf",
     "three_ways": "tune_over_gguf",
     "init_proposals": "tune_proposals",

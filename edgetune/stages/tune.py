@@ -31,12 +31,12 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 2. The rows, as `prepare` made them or made here.
     encoding = Encoding(str(base.folder), sections.tune.end_token, freeze_clock(out))
-    rows = open_splits(sections, inputs, out, log, encoding)
+    objective = OBJECTIVES[sections.tune.objective]
+    rows = open_splits(sections, inputs, out, log, encoding, objective.rows)
 
     # 3. Rows to tokens to adapter, with the contract that every later file must keep.
     facts = tune_base(sections, base, rows, out, log)
-    gives = OBJECTIVES[sections.tune.objective].gives
-    if "gain_rows" not in inputs or gives != LANGUAGE_MODEL:
+    if "gain_rows" not in inputs or objective.gives != LANGUAGE_MODEL:
         return facts
 
     # 4. What this step gave, on the validation rows of the whole recipe.

@@ -16,7 +16,7 @@ from edgetune.recipe import Sections
 
 def open_splits(
     sections: Sections, inputs: Mapping[str, Artifact], out: Path, log: Log,
-    encoding: Encoding | None = None,
+    encoding: Encoding | None = None, objective: str = "sft",
 ) -> Splits:  # fmt: skip
     """Return the rows of a recipe.
 
@@ -26,9 +26,10 @@ def open_splits(
         out: the stage's folder, in whose scratch they are prepared where it has not.
         log: what is found is told there.
         encoding: what rows are encoded with then; ``None`` leaves tokens out.
+        objective: what rows are read for then.
     """
     if "prepare" in inputs:
         return Splits.open(inputs["prepare"].path)
     folder = out / SCRATCH / "prepare"
-    settings = Settings(sections.data, sections.seed, encoding)
+    settings = Settings(sections.data, sections.seed, encoding, objective=objective)
     return make_dataset(settings, folder, folder / "shards", log)

@@ -61,20 +61,23 @@ class Trial:
     objective: str
     nf4: bool = True
 
-    def tuning(self, out: Path, **settings: Any) -> Tuning:
+    validation: Path | None = None
+
+    def tuning(self, out: Path, seed: int = 0, **settings: Any) -> Tuning:
         """Return the step, over new weights."""
         out.mkdir(parents=True, exist_ok=True)
         section = TuneSection(**{
             "rank": 4, "max_steps": 20, "batch_size": 4, "eval_every": 10, "save_every": 4,
             "learning_rate": 5e-3, "warmup_ratio": 0.0, **settings,
         })  # fmt: skip
-        data = DataSection(train=str(self.rows), validation=str(self.rows), max_length=128)
+        judged = str(self.validation or self.rows)
+        data = DataSection(train=str(self.rows), validation=judged, max_length=128)
         tokenizer = load_tokenizer(self.model)
-        model = add_adapter(load_base(self.model, self.nf4, "float32", "cpu"), section, seed=0)
+        model = add_adapter(load_base(self.model, self.nf4, "float32", "cpu"), section, seed=seed)
         return Tuning(
             model, tokenizer, make_encoder(tokenizer, data, None),
             self.splits(data, out / "rows"), section, data,
-            TrainingRun(self.objective, 0, out, QUIET),
+            TrainingRun(self.objective, seed, out, QUIET),
             ModelRef(self.model, None, self.nf4),
         )  # fmt: skip
 
