@@ -21,7 +21,7 @@ from edgetune.train.objectives.collapse import StopAtCollapse
 from edgetune.train.objectives.judge import Judge, compare, describe
 from edgetune.train.objectives.prompts import Prompts
 from edgetune.train.objectives.start_model import StartModel
-from edgetune.train.precision import keep_trainable_float32
+from edgetune.train.precision import keep_trainable_float32, unchanged_weights
 from edgetune.train.rewards import NamedReward, Scope, make_rewards
 from edgetune.train.tuning_step import Trained, Tuning
 
@@ -152,22 +152,22 @@ def _make_trainer(
     disable_progress_bar()
     keep_trainable_float32(tuning.model)
     arguments = trainer_arguments(tuning.section, 1, tuning.run, tuning.model, has_validation=False)
-    trainer: Any = kind(
-        model=tuning.model,
-        reward_funcs=[_named(reward) for reward in rewards],
-        args=config(
-            **arguments,
-            beta=0.0,  # the reference is set below: TRL would copy the adapter into the model
-            num_generations=settings.generations,
-            max_completion_length=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            reward_weights=[reward.weight for reward in rewards],
-        ),
-        train_dataset=Dataset.from_dict({"prompt": ["0"]}),
-        processing_class=tuning.tokenizer,
-    )
-    keep_trainable_float32(trainer.model)
+    with unchanged_weights(tuning.model):
+        trainer: Any = kind(
+            model=tuning.model,
+            reward_funcs=[_named(reward) for reward in rewards],
+            args=config(
+                **arguments,
+                beta=0.0,  # the reference is set below: TRL would copy the adapter into the model
+                num_generations=settings.generations,
+                max_completion_length=settings.max_new_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                reward_weights=[reward.weight for reward in rewards],
+            ),
+            train_dataset=Dataset.from_dict({"prompt": ["0"]}),
+            processing_class=tuning.tokenizer,
+        )
     trainer.encoder, trainer.rewards = tuning.encoder, rewards
     stop_ids = list(tuning.encoder.stop_ids)
     trainer.eos_token_ids = stop_ids
