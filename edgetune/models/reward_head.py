@@ -19,6 +19,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from edgetune.errors import InputError
 from edgetune.models.batching import batch_sequences, device_of, unmasked
+from edgetune.models.checkpoint import Checkpoint
+from edgetune.models.lineage import ADAPTER
 from edgetune.models.load import keep_factors_float32, load_weights
 from edgetune.models.lora_config import check_adapter_file
 from edgetune.models.ref import ModelRef
@@ -102,7 +104,8 @@ def load_reward(ref: ModelRef, dtype: str = "float32", device: str = "cpu") -> A
 
 def _read_head(folder: Path) -> torch.Tensor:
     """Return the weights of the head that lies in a folder, float32 [1, D]."""
-    for path in sorted(folder.glob("*.safetensors")):
+    adapter = folder / ADAPTER
+    for path in [adapter] if adapter.is_file() else Checkpoint(folder).files:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
                 if name == _TENSOR or name.endswith(f".{_TENSOR}"):

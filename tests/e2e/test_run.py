@@ -138,4 +138,4 @@ def test_interrupted_saves_and_exits_130(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr and "the checkpoint is saved" in stderr
-    assert list(out.glob("tune-*.part/scratch/teacher/checkpoint-*/sealed.json"))
+    assert list(out.glob("tune-*.part/scratch/sft/checkpoint-*/sealed.json"))

@@ -19,7 +19,7 @@ from edgetune.sweep.trials import Trial
 
 from .conftest import Server, small_tree
 
-TRIALS = 20
+TRIALS = 10  # twice as many in bench/sweep.py
 
 
 def start(recipe: Path, out: Path, url: str) -> subprocess.Popen[str]:

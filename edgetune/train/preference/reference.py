@@ -94,7 +94,7 @@ def reference_log_probs(
         return _read_all(place, edges)
     with hold(place / lock.NAME, "these reference log probabilities", log.say):
         if _read_header(place) != header:
-            for shard in place.glob("*.safetensors"):
+            for shard in place.glob("?????.safetensors"):
                 shard.unlink()
             write_atomic(place / NAME, json.dumps(header))
         with log.progress("reference", sum(lengths)) as bar:
