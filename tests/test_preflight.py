@@ -218,3 +218,20 @@ def test_a_device_that_is_absent_is_refused_before_any_work(
 )  # fmt: skip
 def test_context_as_families_say_it(config: dict[str, Any], context: int | None) -> None:
     assert context_of(config) == context
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ({"objective": "dpo"}, "dpo cannot be trained on rows of the shape prompt_completion"),
+        ({"objective": "grpo"}, "nothing would be learned"),
+    ],
+)
+def test_a_step_that_cannot_train_is_refused_before_any_work(
+    step: dict[str, object], fault: str, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    tree = {"model": {"path": "embedded:base"}, "data": {"train": str(rows)}, "tune": [{}, step]}
+    with pytest.raises(InputError, match=fault):
+        check_run(Recipe.model_validate(tree), ("tune",))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from itertools import islice
 
+from edgetune.data.dataset.read import check_objective
 from edgetune.data.files import read_records
 from edgetune.data.shapes import choose_shape
 from edgetune.data.sources import Source, narrow, open_source
@@ -39,7 +40,9 @@ from edgetune.preflight.models import (
 from edgetune.preflight.trackers import check_trackers
 from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.checks import check_use
+from edgetune.recipe.sampling import SAMPLING
 from edgetune.synthesize.address import check_teacher
+from edgetune.train.rewards import check_rewards
 
 FIRST_ROWS = 100
 REPORT = "report"
@@ -101,9 +104,11 @@ def _check_steps(recipe: Recipe, shape: Shape | None, alone: bool, said: list[st
     """
     for number, step in enumerate(recipe.steps):
         one = recipe.at_step(number)
-        if step.data is not None:
-            for part in ("train", "validation", "test"):
-                _check_rows(one.data, part)
+        for part in ("train", "validation", "test"):
+            if step.data is not None or part == "train":
+                _check_rows(one.data, part, one.tokenizer.objective)
+        if step.objective in SAMPLING:
+            check_rewards(getattr(step, step.objective), f"tune.{step.objective}")
         check_length(one, shape, said)
         check_device(step, recipe.model.device, "tune")
         if step.method != "full":
@@ -138,8 +143,11 @@ def check_devices(recipe: Recipe, stages: Sequence[str]) -> None:
             choose_devices(recipe.bench, recipe.model.device)
 
 
-def _check_rows(data: DataSection | None, part: str) -> None:
-    """Look at the first rows of a split: can they be read, and do they have the columns?"""
+def _check_rows(data: DataSection | None, part: str, objective: str | None = None) -> None:
+    """Look at the first rows of a split: can they be read, and do they have the columns?
+
+    Where they are to be trained on, they also have to be of a shape that the objective takes.
+    """
     name = getattr(data, part) if data is not None else None
     if data is None or name is None:
         return
@@ -148,10 +156,10 @@ def _check_rows(data: DataSection | None, part: str) -> None:
         if piece.commit is None and not os.access(piece.path, os.R_OK):
             raise InputError("you may not read this file", where=f"data.{part}: {piece.path}")
     for named, pieces in source.named:
-        _check_shape(narrow(data, named), pieces)
+        _check_shape(narrow(data, named), pieces, objective)
 
 
-def _check_shape(data: DataSection, source: Source) -> None:
+def _check_shape(data: DataSection, source: Source, objective: str | None) -> None:
     records = list(islice(read_records(source), FIRST_ROWS))
     names = list(dict.fromkeys(str(key) for record in records for key in record.value or ()))
     if data.columns is not None and names:
@@ -163,7 +171,9 @@ def _check_shape(data: DataSection, source: Source) -> None:
                     where=f"data.columns.{key}", hint=f"{source} has {', '.join(names)}",
                 )  # fmt: skip
     elif records:
-        choose_shape(records, data, source)
+        shape = choose_shape(records, data, source)
+        if objective is not None:
+            check_objective(shape, objective, str(source))
 
 
 def check_files(recipe: Recipe, said: list[str]) -> None:

@@ -94,7 +94,7 @@ def check_tree(tree: dict[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         errors = error.errors()
         # A value of several kinds has an error for each: the one that went deepest says most.
-        same = [one for one in errors if one["loc"][:2] == errors[0]["loc"][:2]]
+        same = [one for one in errors if _shares_key(one["loc"], errors[0]["loc"])]
         first = max(same, key=lambda one: (len(one["loc"]), one["type"] == "value_error"))
         key = ".".join(str(part) for part in first["loc"] if _is_key(part))
         if first["type"] == "value_error":  # of a section as a whole, in our own words
@@ -126,6 +126,12 @@ def dump_recipe(recipe: Recipe, origins: Mapping[str, str]) -> str:
 
     walk(recipe.model_dump(mode="json"), "", "")
     return "\n".join(lines) + "\n"
+
+
+def _shares_key(place: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether two errors are of one value: their first two keys are equal, as far as they go."""
+    ours, theirs = ([part for part in one if _is_key(part)][:2] for one in (place, other))
+    return all(a == b for a, b in zip(ours, theirs, strict=False))
 
 
 def _is_key(part: int | str) -> bool:

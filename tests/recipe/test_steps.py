@@ -82,3 +82,12 @@ def test_a_written_recipe_is_read_as_the_same(tmp_path: Path) -> None:
     recipe = make({"objective": "text", "method": "lora", "rank": 4, "data": OWN}, {})
     path.write_text(dump_recipe(recipe, {}))
     assert load_recipe(path)[0] == recipe
+
+
+def test_a_wrong_value_of_a_step_is_named_by_its_place() -> None:
+    with pytest.raises(InputError, match="'dpo'") as caught:
+        make({}, {"objective": "dop"})
+    assert caught.value.where == "recipe.yaml:tune.1.objective"
+    with pytest.raises(InputError) as caught:
+        make({}, {"objective": "dpo", "dpo": {"loss_type": "sigmod"}})
+    assert caught.value.where == "recipe.yaml:tune.1.dpo.loss_type"

@@ -10,7 +10,7 @@ from edgetune.data.dataset.shard import SHARD_RECORDS, Dropped, ShardRows
 from edgetune.data.load import LeftOut, PartReader, count_left_out
 from edgetune.data.reading import Reading, read_parts
 from edgetune.data.records import Record
-from edgetune.data.shapes import SHAPES
+from edgetune.data.shapes import SHAPES, Chosen
 from edgetune.data.sources import Source
 from edgetune.errors import InputError, nearest
 
@@ -44,7 +44,8 @@ class SplitReader:
             part = PartReader(
                 named, records, self._reading.section.on_bad_row, self._reading.objective
             )
-            self._check_shape(part)
+            where = f"data.{self._split}: {part.named.source.path}"
+            check_objective(part.named.shape, self._reading.objective, where)
             self.parts.append(part)
             while (first := next(part.records, None)) is not None:
                 rest = islice(part.records, SHARD_RECORDS - 1)
@@ -58,28 +59,31 @@ class SplitReader:
                     yield number, shard
                 number += 1
 
-    def _check_shape(self, part: PartReader) -> None:
-        """Refuse rows of a shape that the objective cannot be trained on."""
-        shape, objective = part.named.shape, self._reading.objective
-        where = f"data.{self._split}: {part.named.source.path}"
-        wanted = {"sft", "text"} if objective == "sft" else {objective}
-        if wanted & set(shape.objectives):
-            return
-        fits = ", ".join(shape.objectives)
-        if objective == "sft":
-            raise InputError(
-                "these rows are prompts without answers: tuning has nothing to train "
-                f"({shape.format} is for {fits})",
-                where=where,
-                hint="name them as distill.prompts, and the teacher answers them",
-            )
-        others = (name for name, one in SHAPES.items() if objective in one.objectives)
+
+def check_objective(shape: Chosen, objective: str, where: str) -> None:
+    """Refuse rows of a shape that an objective cannot be trained on.
+
+    Raises:
+        InputError: names what the shape is for, and the shapes that the objective takes.
+    """
+    wanted = {"sft", "text"} if objective == "sft" else {objective}
+    if wanted & set(shape.objectives):
+        return
+    fits = ", ".join(shape.objectives)
+    if objective == "sft":
         raise InputError(
-            f"the objective {objective} cannot be trained on rows of the shape {shape.format}, "
-            f"which is for {fits}",
+            "these rows are prompts without answers: tuning has nothing to train "
+            f"({shape.format} is for {fits})",
             where=where,
-            hint=f"{objective} takes rows of the shape {' or '.join(others)}: see docs/rows.md",
+            hint="name them as distill.prompts, and the teacher answers them",
         )
+    others = (name for name, one in SHAPES.items() if objective in one.objectives)
+    raise InputError(
+        f"the objective {objective} cannot be trained on rows of the shape {shape.format}, "
+        f"which is for {fits}",
+        where=where,
+        hint=f"{objective} takes rows of the shape {' or '.join(others)}: see docs/rows.md",
+    )
 
 
 def _fill(shard: ShardRows, part: PartReader, records: Iterator[Record], group: str | None) -> None:

@@ -90,6 +90,22 @@ class NamedReward:
         return found
 
 
+def check_rewards(section: SamplingSection, where: str) -> None:
+    """Refuse rewards that are written wrongly, without loading what they name.
+
+    Raises:
+        InputError: no reward, an unknown one, one written otherwise, or a file that is not there.
+    """
+    for given in _list(section, where):
+        name, _, value = given.reward.partition(":")
+        if match := _FUNCTION.fullmatch(given.reward):
+            name, value = "", match["file"]
+        else:
+            _find(given, f"{where}.rewards")
+        if (not name or REWARDS[name].value == "FILE") and not Path(value).is_file():
+            raise InputError("no such file", where=f"{where}.rewards: {value}")
+
+
 def make_rewards(section: SamplingSection, scope: Scope, where: str) -> list[NamedReward]:
     """Return the rewards of a recipe, each ready to score answers.
 
@@ -101,25 +117,41 @@ def make_rewards(section: SamplingSection, scope: Scope, where: str) -> list[Nam
     Raises:
         InputError: no reward, an unknown one, or one whose value does not work.
     """
+    return [_make(one, scope, f"{where}.rewards") for one in _list(section, where)]
+
+
+def _list(section: SamplingSection, where: str) -> list[Reward]:
     if not section.rewards:
         raise InputError(
             "no reward is named, so nothing would be learned",
             where=f"{where}.rewards",
             hint=f"name one or several of {', '.join(REWARDS)}, or FILE.py:FUNCTION",
         )
-    given = [one if isinstance(one, Reward) else Reward(reward=one) for one in section.rewards]
-    return [_make(one, scope, f"{where}.rewards") for one in given]
+    return [one if isinstance(one, Reward) else Reward(reward=one) for one in section.rewards]
 
 
 def _make(given: Reward, scope: Scope, where: str) -> NamedReward:
-    name, colon, value = given.reward.partition(":")
+    if match := _FUNCTION.fullmatch(given.reward):
+        from edgetune.train.rewards.python_file import PythonReward
+
+        score = PythonReward(Path(match["file"]), match["name"], scope.seconds)
+        return NamedReward(match["name"], given.weight, score)
+    row = _find(given, where)
+    name, _, value = given.reward.partition(":")
+    module = import_module(f"{__name__}.{row.module}")
+    make: Callable[[str, Scope], Score] = getattr(module, f"make_{name}")
+    return NamedReward(name, given.weight, make(value, scope))
+
+
+def _find(given: Reward, where: str) -> RewardRow:
+    """Return the row of a reward that is written as it is to be.
+
+    Raises:
+        InputError: an unknown one, or one written otherwise.
+    """
+    name, colon, _ = given.reward.partition(":")
     row = REWARDS.get(name)
     if row is None:
-        if match := _FUNCTION.fullmatch(given.reward):
-            from edgetune.train.rewards.python_file import PythonReward
-
-            score = PythonReward(Path(match["file"]), match["name"], scope.seconds)
-            return NamedReward(match["name"], given.weight, score)
         raise InputError(
             f"no reward '{name}'{nearest(name, REWARDS)}",
             where=where,
@@ -128,6 +160,4 @@ def _make(given: Reward, scope: Scope, where: str) -> NamedReward:
     if bool(row.value) != bool(colon):
         wanted = f"{name}:{row.value}" if row.value else name
         raise InputError(f"the reward '{given.reward}' is written {wanted}", where=where)
-    module = import_module(f"{__name__}.{row.module}")
-    make: Callable[[str, Scope], Score] = getattr(module, f"make_{name}")
-    return NamedReward(name, given.weight, make(value, scope))
+    return row

@@ -10,7 +10,13 @@ import pytest
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
 from edgetune.recipe.sampling import GrpoSection
-from edgetune.train.rewards import REWARDS, NamedReward, Scope, make_rewards
+from edgetune.train.rewards import (
+    REWARDS,
+    NamedReward,
+    Scope,
+    check_rewards,
+    make_rewards,
+)
 
 
 def row(answer: str) -> Row:
@@ -147,3 +153,21 @@ def test_each_row_of_the_table_can_be_made(tmp_path: Path) -> None:
     for name, one in REWARDS.items():
         if one.value in ("", *values):
             assert make(f"{name}:{values[one.value]}" if one.value else name)[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("rewards", "fault"),
+    [
+        ((), "nothing would be learned"),
+        (("jsn",), "no reward 'jsn'"),
+        (("length",), "is written length:CHARACTERS"),
+        (("missing.py:score",), "no such file"),
+        (("json_schema:missing.json",), "no such file"),
+    ],
+)
+def test_what_is_written_wrongly_is_found_without_loading_anything(
+    rewards: tuple[str, ...], fault: str
+) -> None:
+    with pytest.raises(InputError, match=fault):
+        check_rewards(GrpoSection(rewards=rewards), "tune.grpo")
+    check_rewards(GrpoSection(rewards=("json", "length:9", "model:an-earlier-step")), "tune.grpo")
