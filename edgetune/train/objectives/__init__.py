@@ -30,7 +30,6 @@ class Objective:
         trainer: TRL's class that computes its loss.
         reads: those keys of ``tune`` that this objective reads and some others do not.
         logged: figures of the trainer's log that are kept beside the losses.
-        reference: whether the loss compares with the model as the step began.
         gives: what the trained model is.
     """
 
@@ -40,7 +39,6 @@ class Objective:
     trainer: str
     reads: tuple[str, ...] = ()
     logged: tuple[str, ...] = ()
-    reference: bool = False
     gives: str = LANGUAGE_MODEL
 
     def train(self, tuning: Tuning) -> Trained:
@@ -79,7 +77,6 @@ OBJECTIVES: dict[str, Objective] = {
         trainer="trl.DPOTrainer",
         reads=("dpo",),
         logged=_PREFERENCE,
-        reference=True,
     ),
     "orpo": Objective(
         "pairs: supervised tuning and preference in one loss, without a reference",
@@ -96,7 +93,6 @@ OBJECTIVES: dict[str, Objective] = {
         trainer="trl.KTOTrainer",
         reads=("kto",),
         logged=("kl", *_PREFERENCE[1:]),
-        reference=True,
     ),
     "reward": Objective(
         "pairs: a model that scores answers, for grpo and rloo",

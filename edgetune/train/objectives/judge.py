@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,11 +58,11 @@ class Judge:
             model.train(was_training)
         return totals
 
-    def _generate(self, ids: list[list[int]]) -> list[str]:
+    def _generate(self, ids: Sequence[Sequence[int]]) -> list[str]:
         trainer = self._trainer
         longest = max(map(len, ids))
         pad = trainer.processing_class.pad_token_id
-        padded = torch.tensor([[pad] * (longest - len(one)) + one for one in ids])
+        padded = torch.tensor([[pad] * (longest - len(one)) + list(one) for one in ids])
         mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in ids])
         device = trainer.args.device
         with torch.random.fork_rng():

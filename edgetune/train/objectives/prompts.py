@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from edgetune.data.dataset.tables import RowTable
 from edgetune.data.encode import Encoder
 from edgetune.data.rows import Message, Row
 from edgetune.errors import InputError
@@ -16,8 +20,8 @@ _PLACEHOLDER = Message("assistant", "-")
 class Prompts:
     """Rows with the tokens that their answers are sampled after."""
 
-    rows: list[Row]
-    ids: list[list[int]]
+    rows: Sequence[Row]
+    ids: list[array[int]]
 
     @classmethod
     def of(cls, rows: Sequence[Row], encoder: Encoder) -> Prompts:
@@ -26,11 +30,19 @@ class Prompts:
         Raises:
             InputError: plain texts, which have none; or a row that the template refuses.
         """
-        kept = list(rows)
-        for row in kept:
+        ids = []
+        for row in rows:
             if row.text is not None:
                 raise InputError("a plain text has no prompt to answer", where=row.where)
-        return cls(kept, [encoder.prompt(_open(row)) for row in kept])
+            ids.append(array("i", encoder.prompt(_open(row))))
+        return cls(rows, ids)
+
+    def select(self, numbers: Sequence[int]) -> Prompts:
+        """Return some of the prompts; rows of a mapped table stay there."""
+        ids = [self.ids[number] for number in numbers]
+        if isinstance(self.rows, RowTable):
+            return Prompts(self.rows.select(np.asarray(numbers)), ids)
+        return Prompts([self.rows[number] for number in numbers], ids)
 
 
 def _open(row: Row) -> Row:

@@ -44,7 +44,7 @@ class SampledMixin:
     _counted = 0
 
     def _tokenize_prompts(self, prompts: list[str]) -> Any:
-        return [self.prompts.ids[int(number)] for number in prompts], None, {}
+        return [list(self.prompts.ids[int(number)]) for number in prompts], None, {}
 
     def _generate_single_turn(self, *arguments: Any, **named: Any) -> Any:
         trl: Any = super()
@@ -75,6 +75,8 @@ class SampledMixin:
         weights = [reward.weight for reward in self.rewards]
         totals = [sum(w * one for w, one in zip(weights, column, strict=True))
                   for column in zip(*scores, strict=True)]  # fmt: skip
+        if self._counted >= CONSTANT_ANSWERS:
+            return
         self._seen = getattr(self, "_seen", set()) | set(totals)
         self._counted += len(totals)
         if len(self._seen) == 1 and self._counted >= CONSTANT_ANSWERS:
@@ -201,8 +203,9 @@ def _read(tuning: Tuning, split: str, most: int | None = None) -> Prompts:
         )
     if not keep:
         raise InputError(f"no prompt of {split} is shorter than {longest}", where="data.max_length")
+    found = found if len(keep) == len(found.ids) else found.select(keep)
     tuning.check_context([len(ids) for ids in found.ids])
-    return Prompts([found.rows[at] for at in keep], [found.ids[at] for at in keep])
+    return found
 
 
 def _check_batches(section: TuneSection, settings: SamplingSection, name: str) -> None:
