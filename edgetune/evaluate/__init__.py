@@ -1,4 +1,4 @@
-"""TASKS: what answers to test rows are judged by, one row each.
+"""TASKS: how answers to test rows are graded, one row each.
 
 A new task is a module here with ``grade(questions, answers)`` and one row. Answers are texts that
 :mod:`edgetune.evaluate.predictions` keeps on disk, so that they are graded again without a model.
