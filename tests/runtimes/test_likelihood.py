@@ -1,0 +1,73 @@
+"""Log likelihoods of continuations equal those of plain logits, on every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgetune.runtimes import Runtime, open_runtime
+from edgetune.runtimes.likelihood import Likelihood, Request, score_continuations
+from tests.model_files import make_gguf, make_onnx
+
+
+@pytest.fixture(scope="module", params=["torch", "llama.cpp", "onnxruntime"])
+def runtime(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Runtime]:
+    make = {"torch": lambda folder: folder, "llama.cpp": make_gguf, "onnxruntime": make_onnx}
+    opened = open_runtime(make[request.param](tiny_model), threads=1)
+    yield opened
+    opened.close()
+
+
+def score_alone(runtime: Runtime, request: Request) -> Likelihood:
+    """One request by the logits of the whole sequence and torch's own log softmax."""
+    context, continuation = map(list, request)
+    logits_TV = runtime.logits([*context, *continuation])[len(context) - 1 : -1]
+    log_probs_PV = torch.log_softmax(torch.from_numpy(logits_TV.copy()).double(), dim=-1)
+    total = log_probs_PV[range(len(continuation)), continuation].sum()
+    return float(total), logits_TV.argmax(axis=1).tolist() == continuation
+
+
+def make_requests() -> list[Request]:
+    """Contexts shared and not, in no order; continuations of one token, equal, long ones."""
+    draw = np.random.default_rng(0)
+    contexts = [draw.integers(5, 90, size=size).tolist() for size in (1, 7, 40)]
+    contexts.append([*contexts[2][:30], 6, 7])  # begins as another does
+    requests: list[Request] = []
+    for size in (1, 3, 1, 400, 2):
+        for context in contexts:
+            continuation = draw.integers(5, 90, size=size).tolist()
+            requests.append((context, continuation))
+            if size < 9:
+                requests.append((context, [*continuation[:-1], 9]))
+    requests += requests[:2]
+    return requests
+
+
+def test_equals_one_request_at_a_time(runtime: Runtime) -> None:
+    requests = make_requests()
+    scored = score_continuations(runtime, requests)
+    alone = [score_alone(runtime, one) for one in requests]
+    assert np.allclose([x for x, _ in scored], [x for x, _ in alone], rtol=1e-5, atol=2e-5)
+    assert [x for _, x in scored] == [x for _, x in alone]
+
+
+def test_greedy_is_what_generate_says(runtime: Runtime) -> None:
+    prompt = [10, 11, 12]
+    (answer,) = runtime.generate([prompt], 5, [])
+    other = [*answer[:-1], answer[-1] + 1]
+    (_, first), (_, second) = score_continuations(runtime, [(prompt, answer), (prompt, other)])
+    assert first and not second
+
+
+@pytest.mark.parametrize("request_ids", [([], [1]), ([1], [])])
+def test_empty_is_refused(runtime: Runtime, request_ids: Request) -> None:
+    with pytest.raises(ValueError, match="request 0 has an empty context or continuation"):
+        score_continuations(runtime, [request_ids])
+
+
+def test_nothing_asked_nothing_scored(runtime: Runtime) -> None:
+    assert score_continuations(runtime, []) == []
