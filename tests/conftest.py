@@ -14,11 +14,14 @@ import atexit
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgetune.models.hardware import cpu_flags, name_machine
+
+from .browser import Browser, find_chromium
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
@@ -128,6 +131,16 @@ def device() -> str:
     if named == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return named
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, one for all tests; they are marked browser and skip without it."""
+    if find_chromium() is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    found = Browser()
+    yield found
+    found.close()
 
 
 @pytest.fixture
