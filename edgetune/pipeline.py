@@ -275,4 +275,4 @@ def _sources(
 def _key_of(stage: Stage, sections: Sections, parents: dict[str, str]) -> str:
     """Hash what decides an artifact: recipe, parents, sources and the code that makes it."""
     made_by = {**parents, **library_keys(stage.name)}
-    return make_key(stage.name, stage.version, sections.dump(), made_by)
+    return make_key(stage.name, stage.version, sections.dump(stage.left_out), made_by)

@@ -11,6 +11,7 @@ from edgetune.artifact import Artifact
 from edgetune.facts import StageFacts
 from edgetune.log import Log
 from edgetune.recipe import Recipe, Sections, TuneSection
+from edgetune.recipe.grading import GRADING_KEYS
 from edgetune.recipe.sampling import SAMPLING
 from edgetune.train.objectives import LANGUAGE_MODEL, OBJECTIVES, REWARD_MODEL
 
@@ -29,6 +30,8 @@ class Stage:
     inputs: tuple[str, ...]
     #: The section without which the stage is left out, where it has another name.
     section: str = ""
+    #: Dotted names of keys that decide nothing of what the stage makes.
+    left_out: tuple[str, ...] = ()
 
     def is_in(self, recipe: Recipe) -> bool:
         """Whether the recipe asks for the stage."""
@@ -59,8 +62,8 @@ STAGES = (
         ("prepare", "tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 8, ("model", "data", "bench"),
-        ("prepare", "tune", "distill", "merge", "export"),
+        "bench", "measurements", 9, ("model", "data", "bench"),
+        ("prepare", "tune", "distill", "merge", "export"), left_out=GRADING_KEYS,
     ),
 )  # fmt: skip
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgetune.measure.definitions import Definition
-from edgetune.measure.statistics import Estimate
+if TYPE_CHECKING:  # the recipe's choices are rows of this table: it loads nothing else
+    from edgetune.measure.definitions import Definition
+    from edgetune.measure.statistics import Estimate
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,8 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
-        "devices prompting.shots prompting.system prompting.larger",
+        "devices prompting.shots prompting.system prompting.larger task task_options.labels "
+        "task_options.out_of_scope task_options.schema_file task_options.metric slices",
     ),
     _keys("search", "objectives constraints file pruner"),
     _keys("report", "gates gates.measurement gates.models gates.min gates.max"),

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
+from edgetune.recipe.grading import GradingSettings
 from edgetune.recipe.prompting import PromptingSection
 from edgetune.recipe.quantization import QuantizeSection
 from edgetune.recipe.search import SearchSection
@@ -91,7 +92,7 @@ class Requests(Section):
     threads: Count | None = Field(None, description="absent: the machine's cores")
 
 
-class BenchSection(Requests):
+class BenchSection(Requests, GradingSettings):
     """Measure every model and file in the runtime that will run it."""
 
     split: Literal["test", "validation"] = Field(

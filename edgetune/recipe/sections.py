@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -102,12 +103,13 @@ class Sections:
             raise AttributeError(f"the recipe has no section '{name}'")
         return value
 
-    def dump(self) -> dict[str, Any]:
-        """Return plain JSON values, for the artifact's key."""
-        plain = {
-            name: value.model_dump(mode="json", exclude={"report_to"})  # it decides no byte
-            if isinstance(value, BaseModel)
-            else value
-            for name, value in self._values.items()
-        }
+    def dump(self, left_out: Collection[str] = ()) -> dict[str, Any]:
+        """Return plain JSON values, for the artifact's key, without ``left_out`` (dotted names)."""
+        plain = {}
+        for name, value in self._values.items():
+            if isinstance(value, BaseModel):
+                own = {key.partition(".")[2] for key in left_out if key.startswith(f"{name}.")}
+                # Where curves are sent decides no byte.
+                value = value.model_dump(mode="json", exclude={"report_to", *own})
+            plain[name] = value
         return {"seed": self.seed, **plain}

@@ -23,7 +23,9 @@ from edgetune.facts import (
 from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
+from edgetune.report.evaluation import Evaluation, add_scores, find_evaluation
 from edgetune.report.findings import check_gates, compare_distillation, find_headline
+from edgetune.report.logged import read_curves, read_lines, read_warnings
 from edgetune.report.prompting import find_prompting
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
 from edgetune.report.resources import find_resources
@@ -45,10 +47,7 @@ def build_report(
         machine: what was measured on.
 
     Returns:
-        ``schema, name, verdict, gates, machine, recipe, lineage, models``, and for the pages
-        ``headline, definitions, created, curves, chain, sources, files, adapters, merge, search,
-        grid, distillation, steps, prompting, synthetic, refused, fallbacks, resources, warnings,
-        training, data``.
+        What ``report.json`` holds; ``verdict`` is ``fail`` where a gate is.
 
     Raises:
         InputError: the measurements cannot be read.
@@ -57,6 +56,8 @@ def build_report(
     weights = count_weights(artifacts.get("merge"))
     export = facts.export or ExportFacts()
     models = _read_models(artifacts.get("bench"), export.files, weights)
+    evaluation = find_evaluation(recipe, artifacts.get("bench"), run.path / "report")
+    add_scores(models, evaluation)
     gates = [
         *(to_json(facts.merge.gates) if facts.merge else []),
         *to_json(export.gates),
@@ -68,13 +69,14 @@ def build_report(
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
         "headline": find_headline(models, facts.distill.shipped if facts.distill else None),
-        "definitions": _definitions(models, files, prompting is not None),
+        "definitions": _definitions(models, files, prompting is not None, evaluation),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
         "machine": machine,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "lineage": _lineage(artifacts, run),
         "models": models,
+        "evaluation": evaluation.part if evaluation else None,
         "distillation": _distillation(models, facts.distill),
         "steps": find_steps(artifacts),
         "prompting": prompting,
@@ -87,11 +89,11 @@ def build_report(
         "adapters": to_json(export.adapters),
         "refused": to_json(export.refused),
         "fallbacks": [{"file": file.name, **one} for file in files for one in file.fallbacks],
-        "curves": [curve for a in artifacts.values() for curve in _read_curves(a)],
+        "curves": [curve for a in artifacts.values() for curve in read_curves(a)],
         "training": _describe_training(facts),
         "data": find_data(facts),
-        "resources": find_resources(_read_lines(run.log_path), artifacts),
-        "warnings": _read_warnings(run.log_path, {a.key for a in artifacts.values()}),
+        "resources": find_resources(read_lines(run.log_path), artifacts),
+        "warnings": read_warnings(run.log_path, {a.key for a in artifacts.values()}),
     }
 
 
@@ -101,13 +103,15 @@ def _describe_training(facts: RunFacts) -> dict[str, Any]:
 
 
 def _definitions(
-    models: list[dict[str, Any]], files: list[ExportedFile], prompting: bool
-) -> dict[str, dict[str, str]]:
+    models: list[dict[str, Any]], files: list[ExportedFile], prompting: bool,
+    evaluation: Evaluation | None,
+) -> dict[str, dict[str, str]]:  # fmt: skip
     """What each figure of this report is, by its name."""
     shown = {one["name"] for model in models for one in model["measurements"]}
     shown |= set(CHECKS) if files else set()
     shown |= set(PROMPTING) if prompting else set()
-    return {name: asdict(one) for name, one in DEFINITIONS.items() if name in shown}
+    known = {name: asdict(one) for name, one in DEFINITIONS.items() if name in shown}
+    return {**known, **(evaluation.definitions if evaluation else {})}
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
@@ -231,53 +235,6 @@ def _plain_values(facts: TuneFacts | DistillFacts) -> dict[str, Any]:
     """Return a training stage's facts that are a number, a truth value or a text."""
     values = to_json(facts).items()
     return {key: value for key, value in values if isinstance(value, str | int | float | bool)}
-
-
-def _read_curves(artifact: Artifact) -> list[dict[str, Any]]:
-    """Return ``{"stage", "role", "points"}`` for each role in the artifact's ``metrics.jsonl``."""
-    points: dict[str, list[dict[str, Any]]] = {}
-    for row in _read_lines(artifact.path / "metrics.jsonl"):
-        role = str(row.pop("role", artifact.stage))
-        points.setdefault(role, []).append(row)
-    return [
-        {"stage": artifact.stage, "role": role, "points": rows} for role, rows in points.items()
-    ]
-
-
-def _read_warnings(path: Path, keys: set[str]) -> list[dict[str, str]]:
-    """Return the warnings over these artifacts, each once, in the order they were first given.
-
-    The log also holds those of recipes that ran in this folder before. What was said of no
-    artifact is the last run's.
-    """
-    rows: list[dict[str, Any]] = []
-    plan: list[dict[str, Any]] = []
-    for row in _read_lines(path):
-        if row.get("event") == "start":
-            plan = []
-        elif row.get("event") == "warning":
-            if not row.get("key"):
-                plan.append(row)
-            elif row["key"] in keys:
-                rows.append(row)
-    rows = [*plan, *rows]
-    said = dict.fromkeys((str(row.get("stage", "")), str(row.get("text", ""))) for row in rows)
-    return [{"stage": stage, "text": text} for stage, text in said]
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; the last may be cut short where a process was killed, and is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def _distillation(

@@ -18,6 +18,12 @@ from edgetune.data.encoded import Encoded
 from edgetune.data.examples import Examples
 from edgetune.data.rows import Row
 from edgetune.disk import write_atomic
+from edgetune.evaluate.predictions import (
+    FOLDER,
+    PredictionWriter,
+    Question,
+    write_prompt_text,
+)
 from edgetune.facts import (
     BenchFacts,
     ExportedFile,
@@ -30,7 +36,7 @@ from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
-from edgetune.measure.run import measure_subjects
+from edgetune.measure.run import find_answers, measure_subjects
 from edgetune.measure.subject import Subject, choose_asked, make_subject, make_workload
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
@@ -49,6 +55,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     Writes:
         ``measurements.json``: ``{"models": [...]}``, entries as in the report; with
         ``bench.prompting`` also ``prompting``.
+        ``predictions/``: the questions and every model's answers, which the report grades.
     """
     # 1. The models, from the one that training began with to the files that ship.
     base = resolve_model(sections.model.path, sections.model.revision)
@@ -73,12 +80,19 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 3. Each in turn; what an interrupted run measured is kept.
     devices = choose_devices(sections.bench, sections.model.device)
-    models = measure_subjects(subjects, workload, sections.bench, out / "scratch", log, devices)
+    scratch = out / "scratch"
+    models = measure_subjects(subjects, workload, sections.bench, scratch, log, devices)
+    if workload.expected:
+        writer = _write_questions(out / FOLDER, rows, usable, sections, workload.expected)
+        for subject in subjects:
+            found = find_answers(subject, sections.bench, scratch, devices)
+            texts = (encoder.decode_answer(ids) for ids in found)
+            writer.add(subject.name, subject.role, texts)
+        writer.finish()
     prompting = None
     if sections.bench.prompting is not None:
         questions = _find_questions(rows, usable, sections)
         asked = _find_asked(every, encoder, base, sections)
-        scratch = out / "scratch"
         prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
 
     # 4. The entries, and a line each for the person who waits.
@@ -90,6 +104,18 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts
+
+
+def _write_questions(
+    folder: Path, rows: Splits, usable: Sequence[Row], sections: Sections, expected: Sequence[str]
+) -> PredictionWriter:
+    """Write the rows that models were asked, and return what their answers are added to."""
+    sample = choose_asked(usable, sections.bench, sections.seed)
+    questions = (
+        Question(write_prompt_text(row), wanted, leaked, row.where)
+        for (row, leaked), wanted in zip(sample, expected, strict=True)
+    )
+    return PredictionWriter(folder, questions, rows.confidential)
 
 
 def _find_asked(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from edgetune.artifact import Artifact, commit_part, make_key, open_part
+from edgetune.evaluate.predictions import PredictionWriter, Question
 from edgetune.recipe import Recipe
 from edgetune.report.build import build_report
 from edgetune.rundir import RunDir
@@ -126,11 +128,27 @@ class SampleRun:
         final = self.run.stage_path(stage, key)
         part = open_part(final, key)
         for name, text in files.items():
+            (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_text(text, encoding="utf-8")
         self.artifacts[stage] = commit_part(final, kind, stage, key, keys, facts)
         self.run.record(self.artifacts[stage])
 
-    def finish(self) -> SampleRun:
+    def answer(self, count: int = 60, confidential: bool = False) -> dict[str, str]:
+        """Return the prediction sets of models that answer as many rows right as they score."""
+        questions = [
+            Question(f"turn {'on' if n % 2 else 'off'} light {n} </script>", str(n))
+            for n in range(count)
+        ]
+        with TemporaryDirectory() as folder:
+            writer = PredictionWriter(Path(folder), questions, confidential)
+            for row in MODELS:
+                answers = [str(n) if n < row[5] * count else "no <b>" for n in range(count)]
+                writer.add(row[0], row[1], answers)
+            writer.finish()
+            found = sorted(Path(folder).iterdir())
+            return {f"predictions/{path.name}": path.read_text("utf-8") for path in found}
+
+    def finish(self, predictions: dict[str, str] | None = None) -> SampleRun:
         lines = "\n".join(json.dumps(row) for row in curve("teacher", 600, 0.02))
         self.add("tune", "adapter", {"steps": 600}, {"metrics.jsonl": lines + '\n{"step": 9'})
         rows = curve("student", 800, 0.03) + curve("baseline", 800, 0.06)
@@ -145,7 +163,8 @@ class SampleRun:
         self.add("export", "files", self._export_facts(), {}, "merge")
         text = json.dumps({"models": self.models})
         facts = {"models": self.models}
-        self.add("bench", "measurements", facts, {"measurements.json": text}, "tune", "export")
+        files = {"measurements.json": text, **(predictions or {})}
+        self.add("bench", "measurements", facts, files, "tune", "export")
         tuning = {"stage": "tune", "key": self.artifacts["tune"].key, "event": "warning"}
         events = [
             {**tuning, "text": "3 rows were cut <b>off</b>"},
@@ -182,3 +201,10 @@ class SampleRun:
 @pytest.fixture
 def sample(tmp_path: Path) -> SampleRun:
     return SampleRun(tmp_path / "run").finish()
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> SampleRun:
+    """The same run with prediction sets."""
+    run = SampleRun(tmp_path / "answered")
+    return run.finish(run.answer())

@@ -60,8 +60,12 @@ class Splits:
 
         Test rows; which of them are of that source is not known any more.
         """
-        secret = any(one.get("confidential") for one in self.facts.get("provenance", ()))
-        return () if secret else self.test
+        return () if self.confidential else self.test
+
+    @property
+    def confidential(self) -> bool:
+        """Whether a source is confidential, so that no text of a row may be shown."""
+        return any(one.get("confidential") for one in self.facts.get("provenance", ()))
 
     def encode(
         self, split: str, encoder: Encoder, log: Log, on_bad_row: OnBadRow,

@@ -1,0 +1,128 @@
+"""Differences of models on the same rows, with the rows that went right and wrong between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetune.evaluate import Graded, Score
+from edgetune.measure.statistics import compare_paired, paired_difference
+
+TUNED, SHIPPED = "teacher", "file"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model by its place in the run, and what its answers were graded."""
+
+    name: str
+    role: str
+    graded: Graded
+
+
+def find_pairs(models: Sequence[Named]) -> list[tuple[Named, Named]]:
+    """Return (reference, candidate) for each question that a run asks.
+
+    Did tuning help: teacher against base and its prompts. Did distilling keep it: student against
+    teacher and baseline. Did shipping keep it: files against the teacher and the merged model,
+    and against the base.
+    """
+    against = {
+        "teacher": ("base", "prompted"),
+        "baseline": ("teacher",),
+        "merged": ("base", "teacher", "baseline"),
+        "file": ("base", "teacher", "merged"),
+    }
+    return [
+        (reference, candidate)
+        for candidate in models
+        for role in against.get(candidate.role, ())
+        for reference in models
+        if reference.role == role
+    ]
+
+
+def find_differences(models: Sequence[Named]) -> list[dict[str, Any]]:
+    """Return the paired difference of every pair and metric that is a mean over rows.
+
+    Returns:
+        ``reference, candidate, metric, difference`` (candidate less reference), ``ci95, p_value,
+        p_adjusted`` (Holm, over all pairs of the metric), ``n`` and ``rows_needed``.
+    """
+    found: list[dict[str, Any]] = []
+    for reference, candidate in find_pairs(models):
+        known = {score.name: score for score in reference.graded.scores}
+        for score in candidate.graded.scores:
+            other = known.get(score.name)
+            if other is not None and score.rows is not None and other.rows is not None:
+                figures = _compare(score, other)
+                found.append({"reference": reference.name, "candidate": candidate.name, **figures})
+    for metric in dict.fromkeys(one["metric"] for one in found):
+        same = [one for one in found if one["metric"] == metric]
+        adjusted = _holm([one["p_value"] for one in same])
+        for one, p_value in zip(same, adjusted, strict=True):
+            one["p_adjusted"] = p_value
+    return found
+
+
+def _compare(score: Score, other: Score) -> dict[str, Any]:
+    assert score.rows is not None and other.rows is not None
+    pairs = [
+        (a, b)
+        for a, b in zip(score.rows, other.rows, strict=True)
+        if not (math.isnan(a) or math.isnan(b))
+    ]
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    paired = compare_paired(first, second)
+    estimate = paired.difference
+    if {*first, *second} <= {0.0, 1.0}:
+        estimate = paired_difference([a > 0 for a in first], [b > 0 for b in second])
+    return {
+        "metric": score.name,
+        "difference": estimate.value,
+        "ci95": list(estimate.ci95) if estimate.ci95 else None,
+        "p_value": paired.p_value,
+        "n": estimate.n,
+        "rows_needed": None,
+    }
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = highest
+    return adjusted
+
+
+def count_flips(right: Mapping[str, Sequence[bool]]) -> list[dict[str, Any]]:
+    """Return for each pair of models how many rows went right to wrong, and wrong to right.
+
+    Args:
+        right: by model, in the report's order, whether each answer is right.
+
+    Returns:
+        ``reference, candidate, lost, gained, both_right, both_wrong``; the reference comes first
+        in the report's order.
+    """
+    names = list(right)
+    rows = [np.asarray(right[name], bool) for name in names]
+    found = []
+    for later in range(len(names)):
+        for earlier in range(later):
+            before, after = rows[earlier], rows[later]
+            both = int((before & after).sum())
+            lost, gained = int(before.sum()) - both, int(after.sum()) - both
+            found.append(
+                {
+                    "reference": names[earlier], "candidate": names[later], "lost": lost,
+                    "gained": gained, "both_right": both,
+                    "both_wrong": len(before) - both - lost - gained,
+                }
+            )  # fmt: skip
+    return found

@@ -1,0 +1,169 @@
+"""Grade prediction sets: texts on disk to scores, tables, slices, differences and flips.
+
+No model is run, so that a changed task or slice takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgetune.artifact import hash_json
+from edgetune.errors import InputError
+from edgetune.evaluate import TASKS, Graded, Questions, Score, Task
+from edgetune.evaluate.differences import Named, count_flips, find_differences
+from edgetune.evaluate.predictions import Predictions, Question
+from edgetune.evaluate.slices import Slice, slice_rows
+from edgetune.measure.statistics import Estimate, mean, proportion
+
+VERSION = 1  # goes up when the same answers are graded otherwise: what was kept is stale
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How answers are graded.
+
+    Attributes:
+        task: a name of ``TASKS``, or ``auto``.
+        options: of the task.
+        slices: columns of the raw rows.
+    """
+
+    task: str = AUTO
+    options: Mapping[str, Any] = field(default_factory=dict)
+    slices: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The task, and why it is that."""
+
+    name: str
+    guessed: bool
+    why: str
+
+
+def choose_task(questions: Questions, wanted: str) -> Choice:
+    """Return the task that is named, or the one that the rows look like."""
+    if wanted != AUTO:
+        return Choice(wanted, False, "the recipe names it")
+    return Choice("exact", True, "answers are compared as a whole")
+
+
+def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str, Any]:
+    """Grade every model of a prediction set.
+
+    Args:
+        predictions: questions and answers.
+        settings: the task, its options and the slices.
+
+    Returns:
+        ``task, rows, confidential, models`` (``name, role, scores, tables, slices, right``),
+        ``differences`` and ``flips``, as JSON values; ``rows_sha256`` tells whether others were
+        asked the same.
+
+    Raises:
+        InputError: answers that cannot be read, or that are not as many as the questions.
+    """
+    asked = predictions.questions()
+    questions = Questions(
+        [one.prompt for one in asked], [one.expected for one in asked], settings.options
+    )
+    choice = choose_task(questions, settings.task)
+    task = TASKS[choice.name]
+    labelled = choice.name == "classification"
+    slices = slice_rows(asked, settings.slices, labelled) if asked else []
+    graded, models = [], []
+    digest = hash_rows(asked)
+    for model in predictions.models:
+        answers = predictions.answers(model)
+        if len(answers) != len(asked):
+            raise InputError(
+                f"{model.name} has {len(answers)} answers to {len(asked)} questions",
+                where=str(predictions.folder / model.file), hint="run bench again",
+            )  # fmt: skip
+        found = task.grade(questions, answers)
+        graded.append(Named(model.name, model.role, found))
+        models.append(
+            {
+                "name": model.name,
+                "role": model.role,
+                "scores": [_as_measurement(score, task, digest) for score in found.scores],
+                "tables": [asdict(table) for table in found.tables],
+                "slices": _grade_slices(found, slices),
+                "right": None if found.right is None else [int(one) for one in found.right],
+            }
+        )
+    right = {one.name: one.graded.right for one in graded if one.graded.right is not None}
+    return {
+        "task": {**asdict(choice), "headline": task.headline},
+        "rows": len(asked),
+        "rows_sha256": digest,
+        "confidential": predictions.confidential,
+        "models": models,
+        "differences": find_differences(graded),
+        "flips": count_flips(right),
+    }
+
+
+def hash_rows(asked: Sequence[Question]) -> str:
+    """Return the SHA-256 of questions and right answers: only values of equal rows are paired."""
+    return hash_json([[one.prompt, one.expected] for one in asked])
+
+
+def estimate_rows(values: Sequence[float]) -> Estimate:
+    """Return the mean over rows: of zeros and ones with Wilson's interval, else with Student's.
+
+    Rows of which the metric is not defined (NaN) are left out.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return Estimate(float("nan"), 0)
+    if np.isin(known, (0.0, 1.0)).all():
+        return proportion(int(known.sum()), len(known))
+    return mean(known.tolist())
+
+
+def _grade_slices(graded: Graded, slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    """Return the first metric that is a mean over rows, of each slice."""
+    score = next((one for one in graded.scores if one.rows is not None), None)
+    if score is None:
+        return []
+    values = np.asarray(score.rows, np.float64)
+    found = []
+    for one in slices:
+        estimate = estimate_rows(values[one.rows])
+        found.append(
+            {
+                "column": one.column, "value": one.value, "title": one.title,
+                "metric": score.name, "value_of_metric": _finite(estimate.value), "n": estimate.n,
+                "ci95": list(estimate.ci95) if estimate.ci95 else None,
+            }
+        )  # fmt: skip
+    return found
+
+
+def _as_measurement(score: Score, task: Task, digest: str) -> dict[str, Any]:
+    """Return a score as the report's measurements are; values by row of the headline alone."""
+    estimate = score.estimate
+    found: dict[str, Any] = {
+        "name": score.name,
+        "value": _finite(estimate.value),
+        "unit": task.definitions[score.name].unit,
+        "n": estimate.n,
+        "ci95": list(estimate.ci95) if estimate.ci95 else None,
+    }
+    if score.rows is not None and score.name == task.headline:
+        found |= {"rows": [float(one) for one in score.rows], "rows_sha256": digest}
+    return {**found, "note": score.note} if score.note else found
+
+
+def _finite(value: float) -> float | None:
+    """Return a value as JSON can hold it: none where the metric is not defined."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,136 @@
+"""The report's part on what answers are worth: graded from disk, and kept beside the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Artifact, hash_json
+from edgetune.disk import write_atomic
+from edgetune.evaluate import TASKS
+from edgetune.evaluate.grading import VERSION, Settings, grade_predictions
+from edgetune.evaluate.predictions import FOLDER, Predictions, read_predictions
+from edgetune.recipe import BenchSection, Recipe
+
+GRADED, FLIPS = "graded.json", "flips.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What grading found.
+
+    Attributes:
+        part: the report's key ``evaluation``.
+        scores: by model, as measurements without ``where``.
+        definitions: by metric.
+    """
+
+    part: dict[str, Any]
+    scores: dict[str, list[dict[str, Any]]]
+    definitions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """The metric that answers whether tuning helped."""
+        return str(self.part["task"]["headline"])
+
+
+def find_evaluation(recipe: Recipe, bench: Artifact | None, folder: Path) -> Evaluation | None:
+    """Grade the answers that bench kept, and write ``flips.json`` into the report's folder.
+
+    What was graded is kept there too, by a key of all that decides it.
+
+    Returns:
+        None where no model was asked anything.
+
+    Raises:
+        InputError: the answers cannot be read or graded.
+    """
+    predictions = read_predictions(bench.path / FOLDER) if bench is not None else None
+    if bench is None or predictions is None:
+        (folder / FLIPS).unlink(missing_ok=True)
+        return None
+    section = recipe.bench or BenchSection()
+    settings = find_settings(section)
+    key = _make_key(bench, settings)
+    found = _read_kept(folder / GRADED, key)
+    if found is None:
+        found = grade_predictions(predictions, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = json.dumps({"key": key, "graded": found}, ensure_ascii=False)
+        write_atomic(folder / GRADED, kept)
+    _write_flips(folder / FLIPS, predictions, found)
+    task = TASKS[found["task"]["name"]]
+    shown = ("name", "role", "tables", "slices")
+    models = [{name: model[name] for name in shown} for model in found["models"]]
+    return Evaluation(
+        {**found, "models": models},
+        {model["name"]: model["scores"] for model in found["models"]},
+        {name: asdict(one) for name, one in task.definitions.items()},
+    )
+
+
+def find_settings(section: BenchSection) -> Settings:
+    """Return how a recipe has answers graded."""
+    options = section.task_options.model_dump(mode="json", exclude_defaults=True)
+    return Settings(section.task, options, section.slices)
+
+
+def add_scores(models: Sequence[dict[str, Any]], found: Evaluation | None) -> None:
+    """Append each model's scores to its measurements, but those that bench has already.
+
+    They were measured where the model answered: on the device of its first measurement.
+    """
+    for model in models:
+        have = {one["name"] for one in model["measurements"]}
+        where = dict(model["measurements"][0]["where"]) if model["measurements"] else {}
+        where = {name: value for name, value in where.items() if not name.endswith("_tokens")}
+        for score in found.scores.get(model["name"], ()) if found else ():
+            if score["name"] not in have:
+                model["measurements"].append({**score, "where": where})
+
+
+def _make_key(bench: Artifact, settings: Settings) -> str:
+    answers = {
+        name: file["sha256"] for name, file in bench.files.items() if name.startswith(f"{FOLDER}/")
+    }
+    return hash_json([VERSION, answers, asdict(settings)])
+
+
+def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
+    """Return what was graded before, where all that decides it is the same."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = kept["graded"]
+        return found if kept["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_flips(path: Path, predictions: Predictions, found: Mapping[str, Any]) -> None:
+    """Write the texts that the page lets a person compare; none where they are confidential."""
+    if predictions.confidential:
+        path.unlink(missing_ok=True)
+        return
+    right = [model["right"] for model in found["models"]]
+    answers = [predictions.answers(model) for model in predictions.models]
+    rows = []
+    for number, question in enumerate(predictions.questions()):
+        given = [answer[number] for answer in answers]
+        texts = list(dict.fromkeys(given))
+        places = {text: place for place, text in enumerate(texts)}
+        rows.append(
+            {
+                "prompt": question.prompt,
+                "expected": question.expected,
+                "answers": [places[text] for text in given],
+                "texts": texts,
+                "right": None if None in right else [row[number] for row in right],
+            }
+        )
+    names = [model.name for model in predictions.models]
+    text = json.dumps({"models": names, "rows": rows}, ensure_ascii=False)
+    write_atomic(path, text)

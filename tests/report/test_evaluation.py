@@ -1,0 +1,71 @@
+"""The report grades the answers that bench kept, and runs nothing for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgetune.recipe import BenchSection
+from edgetune.report import evaluation
+from edgetune.report.build import write_report
+
+from .conftest import MODELS, SampleRun
+
+
+def test_a_run_without_answers_has_no_evaluation(sample: SampleRun) -> None:
+    assert sample.report()["evaluation"] is None
+    assert not (sample.run.path / "report" / "flips.json").exists()
+
+
+def test_the_report_holds_what_was_graded(answered: SampleRun) -> None:
+    report = answered.report()
+    found = report["evaluation"]
+    assert found["task"]["name"] == "exact" and found["rows"] == 60
+    assert [one["name"] for one in found["models"]] == [row[0] for row in MODELS]
+    pairs = [(one["reference"], one["candidate"]) for one in found["differences"]]
+    assert pairs[0] == ("base", "teacher") and ("teacher", "quickstart-Q4_0.gguf") in pairs
+    assert len(found["flips"]) == len(MODELS) * (len(MODELS) - 1) / 2
+    assert "exact_match" in report["definitions"]
+    assert "right" not in found["models"][0]
+
+
+def test_flips_have_each_text_once_and_none_of_confidential_rows(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "open")
+    run.finish(run.answer()).report()
+    flips = json.loads((run.run.path / "report" / "flips.json").read_text())
+    row = flips["rows"][59]
+    assert row["expected"] == "59" and sorted(row["texts"]) == ["no <b>"]
+    assert flips["rows"][0]["texts"] == ["0"]
+    place = flips["models"].index("teacher")
+    assert flips["rows"][57]["texts"][flips["rows"][57]["answers"][place]] == "57"
+    assert flips["rows"][57]["right"][place] == 1
+
+    secret = SampleRun(tmp_path / "secret")
+    folder = secret.run.path / "report"
+    folder.mkdir(parents=True)
+    (folder / "flips.json").write_text("of an earlier recipe")
+    report = secret.finish(secret.answer(confidential=True)).report()
+    assert report["evaluation"]["confidential"] and report["evaluation"]["flips"]
+    assert not (folder / "flips.json").exists()
+    write_report(report, folder)
+    for path in folder.iterdir():
+        assert "light 7 " not in path.read_text(), path.name
+
+
+def test_answers_are_graded_once_and_again_for_another_task(
+    answered: SampleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answered.report()["evaluation"]
+    calls = []
+    real = evaluation.grade_predictions
+    monkeypatch.setattr(
+        evaluation, "grade_predictions", lambda *given: calls.append(given) or real(*given)
+    )
+    assert answered.report()["evaluation"] == first and not calls
+    section = BenchSection(task="exact")
+    answered.recipe = answered.recipe.model_copy(update={"bench": section})
+    again = answered.report()["evaluation"]
+    assert len(calls) == 1 and not again["task"]["guessed"]
+    assert again["differences"] == first["differences"]
