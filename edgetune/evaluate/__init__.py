@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the recipe's choices are rows of this table: it loads nothing else
+    from edgetune.measure.bootstrap import Sums
     from edgetune.measure.definitions import Definition
     from edgetune.measure.statistics import Estimate
 
@@ -39,13 +40,31 @@ class Score:
         name: a key of the task's ``DEFINITIONS``.
         estimate: value, rows and 95 % interval; NaN where it is not defined (no row of a class).
         rows: its value for each row, where it is a mean over rows: what paired tests compare.
+        sums: its sufficient statistics for each row, where it is a function of sums over rows (F1,
+            BLEU): what paired tests compare where there are no ``rows``.
         note: the library's signature, or what was left out; often empty.
     """
 
     name: str
     estimate: Estimate
     rows: Sequence[float] | None = None
+    sums: Sums | None = None
     note: str = ""
+
+
+def score_hits(name: str, hits: Sequence[bool]) -> Score:
+    """Return the fraction of rows of which something is true, with Wilson's interval.
+
+    Raises:
+        ValueError: no rows.
+    """
+    from edgetune.measure.statistics import proportion
+
+    return Score(name, proportion(sum(hits), len(hits)), [float(one) for one in hits])
+
+
+#: A line of a table.
+Line = Sequence[str | float | int | None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class Table:
     name: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | int | None]]
+    rows: Sequence[Line]
 
 
 @dataclass(frozen=True)
@@ -110,5 +129,14 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
+    "classification": Task("one label of a list", "classification", "accuracy"),
+    "extraction": Task("JSON values, compared field by field", "extraction", "field_f1"),
+    "tool_calls": Task("calls of tools: names and arguments", "tool_calls", "call_match"),
+    "generation": Task("free text, compared with a reference text", "generation", "rouge_l"),
+    "translation": Task("text in another language", "translation", "chrf"),
+    "numeric": Task("a number, at the end of the answer or alone", "numeric", "numeric_accuracy"),
+    "multiple_choice": Task("a letter of a list of choices", "multiple_choice", "choice_accuracy"),
+    "command": Task("a shell command or a line of code", "command", "command_match"),
+    "custom": Task("scores of a function in a Python file", "custom", "custom_score"),
     "exact": Task("answers that are right or wrong as a whole", "exact", "exact_match"),
 }

@@ -8,7 +8,6 @@ value.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,10 +16,10 @@ from pathlib import Path
 from edgetune.data.rows import Row
 from edgetune.errors import InputError, nearest
 from edgetune.recipe.sampling import Reward, SamplingSection
+from edgetune.runtimes.python_function import FUNCTION
 
 #: Scores of the answers of a batch, whose rows are given beside them.
 Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
-_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def check_rewards(section: SamplingSection, where: str) -> None:
     """
     for given in _list(section, where):
         name, _, value = given.reward.partition(":")
-        if match := _FUNCTION.fullmatch(given.reward):
+        if match := FUNCTION.fullmatch(given.reward):
             name, value = "", match["file"]
         else:
             _find(given, f"{where}.rewards")
@@ -131,7 +130,7 @@ def _list(section: SamplingSection, where: str) -> list[Reward]:
 
 
 def _make(given: Reward, scope: Scope, where: str) -> NamedReward:
-    if match := _FUNCTION.fullmatch(given.reward):
+    if match := FUNCTION.fullmatch(given.reward):
         from edgetune.train.rewards.python_file import PythonReward
 
         score = PythonReward(Path(match["file"]), match["name"], scope.seconds)

@@ -129,7 +129,7 @@ def test_a_function_of_a_file_scores_answers(functions: Path) -> None:
         ("fails", r"raises ValueError: no such thing \(line 12\)"),
         ("hangs", "runs longer than 0.5 seconds for 2 answers"),
         ("ends", "ended its process"),
-        ("few", "returns 1 rewards for 2 answers"),
+        ("few", "returns 1 numbers for 2 answers"),
     ],
 )
 def test_a_function_that_fails_names_itself_and_the_row(

@@ -1,4 +1,4 @@
-"""Run a reward function: ``python -I python_child.py FILE FUNCTION BYTES_OF_MEMORY``.
+"""Run a user's function: ``python -I python_child.py FILE FUNCTION BYTES_OF_MEMORY``.
 
 Only the standard library is imported here, beside what the file itself imports.
 """

@@ -1,0 +1,37 @@
+"""ROUGE-L by rouge-score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from rouge_score.rouge_scorer import RougeScorer
+
+from edgetune.evaluate import Score
+from edgetune.evaluate.scripts import words
+from edgetune.measure.bootstrap import bounded_mean
+from edgetune.measure.definitions import Definition
+
+DEFINITIONS = {
+    "rouge_l": Definition(
+        "ROUGE-L", "",
+        "mean over rows of the F score of the longest common subsequence of words (Lin 2004), by "
+        "rouge-score without stemming; words are runs of letters and digits of any script, which "
+        "of English text are rouge-score's own; the interval is BCa's bootstrap over rows",
+    ),
+}  # fmt: skip
+
+
+class _Words:
+    """What rouge-score asks of a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+def score_rouge(answers: Sequence[str], expected: Sequence[str]) -> Score:
+    """Return ROUGE-L, the mean of the rows' F scores."""
+    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
+    pairs = zip(expected, answers, strict=True)
+    rows = [float(scorer.score(wanted, answer)["rougeL"].fmeasure) for wanted, answer in pairs]
+    return Score("rouge_l", bounded_mean(rows), rows, note=f"rouge-score {version('rouge-score')}")
