@@ -53,6 +53,10 @@ class OnnxRuntime(TextGeneration):
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def tokenize_prompt(self, text: str) -> list[int]:
+        """Return the ids of a whole prompt, with the special tokens that its tokenizer adds."""
+        return list(self._tokenizer.encode(text, add_special_tokens=True).ids)
+
     def detokenize(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 

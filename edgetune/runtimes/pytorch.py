@@ -58,6 +58,10 @@ class Torch(TextGeneration):
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def tokenize_prompt(self, text: str) -> list[int]:
+        """Return the ids of a whole prompt, with the special tokens that its tokenizer adds."""
+        return list(self._tokenizer(text)["input_ids"])
+
     def detokenize(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
