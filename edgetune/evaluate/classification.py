@@ -1,14 +1,13 @@
 """Answers that are one label of a list.
 
-Options: ``labels`` (absent: those that rows expect), ``out_of_scope`` (the label of what belongs to
-no other), ``ignore_case``, and ``label_log_probs``: for each row a mapping of labels to the log
+Options: ``labels`` (absent: those that rows expect), ``out_of_scope`` (labels of what belongs
+to no other), ``ignore_case``, and ``label_log_probs``: for each row a mapping of labels to the log
 likelihood of each as the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -62,12 +61,12 @@ DEFINITIONS = {
     ),
     "out_of_scope_recall": Definition(
         "Out-of-scope recall", "",
-        "fraction of the rows of the label out_of_scope that are answered so; the interval is "
-        "Wilson's",
+        "fraction of the rows of the labels bench.task_options.out_of_scope that are answered by "
+        "one of these; the interval is Wilson's",
     ),
     "in_scope_accuracy": Definition(
         "In-scope accuracy", "",
-        "accuracy of the rows of all labels but out_of_scope; the interval is Wilson's",
+        "accuracy of the rows of all other labels than out_of_scope; the interval is Wilson's",
     ),
     **calibration.DEFINITIONS,
 }  # fmt: skip
@@ -92,7 +91,7 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
     scores += _averages(expected, answered, len(labels))
     scores.append(score_hits("known_label_rate", (answered < len(labels)).tolist()))
     if options.get("out_of_scope"):
-        scores += _scope_scores(str(options["out_of_scope"]), labels, expected, answered)
+        scores += _scope_scores(options["out_of_scope"], labels, expected, answered)
     tables = [_per_class(expected, answered, labels), _matrix(expected, answered, labels)]
     if options.get("label_log_probs"):
         chances = calibration.label_probabilities(options["label_log_probs"], labels)
@@ -110,9 +109,11 @@ def _averages(expected: np.ndarray, answered: np.ndarray, labels: int) -> list[S
     }
     sums = class_sums(expected, answered, labels, average("f1", "macro"))
     estimates = bootstrap_each(sums, list(formulas.values()))
+    # Of the averages only the first is compared between models: a test each would say one thing.
+    kept = [sums, *[None] * (len(formulas) - 1)]
     return [
-        Score(name, estimate, sums=replace(sums, formula=formula))
-        for (name, formula), estimate in zip(formulas.items(), estimates, strict=True)
+        Score(name, estimate, sums=one)
+        for name, estimate, one in zip(formulas, estimates, kept, strict=True)
     ]
 
 
@@ -126,17 +127,20 @@ def find_labels(questions: Questions) -> list[str]:
 
 
 def _scope_scores(
-    name: str, labels: Sequence[str], expected: np.ndarray, answered: np.ndarray
+    given: str | Sequence[str], labels: Sequence[str], expected: np.ndarray, answered: np.ndarray
 ) -> list[Score]:
-    if name not in labels:
-        raise InputError(
-            f"no row has the label '{name}'{nearest(name, labels)}",
-            where="bench.task_options.out_of_scope",
-        )
-    outside = expected == labels.index(name)
-    right = expected == answered
+    numbers = []
+    for name in [given] if isinstance(given, str) else given:
+        if name not in labels:
+            raise InputError(
+                f"no row has the label '{name}'{nearest(name, labels)}",
+                where="bench.task_options.out_of_scope",
+            )
+        numbers.append(labels.index(name))
+    outside, right = np.isin(expected, numbers), expected == answered
+    refused = np.isin(answered, numbers)
     return [
-        Score("out_of_scope_recall", _part(right[outside])),
+        Score("out_of_scope_recall", _part(refused[outside])),
         Score("in_scope_accuracy", _part(right[~outside])),
     ]
 

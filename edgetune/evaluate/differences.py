@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgetune.evaluate import Graded, Score
-from edgetune.measure.statistics import compare_paired, paired_difference
+from edgetune.evaluate import Graded
+from edgetune.evaluate.paired import Difference, compare_scores
+from edgetune.measure.significance import holm
 
 TUNED, SHIPPED = "teacher", "file"
 
@@ -47,7 +47,7 @@ def find_pairs(models: Sequence[Named]) -> list[tuple[Named, Named]]:
 
 
 def find_differences(models: Sequence[Named]) -> list[dict[str, Any]]:
-    """Return the paired difference of every pair and metric that is a mean over rows.
+    """Return the paired difference of every pair and metric whose rows can be paired.
 
     Returns:
         ``reference, candidate, metric, difference`` (candidate less reference), ``ci95, p_value,
@@ -58,46 +58,28 @@ def find_differences(models: Sequence[Named]) -> list[dict[str, Any]]:
         known = {score.name: score for score in reference.graded.scores}
         for score in candidate.graded.scores:
             other = known.get(score.name)
-            if other is not None and score.rows is not None and other.rows is not None:
-                figures = _compare(score, other)
+            paired = None if other is None else compare_scores(score, other)
+            if paired is not None:
+                figures = _as_json(score.name, paired)
                 found.append({"reference": reference.name, "candidate": candidate.name, **figures})
     for metric in dict.fromkeys(one["metric"] for one in found):
         same = [one for one in found if one["metric"] == metric]
-        adjusted = _holm([one["p_value"] for one in same])
+        adjusted = holm([one["p_value"] for one in same])
         for one, p_value in zip(same, adjusted, strict=True):
             one["p_adjusted"] = p_value
     return found
 
 
-def _compare(score: Score, other: Score) -> dict[str, Any]:
-    assert score.rows is not None and other.rows is not None
-    pairs = [
-        (a, b)
-        for a, b in zip(score.rows, other.rows, strict=True)
-        if not (math.isnan(a) or math.isnan(b))
-    ]
-    first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    paired = compare_paired(first, second)
-    estimate = paired.difference
-    if {*first, *second} <= {0.0, 1.0}:
-        estimate = paired_difference([a > 0 for a in first], [b > 0 for b in second])
+def _as_json(metric: str, found: Difference) -> dict[str, Any]:
+    estimate = found.estimate
     return {
-        "metric": score.name,
+        "metric": metric,
         "difference": estimate.value,
         "ci95": list(estimate.ci95) if estimate.ci95 else None,
-        "p_value": paired.p_value,
+        "p_value": found.p_value,
         "n": estimate.n,
-        "rows_needed": None,
+        "rows_needed": found.rows_needed,
     }
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
-        adjusted[at] = highest
-    return adjusted
 
 
 def count_flips(right: Mapping[str, Sequence[bool]]) -> list[dict[str, Any]]:

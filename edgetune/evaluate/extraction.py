@@ -1,6 +1,6 @@
 """Answers that are JSON: whether they parse, fit a schema, and which of their fields are right.
 
-Options: ``schema``, a file with a JSON Schema, or the schema itself.
+Options: ``schema_file``, a JSON Schema.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from edgetune.evaluate import Graded, Questions, score_hits
 from edgetune.evaluate.fields import field_scores, field_table
 from edgetune.evaluate.json_values import ABSENT, Field, canonical, fields, parse
 from edgetune.measure.definitions import Definition
+
+WHERE = "bench.task_options.schema_file"
 
 _FIELD = (
     ": a field is a path with its value, the order of keys and of a list's values aside; an answer "
@@ -44,8 +46,8 @@ DEFINITIONS = {
     ),
     "schema_validity": Definition(
         "Fits the schema", "",
-        "fraction of answers that are JSON which bench.task_options.schema accepts; the interval "
-        "is Wilson's",
+        "fraction of answers that are JSON which bench.task_options.schema_file accepts; the "
+        "interval is Wilson's",
     ),
 }  # fmt: skip
 
@@ -65,8 +67,8 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
     parsed = [one is not ABSENT for one in found]
     scores = field_scores(wanted_fields, found_fields, "field")
     scores += [score_hits("json_exact", right), score_hits("json_parse_rate", parsed)]
-    if questions.options.get("schema"):
-        accepts = open_schema(questions.options["schema"])
+    if questions.options.get("schema_file"):
+        accepts = open_schema(questions.options["schema_file"])
         valid = [one is not ABSENT and accepts(one) for one in found]
         scores.append(score_hits("schema_validity", valid))
     return Graded(scores, right, [field_table(wanted_fields, found_fields, "Per field")])
@@ -77,11 +79,8 @@ def is_equal(one: Any, other: Any) -> bool:
     return one is not ABSENT and other is not ABSENT and canonical(one) == canonical(other)
 
 
-def open_schema(given: Any) -> Callable[[Any], bool]:
+def open_schema(path: str | Path) -> Callable[[Any], bool]:
     """Return what says whether a value fits a schema.
-
-    Args:
-        given: a file's path, or the schema.
 
     Raises:
         InputError: no schema.
@@ -92,20 +91,16 @@ def open_schema(given: Any) -> Callable[[Any], bool]:
     except ImportError as error:
         raise Unsupported(
             "checking answers by a JSON schema needs the package jsonschema",
-            where="bench.task_options.schema",
+            where=WHERE,
             hint="pip install 'edgetune[synthetic]'",
         ) from error
-    where = "bench.task_options.schema"
     try:
-        schema = given
-        if isinstance(given, str | Path):
-            where += f": {given}"
-            schema = json.loads(Path(given).read_text(encoding="utf-8"))
+        schema = json.loads(Path(path).read_text(encoding="utf-8"))
         kind = jsonschema.validators.validator_for(schema)
         kind.check_schema(schema)
     except (OSError, ValueError, jsonschema.SchemaError) as error:
         reason = getattr(error, "message", None) or error
-        raise InputError(f"not a JSON schema: {reason}", where=where) from error
+        raise InputError(f"not a JSON schema: {reason}", where=f"{WHERE}: {path}") from error
     validator = kind(schema)
     return lambda value: bool(validator.is_valid(value))
 

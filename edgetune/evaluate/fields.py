@@ -29,9 +29,10 @@ def field_scores(
     formulas = {"f1": _f1, "precision": _precision, "recall": _recall}
     sums = sums_of(np.array(counts, np.float64), _f1)
     estimates = bootstrap_each(sums, list(formulas.values()))
+    kept = [sums, None, None]  # F1 is what models are compared by
     return [
-        Score(f"{prefix}_{name}", estimate, sums=sums_of(np.array(counts, np.float64), formula))
-        for (name, formula), estimate in zip(formulas.items(), estimates, strict=True)
+        Score(f"{prefix}_{name}", estimate, sums=one)
+        for name, estimate, one in zip(formulas, estimates, kept, strict=True)
     ]
 
 

@@ -90,6 +90,8 @@ def test_out_of_scope_rows_are_counted_apart() -> None:
     expected, answers = ["oos", "oos", "a", "b"], ["oos", "a", "a", "b"]
     found = values(grade(expected, answers, out_of_scope="oos"))
     assert (found["out_of_scope_recall"], found["in_scope_accuracy"]) == (0.5, 1.0)
+    several = values(grade(expected, answers, out_of_scope=("oos", "a")))
+    assert (several["out_of_scope_recall"], several["in_scope_accuracy"]) == (1.0, 1.0)
     with pytest.raises(InputError, match="did you mean 'oos'"):
         grade(expected, answers, out_of_scope="oss")
 

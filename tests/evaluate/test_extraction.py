@@ -66,15 +66,16 @@ def test_field_scores_equal_scikit_learn(seed: int) -> None:
     assert [found[name] for name in names] == pytest.approx(list(wanted[:3]))
 
 
-def test_schema_validity_reads_a_file_or_a_value(tmp_path: Path) -> None:
+def test_schema_validity_is_jsonschemas(tmp_path: Path) -> None:
     schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
-    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema))
     answers = ['{"a": 1}', '{"a": "1"}', "{}", "no"]
-    for given in (schema, str(tmp_path / "schema.json")):
-        found = values(grade("extraction", ['{"a": 1}'] * 4, answers, schema=given))
-        assert found["schema_validity"] == 0.25
+    found = values(grade("extraction", ['{"a": 1}'] * 4, answers, schema_file=path))
+    assert found["schema_validity"] == 0.25
+    path.write_text('{"type": "nothing"}')
     with pytest.raises(InputError, match="not a JSON schema"):
-        grade("extraction", ["{}"], ["{}"], schema={"type": "nothing"})
+        grade("extraction", ["{}"], ["{}"], schema_file=path)
 
 
 def test_fields_are_listed_with_their_counts() -> None:
