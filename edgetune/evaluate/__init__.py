@@ -24,7 +24,7 @@ class Questions:
     Attributes:
         prompts: what was asked, as text.
         expected: the right answers, as text.
-        options: settings of the task (``labels``, ``schema``, ``metric``, …), from the recipe.
+        options: settings of the task (``labels``, ``schema_file``, ``metric``, …), from the recipe.
     """
 
     prompts: Sequence[str]

@@ -16,9 +16,11 @@ from edgetune.artifact import hash_json
 from edgetune.errors import InputError
 from edgetune.evaluate import TASKS, Graded, Questions, Score, Task
 from edgetune.evaluate.differences import Named, count_flips, find_differences
+from edgetune.evaluate.guess import guess_task
 from edgetune.evaluate.predictions import Predictions, Question
 from edgetune.evaluate.slices import Slice, slice_rows
 from edgetune.measure.statistics import Estimate, mean, proportion
+from edgetune.recipe.grading import OPTION_TASKS
 
 VERSION = 1  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
@@ -49,10 +51,15 @@ class Choice:
 
 
 def choose_task(questions: Questions, wanted: str) -> Choice:
-    """Return the task that is named, or the one that the rows look like."""
+    """Return the task that is named, that of an option that is set, or what rows look like."""
     if wanted != AUTO:
         return Choice(wanted, False, "the recipe names it")
-    return Choice("exact", True, "answers are compared as a whole")
+    for option in ("metric", "schema_file", "labels", "out_of_scope"):
+        if questions.options.get(option):
+            why = f"bench.task_options.{option} is set"
+            return Choice(OPTION_TASKS[option][0], True, why)
+    name, why = guess_task(questions.prompts, questions.expected)
+    return Choice(name, True, why)
 
 
 def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str,
         "rows_sha256": digest,
         "confidential": predictions.confidential,
         "models": models,
-        "differences": find_differences(graded),
+        "differences": find_differences(graded, task.headline),
         "flips": count_flips(right),
     }
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from edgetune.errors import InputError, nearest
+from edgetune.evaluate import TASKS
+from edgetune.evaluate.grading import AUTO
+from edgetune.evaluate.slices import LABEL, LENGTH
 from edgetune.measure.definitions import MEASUREMENTS, RENAMED
 from edgetune.quantize.search.budget import parse_budget
 from edgetune.recipe import Gate, Recipe
@@ -18,10 +22,14 @@ def check_gates(recipe: Recipe, said: list[str]) -> None:
         name = RENAMED.get(gate.measurement, gate.measurement)
         if name != gate.measurement:
             said.append(f"{where}: {gate.measurement} is called {name} now")
-        if name not in MEASUREMENTS:
+        graded: set[str] = set()
+        if name not in MEASUREMENTS or gate.slice is not None:
+            graded = _graded_by(recipe)
+        if name not in MEASUREMENTS and name not in graded:
+            known = [*MEASUREMENTS, *sorted(graded - {*MEASUREMENTS})]
             raise InputError(
-                f"no measurement '{gate.measurement}'{nearest(name, MEASUREMENTS)}",
-                where=f"{where}.measurement", hint=f"one of {', '.join(MEASUREMENTS)}",
+                f"no measurement '{gate.measurement}'{nearest(name, known)}",
+                where=f"{where}.measurement", hint=f"one of {', '.join(known)}",
             )  # fmt: skip
         _check_limits(gate, where)
         if recipe.bench is None:
@@ -36,7 +44,8 @@ def check_gates(recipe: Recipe, said: list[str]) -> None:
                 f"no model of this run is called '{gate.models}'{close}",
                 where=f"{where}.models", hint=f"its models: {', '.join(have)}",
             )  # fmt: skip
-        if not any(name in have[model] for model in matched):
+        _check_compared(gate, recipe, have, where)
+        if name not in graded and not any(name in have[model] for model in matched):
             whose = [model for model in have if name in have[model]]
             raise InputError(
                 f"{name} is not measured of {', '.join(matched)}", where=where,
@@ -49,6 +58,31 @@ def _check_limits(gate: Gate, where: str) -> None:
         raise InputError("this gate has no limit", where=where, hint="set min or max")
     if gate.min is not None and gate.max is not None and gate.min > gate.max:
         raise InputError(f"min {gate.min:g} is above max {gate.max:g}", where=where)
+
+
+def _check_compared(gate: Gate, recipe: Recipe, have: Collection[str], where: str) -> None:
+    """Refuse a slice by a column that is not sliced, and a reference that is no model."""
+    if gate.slice is not None:
+        column, sign, _ = gate.slice.partition("=")
+        known = [LENGTH, LABEL, *(recipe.bench.slices if recipe.bench else ())]
+        if not sign or column not in known:
+            raise InputError(
+                f"no slice '{gate.slice}'{nearest(column, known)}", where=f"{where}.slice",
+                hint=f"write COLUMN=VALUE; its columns: {', '.join(known)} (see bench.slices)",
+            )  # fmt: skip
+    if gate.reference is not None and not any(fnmatchcase(one, gate.reference) for one in have):
+        close = nearest(gate.reference.strip("*"), have)
+        raise InputError(
+            f"no model of this run is called '{gate.reference}'{close}",
+            where=f"{where}.reference", hint=f"its models: {', '.join(have)}",
+        )  # fmt: skip
+
+
+def _graded_by(recipe: Recipe) -> set[str]:
+    """Return the metrics of the task; of all tasks, where it is guessed from the rows."""
+    task = recipe.bench.task if recipe.bench else AUTO
+    names = TASKS if task == AUTO else [task]
+    return {metric for name in names for metric in TASKS[name].definitions}
 
 
 def _measured_by(recipe: Recipe) -> dict[str, set[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from edgetune.errors import InputError
 from edgetune.naming import is_hub_id
 from edgetune.recipe.adapter import ADAPTER_KEYS
+from edgetune.recipe.grading import OPTION_TASKS
 from edgetune.recipe.keys import prefixes, set_keys
 from edgetune.recipe.quantization import METHOD_SECTIONS
 from edgetune.recipe.sampling import SAMPLING
@@ -177,6 +178,10 @@ USES: dict[str, Use] = {
     "bench.prompting.choose": Use(
         lambda recipe: any(recipe.bench.prompting.shots), "bench.prompting.shots above 0"
     ),
+    **{
+        f"bench.task_options.{option}": one_of("bench", "task", "auto", *tasks)
+        for option, tasks in OPTION_TASKS.items()
+    },
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
 }
 
@@ -219,11 +224,13 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
-        "devices prompting.shots prompting.system prompting.larger task task_options.labels "
-        "task_options.out_of_scope task_options.schema_file task_options.metric slices",
+        "devices prompting.shots prompting.system prompting.larger task slices",
     ),
     _keys("search", "objectives constraints file pruner"),
-    _keys("report", "gates gates.measurement gates.models gates.min gates.max"),
+    _keys(
+        "report",
+        "gates gates.measurement gates.models gates.slice gates.reference gates.min gates.max",
+    ),
 )
 
 

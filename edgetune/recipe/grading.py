@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgetune.evaluate import TASKS
-from edgetune.recipe.section import PathText, Section
+from edgetune.recipe.section import PathText, Positive, Section
 
 if TYPE_CHECKING:
     TaskName = str
@@ -16,21 +16,47 @@ else:  # the rows of the table are the choices: in validation, help and schema
 
 
 class TaskOptions(Section):
-    """Settings of the task."""
+    """Settings of the task; with ``task: auto`` some of them decide it."""
 
     labels: tuple[str, ...] = Field(
-        (), description="the classes of a classification; absent: those of the expected answers"
+        (), description="labels of a classification; absent: those of the expected answers"
     )
-    out_of_scope: tuple[str, ...] = Field(
-        (), description="labels of questions that the model is not to answer"
+    out_of_scope: str | None = Field(
+        None, description="the label of questions that belong to no other"
+    )
+    ignore_case: bool = Field(
+        False, description="whether a label counts in upper and lower case alike"
     )
     schema_file: PathText | None = Field(
         None, description="JSON schema that the answers of an extraction have to fit"
     )
-    metric: str | None = Field(
-        None,
-        description="`file.py:name` of the function that grades an answer, for the task custom",
+    bleu_tokenize: Literal["13a", "char", "intl", "none", "zh"] | None = Field(
+        None, description="how sacrebleu splits texts for BLEU; absent: by their script"
     )
+    decimal_comma: bool = Field(False, description="whether 1,5 is one and a half, not fifteen")
+    tolerance: float = Field(0.0, ge=0, description="difference to the right number that is right")
+    relative_tolerance: float = Field(
+        0.0, ge=0, description="the same as a fraction of the right number"
+    )
+    metric: str | None = Field(
+        None, description="`FILE.py:FUNCTION` that scores answers, for the task custom"
+    )
+    metric_seconds: Positive = Field(60.0, description="longest time of a call of that function")
+
+
+#: Which tasks read each of them.
+OPTION_TASKS: dict[str, tuple[str, ...]] = {
+    "labels": ("classification",),
+    "out_of_scope": ("classification",),
+    "ignore_case": ("classification",),
+    "schema_file": ("extraction",),
+    "bleu_tokenize": ("generation", "translation"),
+    "decimal_comma": ("numeric",),
+    "tolerance": ("numeric",),
+    "relative_tolerance": ("numeric",),
+    "metric": ("custom",),
+    "metric_seconds": ("custom",),
+}
 
 
 class GradingSettings(Section):

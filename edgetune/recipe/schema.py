@@ -129,6 +129,16 @@ class Gate(Section):
 
     measurement: str = Field(description="name of a measurement, such as exact_match")
     models: str = Field("*", description="shell pattern over the report's model names")
+    slice: str | None = Field(
+        None,
+        description="shell pattern over slices, such as language=de, length=long or label=*; "
+        "absent: all rows",
+    )
+    reference: str | None = Field(
+        None,
+        description="shell pattern over other models: the limits are of the model's value minus "
+        "theirs, and hold only where the 95 % interval's end does",
+    )
     min: float | None = Field(None, description="smallest value that passes")
     max: float | None = Field(None, description="largest value that passes")
 

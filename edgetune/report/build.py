@@ -24,7 +24,8 @@ from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
 from edgetune.report.evaluation import Evaluation, add_scores, find_evaluation
-from edgetune.report.findings import check_gates, compare_distillation, find_headline
+from edgetune.report.findings import compare_distillation, find_headline
+from edgetune.report.gates import check_gates
 from edgetune.report.logged import read_curves, read_lines, read_warnings
 from edgetune.report.prompting import find_prompting
 from edgetune.report.provenance import count_weights, find_sources, hash_weights
@@ -58,17 +59,17 @@ def build_report(
     models = _read_models(artifacts.get("bench"), export.files, weights)
     evaluation = find_evaluation(recipe, artifacts.get("bench"), run.path / "report")
     add_scores(models, evaluation)
-    gates = [
-        *(to_json(facts.merge.gates) if facts.merge else []),
-        *to_json(export.gates),
-        *check_gates(recipe.report.gates, models),
-    ]
+    part = evaluation.part if evaluation else None
+    gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]
     files, prompting = export.files, find_prompting(artifacts.get("bench"))
+    shipped = facts.distill.shipped if facts.distill else None
     return {
         "schema": 1,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
-        "headline": find_headline(models, facts.distill.shipped if facts.distill else None),
+        "headline": find_headline(
+            models, shipped, evaluation.headline if evaluation else "exact_match"
+        ),
         "definitions": _definitions(models, files, prompting is not None, evaluation),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
@@ -76,7 +77,7 @@ def build_report(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "lineage": _lineage(artifacts, run),
         "models": models,
-        "evaluation": evaluation.part if evaluation else None,
+        "evaluation": part,
         "distillation": _distillation(models, facts.distill),
         "steps": find_steps(artifacts),
         "prompting": prompting,
@@ -97,6 +98,11 @@ def build_report(
     }
 
 
+def _stage_gates(facts: RunFacts) -> list[dict[str, Any]]:
+    found = [to_json(one.gates) for one in (facts.merge, facts.export) if one]
+    return [gate for gates in found for gate in gates]
+
+
 def _describe_training(facts: RunFacts) -> dict[str, Any]:
     stages = (("tune", facts.tune), ("distill", facts.distill))
     return {name: _plain_values(stage) for name, stage in stages if stage}
@@ -115,15 +121,20 @@ def _definitions(
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """Write ``report.json``, ``report.md``, ``report.html`` and, of files, ``MODEL_CARD.md``."""
+    """Write ``report.json``, ``report.md``, ``report.html``, ``gates.xml`` and ``MODEL_CARD.md``.
+
+    A card is of files, so that there is none without one.
+    """
     from edgetune.report.card import render_card
     from edgetune.report.html import render_html
+    from edgetune.report.junit import render_junit
     from edgetune.report.markdown import render_markdown
 
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1, ensure_ascii=False, default=str)
     write_atomic(folder / "report.json", text + "\n")
     write_atomic(folder / "report.md", render_markdown(report))
+    write_atomic(folder / "gates.xml", render_junit(report))
     write_atomic(folder / "report.html", render_html(report))
     if report["files"]:
         write_atomic(folder / "MODEL_CARD.md", render_card(report))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgetune.artifact import Artifact, hash_json
+from edgetune.artifact import Artifact, hash_json, hash_source
 from edgetune.disk import write_atomic
 from edgetune.evaluate import TASKS
 from edgetune.evaluate.grading import VERSION, Settings, grade_predictions
@@ -97,7 +97,10 @@ def _make_key(bench: Artifact, settings: Settings) -> str:
     answers = {
         name: file["sha256"] for name, file in bench.files.items() if name.startswith(f"{FOLDER}/")
     }
-    return hash_json([VERSION, answers, asdict(settings)])
+    named = [str(settings.options.get("schema_file", ""))]
+    named.append(str(settings.options.get("metric", "")).rpartition(":")[0])
+    files = [hash_source(Path(name)) for name in named if name]
+    return hash_json([VERSION, answers, asdict(settings), files])
 
 
 def _read_kept(path: Path, key: str) -> dict[str, Any] | None:

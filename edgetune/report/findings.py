@@ -1,14 +1,11 @@
-"""What the figures say: the sentence on top, the gates, and whether distillation won."""
+"""What the figures say: the sentence on top, and whether distillation won."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from math import sqrt
 from typing import Any
 
-from edgetune.measure.definitions import RENAMED
-from edgetune.recipe import Gate
 from edgetune.report.format import (
     measured,
     percent,
@@ -27,26 +24,28 @@ _WITHOUT_TEACHER = (
 KEPT = 0.97  # a file that keeps this share of the teacher's score is worth shipping
 
 
-def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) -> dict[str, Any]:
+def find_headline(
+    models: Sequence[dict[str, Any]], shipped: str | None = None, metric: str = "exact_match"
+) -> dict[str, Any]:
     """Return ``text`` and, where a file was measured, which ``model`` it speaks of.
 
     The model is the smallest file that keeps 97 % of the reference's score; where none does, the
     one that keeps most. ``kept`` is the fraction of the score, ``ratio`` that of the sizes.
-    The score is the task's exact match; where that tells no model from another or is not measured,
+    The score is ``metric``, the task's; where that tells no model from another or is not measured,
     it is the agreement of top tokens, and the text says so; such remarks are its end, and ``note``
     alone. ``shipped`` is ``baseline`` where the
     student trained without the teacher was better, which the text says too.
     """
     against = reference(models)
     files = [model for model in models if model["role"] == "file"]
-    silent = _find_silent_score(models, against)
+    silent = _find_silent_score(models, against, metric)
     notes = [silent, _WITHOUT_TEACHER] if shipped == "baseline" else [silent]
     note = " ".join(part for part in notes if part)
-    for name in ("exact_match", "top1_answer_tokens"):
-        whole = value_of(against, name) if name == "exact_match" else 1.0
+    for name in (metric, "top1_answer_tokens"):
+        whole = value_of(against, name) if name == metric else 1.0
         scored = [(value_of(file, name), file) for file in files]
         kept = [(score / whole, file) for score, file in scored if score is not None and whole]
-        if against is None or not kept or (name == "exact_match" and silent):
+        if against is None or not kept or (name == metric and silent):
             continue
         enough = [pair for pair in kept if pair[0] >= KEPT]
         share, best = (
@@ -58,7 +57,7 @@ def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) 
         role = against["role"]
         does = (
             f"keeps {percent(share)} of the {role}’s score"
-            if name == "exact_match"
+            if name == metric
             else f"agrees with the {role} on {percent(share)} of answer tokens"
         )
         smaller = f", {times(ratio)} smaller" if ratio >= 1 else ""
@@ -75,42 +74,19 @@ def find_headline(models: Sequence[dict[str, Any]], shipped: str | None = None) 
     return {"text": f"{text} {note}".strip(), "note": note, "model": None}
 
 
-def _find_silent_score(models: Sequence[dict[str, Any]], against: dict[str, Any] | None) -> str:
-    """Return a sentence where exact match tells nothing: the same for all, or 0 to compare with."""
-    scores = [value_of(model, "exact_match") for model in models]
+def _find_silent_score(
+    models: Sequence[dict[str, Any]], against: dict[str, Any] | None, metric: str
+) -> str:
+    """Return a sentence where a score tells nothing: the same for all, or 0 to compare with."""
+    scores = [value_of(model, metric) for model in models]
     scores = [score for score in scores if score is not None]
+    title = metric.replace("_", " ").capitalize()
     rests = "look at KL divergence and perplexity instead."
     if len(scores) > 1 and len(set(scores)) == 1:
-        return f"Exact match is {percent(scores[0])} for every model and says nothing: {rests}"
-    if against is not None and value_of(against, "exact_match") == 0:
-        return f"Exact match of the {against['role']} is {percent(0)} and says nothing: {rests}"
+        return f"{title} is {percent(scores[0])} for every model and says nothing: {rests}"
+    if against is not None and value_of(against, metric) == 0:
+        return f"{title} of the {against['role']} is {percent(0)} and says nothing: {rests}"
     return ""
-
-
-def check_gates(gates: Sequence[Gate], models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return ``{"name", "limit", "value", "ok"}`` for each limit and each model it speaks of.
-
-    A gate that no measurement answers to fails: it was asked for and nothing was checked. Figures
-    of other KV caches than llama.cpp's own choice are there to be compared, not to be held.
-    """
-    checked = []
-    for gate in gates:
-        wanted = RENAMED.get(gate.measurement, gate.measurement)
-        found = [
-            (model["name"], one["value"])
-            for model in models
-            if fnmatchcase(model["name"], gate.models)
-            for one in model["measurements"]
-            if one["name"] == wanted and "kv_cache" not in one["where"]
-        ]
-        for sign, limit in (("≥", gate.min), ("≤", gate.max)):
-            if limit is None:
-                continue
-            for name, value in found or [(gate.models, None)]:
-                inside = value is not None and (value >= limit if sign == "≥" else value <= limit)
-                title = f"{wanted} of {name} {sign} {limit:g}"
-                checked.append({"name": title, "limit": limit, "value": value, "ok": inside})
-    return checked
 
 
 def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -126,7 +102,7 @@ def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | N
     teacher = measured(with_role(models, "teacher") or {}, "exact_match")
     if student is None or baseline is None:
         return None
-    difference, bounds = _difference(student, baseline)
+    difference, bounds = difference_of(student, baseline)
     verdict = "won" if bounds[0] > 0 else "lost" if bounds[1] < 0 else "no significant difference"
     gap = teacher["value"] - baseline["value"] if teacher else 0.0
     return {
@@ -140,8 +116,8 @@ def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | N
     }
 
 
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float]]:
-    """Difference of two fractions with its 95 % interval, from their score intervals.
+def difference_of(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float]]:
+    """Return the difference of two fractions with its 95 % interval, from their own intervals.
 
     Newcombe 1998, Statistics in Medicine 17, 873-890, method 10. The models answer the same rows,
     so the true interval is narrower: a win that is claimed here is one.

@@ -31,7 +31,7 @@ def test_a_difference_is_of_the_candidate_less_the_reference() -> None:
         named("base", "base", [0.0] * 20),
         named("teacher", "teacher", [1.0] * 15 + [0.0] * 5),
     ]
-    (found,) = find_differences(models)
+    (found,) = find_differences(models, "exact_match")
     assert (found["reference"], found["candidate"], found["n"]) == ("base", "teacher", 20)
     assert found["difference"] == 0.75
     assert 0.4 < found["ci95"][0] < 0.75 < found["ci95"][1] < 0.9
@@ -42,7 +42,7 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
     base = named("base", "base", [0.0] * 12)
     teacher = named("teacher", "teacher", [1.0] * 12)
     files = [named(f"f{n}", "file", [1.0] * 12) for n in range(3)]
-    found = find_differences([base, teacher, *files])
+    found = find_differences([base, teacher, *files], "exact_match")
     assert len(found) == 1 + 3 * 2
     against_base = [one for one in found if one["reference"] == "base"]
     assert all(one["p_adjusted"] == pytest.approx(7 * one["p_value"]) for one in against_base)
@@ -51,7 +51,8 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
 
 def test_rows_without_a_value_are_left_out_of_both() -> None:
     one = named("base", "base", [0.0, math.nan, 1.0, 0.25])
-    (found,) = find_differences([one, named("teacher", "teacher", [1.0, 1.0, math.nan, 0.75])])
+    other = named("teacher", "teacher", [1.0, 1.0, math.nan, 0.75])
+    (found,) = find_differences([one, other], "exact_match")
     assert (found["difference"], found["n"]) == (0.75, 2)
 
 
@@ -68,3 +69,9 @@ def test_flips_add_up_to_the_rows() -> None:
         == (found["base", "teacher"])
     )
     assert (found["teacher", "file"]["lost"], found["teacher", "file"]["gained"]) == (1, 0)
+
+
+def test_of_other_means_the_headline_alone_is_compared() -> None:
+    models = [named(role, role, [0.5, 0.25, 1.0]) for role in ("base", "teacher")]
+    assert len(find_differences(models, "exact_match")) == 1
+    assert find_differences(models, "accuracy") == []

@@ -122,6 +122,21 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
     ("quantize.qat", {"scales": "learned"}, {"quantize.budget": ["bits=5"]}),
     ("quantize.autoround", {"iterations": 9}, {"quantize.budget": ["bits=5"]}),
     ("bench.prompting.choose", "similar", {"bench.prompting.shots": [0]}),
+    *(
+        (f"bench.task_options.{key}", value, {"bench.task": "command"})
+        for key, value in {
+            "labels": ["a"],
+            "out_of_scope": "a",
+            "ignore_case": True,
+            "schema_file": "s.json",
+            "bleu_tokenize": "char",
+            "decimal_comma": True,
+            "tolerance": 0.1,
+            "relative_tolerance": 0.1,
+            "metric": "m.py:f",
+            "metric_seconds": 1.0,
+        }.items()
+    ),
     ("bench.kv_cache", ["f16", "q8_0"], {"quantize.gguf": []}),
 ]
 
@@ -182,6 +197,8 @@ def test_a_key_that_nothing_reads_is_refused(
          "quantize.qat": {"max_steps": 3}},
         {"tune.objective": "dpo", "tune.dpo": {"loss_type": "ipo", "beta": 0.2}},
         {"bench.kv_cache": ["q8_0"]},
+        {"bench.task_options.labels": ["a"], "bench.task_options.metric": "m.py:f"},  # of auto
+        {"bench.task": "numeric", "bench.task_options.tolerance": 0.1},
         {"quantize.gguf": [], "quantize.budget": ["bits=5"], "bench.kv_cache": ["q8_0"]},
         {"data.columns": {"prompt": "a", "completion": "b"}},
         {"model.path": "someone/model", "model.revision": "v2"},

@@ -136,13 +136,13 @@ class SampleRun:
     def answer(self, count: int = 60, confidential: bool = False) -> dict[str, str]:
         """Return the prediction sets of models that answer as many rows right as they score."""
         questions = [
-            Question(f"turn {'on' if n % 2 else 'off'} light {n} </script>", str(n))
+            Question(f"turn {'on' if n % 2 else 'off'} light {n} </script>", f"lamp {n}")
             for n in range(count)
         ]
         with TemporaryDirectory() as folder:
             writer = PredictionWriter(Path(folder), questions, confidential)
             for row in MODELS:
-                answers = [str(n) if n < row[5] * count else "no <b>" for n in range(count)]
+                answers = [f"lamp {n}" if n < row[5] * count else "no <b>" for n in range(count)]
                 writer.add(row[0], row[1], answers)
             writer.finish()
             found = sorted(Path(folder).iterdir())

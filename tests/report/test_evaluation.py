@@ -36,10 +36,10 @@ def test_flips_have_each_text_once_and_none_of_confidential_rows(tmp_path: Path)
     run.finish(run.answer()).report()
     flips = json.loads((run.run.path / "report" / "flips.json").read_text())
     row = flips["rows"][59]
-    assert row["expected"] == "59" and sorted(row["texts"]) == ["no <b>"]
-    assert flips["rows"][0]["texts"] == ["0"]
+    assert row["expected"] == "lamp 59" and sorted(row["texts"]) == ["no <b>"]
+    assert flips["rows"][0]["texts"] == ["lamp 0"]
     place = flips["models"].index("teacher")
-    assert flips["rows"][57]["texts"][flips["rows"][57]["answers"][place]] == "57"
+    assert flips["rows"][57]["texts"][flips["rows"][57]["answers"][place]] == "lamp 57"
     assert flips["rows"][57]["right"][place] == 1
 
     secret = SampleRun(tmp_path / "secret")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetune.recipe import Gate
-from edgetune.report.findings import check_gates, compare_distillation, find_headline
+from edgetune.report.findings import compare_distillation, find_headline
 from edgetune.report.format import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.tables import model_rows, speed_settings
 
@@ -56,24 +55,6 @@ def test_headline_of_a_reference_that_scores_nothing() -> None:
     teacher = score("teacher", 0.0, 0.0, 0.01)
     found = find_headline([teacher, chosen("quickstart-Q6_K.gguf")])
     assert found["score"] == "top1_answer_tokens"
-
-
-def test_gates() -> None:
-    gates = (
-        Gate(measurement="exact_match", models="quickstart-Q?_K*", min=0.94),
-        Gate(measurement="kl_answer_tokens", models="merged", min=0.0, max=0.041),
-        Gate(measurement="exact_match", models="nobody", min=0.1),
-    )
-    found = check_gates(gates, ALL)
-    assert [(gate["value"], gate["ok"]) for gate in found] == [
-        (0.943, True),
-        (0.943, True),
-        (0.937, False),
-        (0.041, True),
-        (0.041, True),
-        (None, False),  # a gate that checks nothing does not hold
-    ]
-    assert found[0]["name"] == "exact_match of quickstart-Q6_K.gguf ≥ 0.94"
 
 
 @pytest.mark.parametrize(
@@ -146,12 +127,6 @@ def test_a_score_that_is_the_same_for_all_decides_nothing(value: float) -> None:
     assert "agrees with the teacher on" in found["text"]
     assert f"Exact match is {percent(value)} for every model and says nothing" in found["text"]
     assert "KL divergence and perplexity" in found["note"]
-
-
-def test_gates_know_the_names_of_before() -> None:
-    old = check_gates([Gate(measurement="kl_divergence_to_merged", models="*Q8_0*", max=1)], ALL)
-    new = check_gates([Gate(measurement="kl_answer_tokens_to_merged", models="*Q8_0*", max=1)], ALL)
-    assert old == new and old[0]["ok"] and old[0]["value"] is not None
 
 
 def test_decoding_names_its_depth() -> None:

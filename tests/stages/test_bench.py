@@ -16,6 +16,7 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
 from edgetune.data.dataset.make import load_splits
 from edgetune.errors import EdgetuneError, InputError
+from edgetune.evaluate.predictions import read_predictions
 from edgetune.facts import MeasuredModel, Measurement, to_json
 from edgetune.log import Log
 from edgetune.measure import devices
@@ -95,6 +96,15 @@ def test_bench(
         assert values["exact_match"] == base["exact_match"] == 0  # random weights know nothing
     assert "kl_answer_tokens_to_merged" not in by_name(models["merged"])
     assert models["tiny-fp32"]["bytes"] == 5  # as export said
+
+    predictions = read_predictions(out / "predictions")
+    assert predictions is not None and not predictions.confidential
+    assert [(one.name, one.role) for one in predictions.models] == [
+        (name, model["role"]) for name, model in models.items()
+    ]
+    assert all(one.prompt and one.where for one in predictions.questions())
+    given = [predictions.answers(one) for one in predictions.models]
+    assert [len(one) for one in given] == [6] * 4 and given[0] == given[1] and any(given[0])
 
     # A second call finds every result in scratch and starts no process.
     monkeypatch.setattr(measure_run, "run_worker", None)
