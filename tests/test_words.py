@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The table in CONTRIBUTING.md has the terms to use.
+# The table in CONTRIBUTING.md has the terms to use. A model that votes is the field's judge model.
 WORDS = re.compile(
     r"\b(harm(ful|s)?|deciders?|guilty|at fault|on trial|taught|lessons?|manners|lattice|twins?"
     r"|planted|anew|mend(s|ed)?|missed least|makes? up for|(its|the) grid|in place of|parts? ways"
-    r"|judg(e|es|ed|ing)|weighed|feedback|stands? (in|for|there)|kin|frame"
+    r"|(?<!LLM )(?<!--)judge(?! models?\b|-)|judg(es|ed|ing)|weighed"
+    r"|feedback|stands? (in|for|there)|kin|frame"
     r"|(bits|bytes|nats|ms|MB|seconds?|seeds) a (weight|token|layer|row|file|gigabyte))\b",
     re.IGNORECASE,
 )

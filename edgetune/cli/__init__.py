@@ -32,6 +32,7 @@ COMMANDS = {
     "quantize": "Choose the type of every tensor.",
     "export": "Write GGUF and ONNX files and compare each with the model.",
     "verify": "Compare a candidate model with a reference, and name what differs.",
+    "compare": "Have people vote blindly for the better of two models' answers.",
     "bench": "Measure models and files, each in its own runtime.",
     "report": "Write a run's report again.",
     "sweep": "Search the settings of a recipe, measured on the file that ships.",
