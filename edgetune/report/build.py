@@ -135,7 +135,9 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
     write_atomic(folder / "report.json", text + "\n")
     write_atomic(folder / "report.md", render_markdown(report))
     write_atomic(folder / "gates.xml", render_junit(report))
-    write_atomic(folder / "report.html", render_html(report))
+    texts = folder / "flips.json"
+    flips = texts.read_text(encoding="utf-8") if texts.is_file() else None
+    write_atomic(folder / "report.html", render_html(report, flips))
     if report["files"]:
         write_atomic(folder / "MODEL_CARD.md", render_card(report))
 

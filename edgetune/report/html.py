@@ -1,4 +1,4 @@
-"""The report as one HTML file: nothing is loaded from outside, no script runs."""
+"""The report as one HTML file: nothing is loaded from outside, no script but ours runs."""
 
 from __future__ import annotations
 
@@ -8,39 +8,48 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from edgetune.report.format import (
-    NONE,
-    depth_of,
-    interval,
-    measured,
-    milliseconds,
-    percent,
-    rate,
-    reference,
-    size,
-    small,
-    times,
-    value_of,
-)
+from edgetune.report.class_tables import tables_json
+from edgetune.report.evaluation_view import find_pair, view_evaluation
+from edgetune.report.format import percent
 from edgetune.report.jinja import html_environment, render
+from edgetune.report.page_definitions import define_numbers, finish_page
 from edgetune.report.plots import curve_plots, distillation_plot, quality_plots, search_plot
+from edgetune.report.scripts import embed_json, embed_text, read_script, write_policy
+from edgetune.report.summary import answer_questions, key_figures
 from edgetune.report.tables import machine_rows, speed_settings
 
 
-def render_html(report: dict[str, Any]) -> str:
-    """Return the page. Sections without content are left out."""
+def render_html(report: dict[str, Any], flips: str | None = None) -> str:
+    """Return the page. Sections without content are left out.
+
+    Args:
+        report: as :func:`edgetune.report.build.build_report` returns it.
+        flips: JSON of the rows that models answer differently, as ``flips.json`` has it; it is not
+            shown where a source of the rows is confidential.
+    """
     style = resources.files("edgetune.report").joinpath("style.css").read_text(encoding="utf-8")
+    definitions = define_numbers(report)
+    evaluation = view_evaluation(report, definitions)
     note = report["headline"].get("note", "")
+    texts = flips if flips and evaluation and not evaluation["confidential"] else None
+    scripts = [read_script(name) for name in ("page.js", *(["flips.js"] if texts else []))]
     page = render(
         html_environment(),
         "report.html.j2",
         report=report,
         style=Markup(style),
+        policy=write_policy(scripts),
+        scripts=[Markup(script) for script in scripts],
         verdict="pass" if report["verdict"] == "pass" else "fail",
         created=str(report.get("created", "")).replace("T", " ").removesuffix("+00:00"),
+        note=note,
         headline=report["headline"]["text"].removesuffix(note).strip(),
-        lede=_lede(report),
-        key_figures=_key_figures(report),
+        answers=answer_questions(report, definitions),
+        key_figures=key_figures(report),
+        found=evaluation,
+        tables_data=embed_json(tables_json(evaluation["tables"])) if evaluation else "",
+        flips_data=embed_text(texts) if texts else "",
+        flips_pair=find_pair(report),
         speed_settings=speed_settings(report["models"]),
         quality_plots=_drawn(quality_plots(report["models"])),
         curve_plots=_drawn(curve_plots(report.get("curves", []))),
@@ -50,7 +59,7 @@ def render_html(report: dict[str, Any]) -> str:
         machine=machine_rows(report["machine"]),
         recipe=yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True, width=96),
     )
-    return page.lstrip()
+    return finish_page(page.lstrip(), definitions)
 
 
 def _drawn(plots: list[tuple[str, str]]) -> list[tuple[str, Markup]]:
@@ -84,60 +93,3 @@ def _group_fallbacks(
         key = tuple(str(one[name]) for name in ("file", "wanted", "got", "why"))
         groups.setdefault(key, []).append(str(one["tensor"]))
     return list(groups.items())
-
-
-def _lede(report: dict[str, Any]) -> str:
-    """Return the sentence below the headline: its scores, and the gates."""
-    best, against = _chosen(report), reference(report["models"])
-    note = report["headline"].get("note", "")
-    sentences = [note] if note else []
-    found = measured(best, "exact_match") if best else None
-    if best and found and against:
-        bounds = f" ({interval(found)})" if interval(found) else ""
-        sentences.append(
-            f"{best['name']} answers {percent(found['value'])}{bounds} of {found['n']:,} test rows "
-            f"exactly, the {against['role']} {percent(value_of(against, 'exact_match'))}."
-        )
-    gates = report["gates"]
-    failed = [gate for gate in gates if not gate["ok"]]
-    if failed:
-        sentences.append(f"{len(failed)} of {len(gates)} gates failed: {failed[0]['name']}.")
-    elif gates:
-        sentences.append(f"{len(gates)} of {len(gates)} gates hold.")
-    return " ".join(sentences)
-
-
-def _key_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return title, value and note of the figures below the headline."""
-    best, against = _chosen(report), reference(report["models"])
-    if not best or not against:
-        return []
-    headline = report["headline"]
-    kept = (
-        ("Score kept", percent(headline["kept"]), f"of the {against['role']}’s")
-        if headline.get("score", "exact_match") == "exact_match"
-        else ("Same top token", percent(headline["kept"]), f"as the {against['role']}’s")
-    )
-    depth = depth_of(report["models"])
-    found = [
-        kept,
-        ("Size", size(best["bytes"]), f"{times(headline['ratio'])} smaller"),
-        (
-            "KL to the teacher",
-            small(value_of(best, "kl_answer_tokens")),
-            f"nats; perplexity {small(value_of(best, 'perplexity'))}",
-        ),
-        ("First token", milliseconds(value_of(best, "ttft_ms_p50")), "median"),
-        (
-            "Decode",
-            rate(value_of(best, "decode_tokens_per_s")),
-            f"tokens/s at depth {depth}" if depth is not None else "tokens/s",
-        ),
-        ("Peak memory", size(value_of(best, "peak_rss_bytes")), "of its process"),
-    ]
-    return [figure for figure in found if figure[1] != NONE]
-
-
-def _chosen(report: dict[str, Any]) -> dict[str, Any] | None:
-    name = report["headline"].get("model")
-    return next((model for model in report["models"] if model["name"] == name), None)

@@ -48,7 +48,7 @@ def scatter(
     placed = _place_labels(points, x, y)
     body = [] if trail is None else [_polyline(trail, x, y)]
     body += [_bar(p, x, y) for p in points if p.low is not None and p.high is not None]
-    body += [_mark(p, *_pixel(p.x, p.y, x, y)) for p in points]
+    body += [draw_mark(p, *_pixel(p.x, p.y, x, y)) for p in points]
     for point, box in zip(points, placed, strict=True):
         if box is None:
             continue
@@ -94,7 +94,7 @@ def whiskers(rows: Sequence[tuple[str, Point]], axis: Axis, title: str) -> str:
             ends = (left + span * axis.share(end) for end in (point.low, point.high))
             first, last = ends
             body.append(draw_segment(f"bar {point.kind}", first, py, last, py))
-        body.append(_mark(point, left + span * axis.share(point.x), py))
+        body.append(draw_mark(point, left + span * axis.share(point.x), py))
         body.append(draw_text("label", WIDTH - right + 12, py + 4, note))
     return draw_picture(height, title, body)
 
@@ -129,10 +129,11 @@ def _frame(title: str, x: Axis, y: Axis, body: Sequence[str]) -> str:
 
 
 def draw_picture(height: int, title: str, body: Sequence[str], width: int = WIDTH) -> str:
-    """Return a picture of elements, with its title for who cannot see it."""
+    """Return a picture of elements, with title and description for who cannot see it."""
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
+        f"<title>{escape(title)}</title><desc>A table of this page has the numbers.</desc>"
+        f"{''.join(body)}</svg>"
     )
 
 
@@ -147,8 +148,8 @@ def _pixel(px: float, py: float, x: Axis, y: Axis) -> tuple[float, float]:
     return LEFT + across * x.share(px), HEIGHT - BOTTOM - up * y.share(py)
 
 
-def _mark(point: Point, px: float, py: float) -> str:
-    """A circle for GGUF, a square for ONNX, a diamond for Hugging Face: not by colour alone."""
+def draw_mark(point: Point, px: float, py: float) -> str:
+    """Return a circle for GGUF, a square for ONNX, a diamond for others: not by colour alone."""
     if point.kind == "gguf":
         shape = f'<circle class="mark gguf" cx="{px:.1f}" cy="{py:.1f}" r="4.2"/>'
     else:

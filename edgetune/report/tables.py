@@ -27,27 +27,49 @@ from edgetune.report.resources import resource_pair
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell, and the small text below it."""
+    """A number on a page: its text, and what the number is.
+
+    Attributes:
+        text: as people read it.
+        below: small text under it, as its interval.
+        metric: by which the page's definitions explain it; empty for a text.
+        n: observations behind it; 0 where that is not recorded.
+    """
 
     text: str
     below: str = ""
+    metric: str = ""
+    n: int = 0
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of models: its title and the cell of a model on a device."""
+    """A column of the table of models: title, metric, and the cell of a model on a device."""
 
     title: str
+    metric: str
     cell: Callable[[dict[str, Any], str | None], Cell]
 
 
-def _number(name: str, form: Callable[[float | None], str]) -> Callable[..., Cell]:
-    return lambda model, device: Cell(form(value_of(model, name, device)))
+def _number(title: str, name: str, form: Callable[[float | None], str]) -> Column:
+    return Column(
+        title, name,
+        lambda model, device: Cell(
+            form(value_of(model, name, device)), "", name, _observations(model, name, device)
+        ),
+    )  # fmt: skip
+
+
+def _observations(model: dict[str, Any], name: str, device: str | None) -> int:
+    found = measured(model, name, device)
+    return int(found["n"]) if found else 0
 
 
 def _exact_match(model: dict[str, Any], device: str | None) -> Cell:
     found = measured(model, "exact_match", device)
-    return Cell(percent(value_of(model, "exact_match", device)), interval(found))
+    n = int(found["n"]) if found else 0
+    text = percent(value_of(model, "exact_match", device))
+    return Cell(text, interval(found), "exact_match", n)
 
 
 def _canary(model: dict[str, Any], device: str | None) -> Cell:
@@ -55,41 +77,48 @@ def _canary(model: dict[str, Any], device: str | None) -> Cell:
     if found is None:
         return Cell(NONE)
     low, high = found["ci95"] or (found["value"], found["value"])
-    return Cell(f"{found['value']:.2f} bits", f"{low:.2f}–{high:.2f}")
+    text = f"{found['value']:.2f} bits"
+    return Cell(text, f"{low:.2f}–{high:.2f}", "canary_exposure", int(found["n"]))
 
 
-def _latency(name: str) -> Callable[..., Cell]:
+def _latency(title: str, name: str) -> Column:
     """The median, with the 95th percentile below it."""
+    median = f"{name}_p50"
 
     def cell(model: dict[str, Any], device: str | None) -> Cell:
         slow = value_of(model, f"{name}_p95", device)
         below = f"p95 {milliseconds(slow)}" if slow is not None else ""
-        return Cell(milliseconds(value_of(model, f"{name}_p50", device)), below)
+        text = milliseconds(value_of(model, median, device))
+        return Cell(text, below, median, _observations(model, median, device))
 
-    return cell
+    return Column(title, median, cell)
 
 
 def _bits(model: dict[str, Any], device: str | None) -> Cell:
     bits = model.get("bits_per_weight")
-    return Cell(NONE if bits is None else significant(float(bits)))
+    return Cell(NONE if bits is None else significant(float(bits)), "", "bits_per_weight", 1)
+
+
+def _size(model: dict[str, Any], device: str | None) -> Cell:
+    return Cell(size(model["bytes"]), "", "bytes", 1)
 
 
 DECODE = "Decode tok/s"
 COLUMNS = (
-    Column("Exact match", _exact_match),
-    Column("Without leaks", _number("exact_match_without_leaks", percent)),
-    Column("Perplexity", _number("perplexity", small)),
-    Column("KL to teacher", _number("kl_answer_tokens", small)),
-    Column("Top-1", _number("top1_answer_tokens", percent)),
-    Column("Canary exposure", _canary),
-    Column("Size", lambda model, device: Cell(size(model["bytes"]))),
-    Column("Bits per weight", _bits),
-    Column("First token", _latency("ttft_ms")),
-    Column("Per token", _latency("tpot_ms")),
-    Column(DECODE, _number("decode_tokens_per_s", rate)),
-    Column("Decode tok/s, depth\u00a00", _number("decode_tokens_per_s_depth_0", rate)),
-    Column("Peak memory", _number("peak_rss_bytes", size)),
-    Column("Peak GPU memory", _number("peak_vram_bytes", size)),
+    Column("Exact match", "exact_match", _exact_match),
+    _number("Without leaks", "exact_match_without_leaks", percent),
+    _number("Perplexity", "perplexity", small),
+    _number("KL to teacher", "kl_answer_tokens", small),
+    _number("Top-1", "top1_answer_tokens", percent),
+    Column("Canary exposure", "canary_exposure", _canary),
+    Column("Size", "bytes", _size),
+    Column("Bits per weight", "bits_per_weight", _bits),
+    _latency("First token", "ttft_ms"),
+    _latency("Per token", "tpot_ms"),
+    _number(DECODE, "decode_tokens_per_s", rate),
+    _number("Decode tok/s, depth\u00a00", "decode_tokens_per_s_depth_0", rate),
+    _number("Peak memory", "peak_rss_bytes", size),
+    _number("Peak GPU memory", "peak_vram_bytes", size),
 )
 
 
@@ -180,7 +209,7 @@ def resource_rows(
             form = _seconds if name == "seconds" else size
             measured_value, planned = resource_pair(row, name)
             below = f"plan {form(planned)}" if planned else ""
-            cells.append(Cell(form(measured_value), below))
+            cells.append(Cell(form(measured_value), below, f"stage_{name}", 1))
         rows.append((str(row["stage"]), cells))
     return [title for title, _ in used], rows
 

@@ -16,6 +16,7 @@ from edgetune.report.html import render_html
 from edgetune.report.markdown import render_markdown
 
 from .conftest import SampleRun
+from .pages import without_scripts
 
 HOSTILE = "<script>alert(1)</script> | `x`"
 QUOTED = "rows.jsonl:3: unknown role 'our secret'"
@@ -58,7 +59,7 @@ def test_pages_say_where_rows_come_from_and_what_was_found(sample: SampleRun) ->
             assert words in page
         assert "Left out or changed: duplicates 60." in page
         assert "/home/me" not in page and "(confidential)" not in page
-    assert "<script" not in render_html(report)
+    assert "<script" not in without_scripts(render_html(report))
     assert "| pii | email | 7 | left as they are |" in render_markdown(report)
     assert "| duplicates | train rows | 60 | left out |" in render_markdown(report)
     assert "| labels | suspicious labels | 2 | listed |" in render_markdown(report)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +11,23 @@ import pytest
 
 from edgetune.report.axes import fit_axis
 from edgetune.report.html import render_html
+from edgetune.report.scripts import read_script
 from edgetune.report.svg import Point, scatter
+from tests.browser import Browser
 
 from .conftest import SampleRun
-
-VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
-
-
-class Checker(HTMLParser):
-    """Collects tags and attributes, and notes every end tag that closes another's element."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.faults: list[str] = []
-        self.attributes: list[tuple[str, str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID and (not self.open or self.open.pop() != tag):
-            self.faults.append(tag)
-
-
-def check(page: str) -> Checker:
-    checker = Checker()
-    checker.feed(page)
-    checker.close()
-    assert not checker.faults and not checker.open
-    return checker
+from .pages import SCRIPTS, check, without_scripts
 
 
 def test_page_is_whole_and_loads_nothing(sample: SampleRun) -> None:
     page = render_html(sample.report())
     loading = {"src", "href", "srcset", "data", "action"}
-    assert not [found for found in check(page).attributes if found[1] in loading]
-    assert not re.search(r"url\(|@import|<script|<link|https?:", page)
+    ids = {value for _, name, value in check(page).attributes if name == "id"}
+    found = [value for _, name, value in check(page).attributes if name in loading]
+    assert all(value and value[0] == "#" and value[1:] in ids for value in found)
+    assert not re.search(r"url\(|@import|<script|<link|https?:", without_scripts(page))
+    for name in SCRIPTS:
+        assert not re.search(r"https?:|fetch|XMLHttp|import\b|innerHTML|eval\(", read_script(name))
     for title in ("Gates", "Models", "Quality against cost", "Distillation", "Training", "Lineage"):
         assert f"<h2>{title}</h2>" in page
     assert (
@@ -127,31 +101,18 @@ def test_ticks_are_few_and_inside(low: float, high: float, log: bool) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 400, 820, 1200])
-def test_nothing_overflows(sample: SampleRun, tmp_path: Path, width: int) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    frame = (
-        f'<iframe id="f" style="border:0;width:{width}px;height:900px" '
-        f'srcdoc="{html.escape(render_html(sample.report()))}"></iframe>'
-        "<script>window.onload = () => {const d = document.getElementById('f').contentDocument;"
-        "const wide = [...d.querySelectorAll('main *')].filter(e => !e.closest('pre, svg')"
-        " && e.getBoundingClientRect().right > d.documentElement.clientWidth + 1);"
-        "document.body.innerHTML = '<p id=found>' + (d.documentElement.scrollWidth - "
-        "d.documentElement.clientWidth) + ' '"
-        " + wide.length + ' ' + d.querySelectorAll('td').length + '</p>';};</script>"
+def test_nothing_overflows(sample: SampleRun, tmp_path: Path, browser: Browser, width: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render_html(sample.report()), encoding="utf-8")
+    page = browser.open(path, width=width)
+    wide = page.run(
+        "[...document.querySelectorAll('main *')].filter(e => !e.closest('pre, svg, .region') &&"
+        "e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"
     )
-    page = tmp_path / "frame.html"
-    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --dump-dom "
-    flags += "--disable-background-networking --disable-component-update --disable-sync"
-    command = [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", str(page)]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'id="found">(\d+) (\d+) (\d+)<', dom)
-    assert found, dom[-500:]
-    scrolled, too_wide, cells = map(int, found.groups())
-    assert cells > 100
-    assert (scrolled, too_wide) == (0, 0)
+    assert page.run("document.querySelectorAll('td').length") > 100
+    assert page.run("document.documentElement.scrollWidth - innerWidth") == 0
+    assert wide == 0
+    page.close()
 
 
 SEARCH: dict[str, Any] = {

@@ -1,0 +1,132 @@
+"""What each number of the page is, beyond the metrics that a report defines itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from markupsafe import escape
+
+from edgetune.measure.definitions import CHECKS, MEASUREMENTS, PROMPTING, Definition
+
+#: Where the template leaves room, as comments: data is escaped and can write none.
+CONTENTS, DEFINED = "<!--contents-->", "<!--definitions-->"
+
+#: Numbers that only the page shows, or that are made of metrics.
+PAGE = {
+    "bytes": Definition(
+        "Size", "bytes",
+        "of a file as it is loaded, or of a checkpoint's weights in memory; 1 kB is 1,000 bytes",
+    ),
+    "difference": Definition(
+        "Difference", "points",
+        "a metric of one model minus that of another over the same rows, paired row by row; a "
+        "point is a hundredth; the interval is 95 %",
+    ),
+    "p_adjusted": Definition(
+        "p, corrected", "",
+        "probability of a difference at least as large if the two were equal, by a paired test, "
+        "corrected by Holm's method for all comparisons of the metric in this report; below 0.05 a "
+        "difference is called certain",
+    ),
+    "rows_needed": Definition(
+        "Rows needed", "rows",
+        "test rows from which a difference of this size would be found with a probability of 80 % "
+        "at a level of 5 %",
+    ),
+    "lost": Definition(
+        "Lost", "rows", "rows that the first model answers right and the second wrong"
+    ),
+    "gained": Definition(
+        "Gained", "rows", "rows that the first model answers wrong and the second right"
+    ),
+    "both_right": Definition("Both right", "rows", "rows that both models answer right"),
+    "both_wrong": Definition("Both wrong", "rows", "rows that both models answer wrong"),
+    "confused": Definition(
+        "Confused", "rows",
+        "rows of the expected label that the model gives the other label; the fraction is of the "
+        "rows that have the expected label",
+    ),
+    "score_kept": Definition(
+        "Score kept", "",
+        "score of the recommended file over that of the model it is compared with: exact match, or "
+        "the agreement of top tokens where exact match says nothing",
+    ),
+    "gates_held": Definition("Gates", "gates", "limits of the recipe and of the stages that hold"),
+    "kl_added": Definition(
+        "KL it adds", "nats",
+        "KL divergence to the merged model, minus that of what the file was made of",
+    ),
+    "kl_estimated": Definition(
+        "KL, sum of parts", "nats",
+        "KL divergence that a mix is expected to have: the sum over its tensors of each one's, "
+        "measured alone",
+    ),
+    "kl_measured": Definition(
+        "KL, measured", "nats", "mean of KL(merged model || mix) per token of calibration rows"
+    ),
+    "kl_after": Definition(
+        "KL, quants optimized", "nats",
+        "the same of validation rows, after the quants of the file were optimized",
+    ),
+    "step_loss": Definition(
+        "Loss", "nats", "mean negative log likelihood per token that is trained on"
+    ),
+    "stage_seconds": Definition("Time", "s", "of a stage, from its start to its artifact"),
+    "stage_ram_bytes": Definition(
+        "Peak memory", "bytes", "most memory a stage's processes held together"
+    ),
+    "stage_gpu_bytes": Definition(
+        "Peak GPU memory", "bytes", "most GPU memory a stage's processes held together"
+    ),
+    "gate_value": Definition(
+        "Value", "", "of the metric, model and limit that a gate's name says; a gate has one value"
+    ),
+}  # fmt: skip
+
+
+def define_numbers(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return title, unit and text of every number that this report's page can show, by metric."""
+    own = {**MEASUREMENTS, **CHECKS, **PROMPTING, **PAGE}
+    known = {
+        name: {"title": one.title, "unit": one.unit, "text": one.text} for name, one in own.items()
+    }
+    return {**known, **report.get("definitions", {})}
+
+
+def finish_page(page: str, definitions: Mapping[str, Mapping[str, str]]) -> str:
+    """Fill in the sections' names and the definitions of all numbers that the page shows.
+
+    Both are read from the page itself, so that a part that is added needs no second list.
+    """
+    sections = re.findall(r'<section id="([\w-]+)"><h2>([^<]+)</h2>', page)
+    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title in sections)
+    counts: dict[str, list[int]] = {}
+    for name, n in re.findall(r'data-metric="([^"]+)"(?: data-n="(\d*)")?', page):
+        counts.setdefault(name, []).append(int(n or 0))
+    shown = {name: counts.get(name, []) for name in definitions if name in counts}
+    rows = [_write_definition(name, definitions[name], n) for name, n in shown.items()]
+    return page.replace(CONTENTS, links, 1).replace(DEFINED, "".join(rows), 1)
+
+
+def _write_definition(name: str, one: Mapping[str, str], counts: Iterable[int]) -> str:
+    unit = f" Unit: {one['unit']}." if one["unit"] else ""
+    text, title = escape(one["text"]), escape(one["title"])
+    sentence = f"{text[:1].upper()}{text[1:]}.{escape(unit)}"
+    n = f"Behind each number (n): {list_observations(counts)}."
+    return (
+        f'<dt id="definition-{escape(name)}" data-title="{title}">{title}<br>'
+        f'<small class="mono">{escape(name)}</small></dt>'
+        f"<dd><span>{sentence}</span> <small>{n}</small></dd>"
+    )
+
+
+def list_observations(counts: Iterable[int]) -> str:
+    """Return in words how many observations are behind a metric's numbers on the page."""
+    known = sorted({count for count in counts if count})
+    if not known:
+        return "not recorded"
+    if len(known) == 1:
+        return f"{known[0]:,}"
+    return f"{known[0]:,} to {known[-1]:,}"

@@ -1,0 +1,213 @@
+"""The page's first answers: whether tuning helped, whether shipping kept it, and what to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgetune.report.figures import (
+    Definitions,
+    difference_cell,
+    higher_is_better,
+    is_ratio,
+    score_cell,
+    write_interval,
+)
+from edgetune.report.findings import difference_of
+from edgetune.report.format import (
+    NONE,
+    depth_of,
+    measured,
+    milliseconds,
+    percent,
+    rate,
+    reference,
+    short_name,
+    size,
+    small,
+    times,
+    value_of,
+    with_role,
+)
+from edgetune.report.tables import Cell
+
+TOLERATED = 0.02  # a loss that is smaller than this for certain is called kept
+CERTAIN = 0.05
+Sentence = list[str | Cell]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question that everybody has, answered.
+
+    Attributes:
+        question: in plain words.
+        short: the answer in a word or two.
+        kind: ``good``, ``bad`` or ``open``, for its colour.
+        sentence: texts, and cells where numbers are.
+    """
+
+    question: str
+    short: str
+    kind: str
+    sentence: Sentence
+
+
+def answer_questions(report: Mapping[str, Any], definitions: Definitions) -> list[Answer]:
+    """Return what a reader wants to know first; a question that nothing answers is left out."""
+    models = report["models"]
+    tuned = with_role(models, "teacher") or with_role(models, "merged")
+    base, chosen = with_role(models, "base"), find_chosen(report)
+    found = []
+    if base and tuned:
+        pair = _compare(report, base, tuned)
+        found += [_helped(pair, base, tuned, definitions)] if pair else []
+    if chosen and tuned and chosen is not tuned:
+        pair = _compare(report, tuned, chosen)
+        found += [_kept(pair, tuned, chosen, definitions)] if pair else []
+    if chosen:
+        found.append(_recommend(report, chosen))
+    return [*found, *_gates(report)]
+
+
+def find_chosen(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the model that the headline recommends."""
+    name = report["headline"].get("model")
+    return next((model for model in report["models"] if model["name"] == name), None)
+
+
+def headline_metric(report: Mapping[str, Any]) -> str:
+    """Return the metric that answers whether tuning helped."""
+    evaluation = report.get("evaluation") or {}
+    return str(evaluation.get("task", {}).get("headline", "exact_match"))
+
+
+def _compare(
+    report: Mapping[str, Any], first: dict[str, Any], second: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the difference of two models, paired over rows where answers were kept."""
+    metric = headline_metric(report)
+    for one in (report.get("evaluation") or {}).get("differences", ()):
+        names = (one["reference"], one["candidate"], one["metric"])
+        if names == (first["name"], second["name"], metric):
+            return dict(one)
+    before, after = measured(first, metric), measured(second, metric)
+    if before is None or after is None or not is_ratio(metric, {}):
+        return None
+    difference, ends = difference_of(after, before)
+    return {"metric": metric, "difference": difference, "ci95": ends, "n": after["n"]}
+
+
+def is_certain(pair: Mapping[str, Any]) -> bool:
+    """Return whether a difference is not zero: its interval and its corrected test say so."""
+    ends, p_value = pair.get("ci95"), pair.get("p_adjusted")
+    if not ends or ends[0] * ends[1] <= 0:
+        return False
+    return p_value is None or bool(p_value < CERTAIN)
+
+
+def _helped(
+    pair: Mapping[str, Any], base: dict[str, Any], tuned: dict[str, Any], definitions: Definitions
+) -> Answer:
+    better = (pair["difference"] > 0) == higher_is_better(pair["metric"])
+    short, kind = ("Yes", "good") if better else ("No, it is worse", "bad")
+    if not is_certain(pair):
+        short, kind = "Not certain", "open"
+    before, after = (measured(one, pair["metric"]) for one in (base, tuned))
+    sentence = [
+        f"The tuned model ({tuned['name']}) has ", score_cell(after, definitions),
+        f" {_title(pair, definitions)}, the base ", score_cell(before, definitions), ": ",
+        *_tell_difference(pair, definitions), ".",
+    ]  # fmt: skip
+    return Answer("Did tuning help?", short, kind, sentence)
+
+
+def _kept(
+    pair: Mapping[str, Any], tuned: dict[str, Any], chosen: dict[str, Any],
+    definitions: Definitions,
+) -> Answer:  # fmt: skip
+    sign = 1 if higher_is_better(pair["metric"]) else -1
+    ends = sorted(sign * end for end in pair.get("ci95") or (float("-inf"), float("inf")))
+    tolerated = TOLERATED if is_ratio(pair["metric"], definitions) else 0.0
+    if ends[0] >= -tolerated:
+        short, kind = ("Yes, within 2 points" if tolerated else "Yes"), "good"
+    elif ends[1] < 0:
+        short, kind = "It lost some", "bad"
+    else:
+        short, kind = "Not certain", "open"
+    sentence = [
+        f"{chosen['name']} has ", score_cell(measured(chosen, pair["metric"]), definitions),
+        f" {_title(pair, definitions)}: ", *_tell_difference(pair, definitions),
+        f" against {tuned['name']}.",
+    ]  # fmt: skip
+    needed = pair.get("rows_needed")
+    if kind == "open" and needed:
+        sentence += [" To be certain, about ", Cell(f"{needed:,}", "", "rows_needed", pair["n"])]
+        sentence += [" test rows would be needed."]
+    return Answer("Did shipping keep it?", short, kind, sentence)
+
+
+def _title(pair: Mapping[str, Any], definitions: Definitions) -> str:
+    title = str(definitions.get(pair["metric"], {}).get("title", pair["metric"]))
+    return title if title.isupper() else title[:1].lower() + title[1:]
+
+
+def _tell_difference(pair: Mapping[str, Any], definitions: Definitions) -> Sentence:
+    cell = difference_cell(pair, definitions)
+    ends = write_interval(pair.get("ci95"), pair["metric"], definitions, "+")
+    interval = f"95 % interval {ends}, " if ends else ""
+    return [Cell(cell.text, "", "difference", cell.n), f" ({interval}n = {pair['n']:,})"]
+
+
+def _recommend(report: Mapping[str, Any], chosen: dict[str, Any]) -> Answer:
+    against, ratio = reference(report["models"]), report["headline"].get("ratio") or 0
+    sentence: Sentence = [Cell(size(chosen["bytes"]), "", "bytes", 1)]
+    if against and ratio >= 1:
+        sentence.append(f", {times(ratio)} smaller than the {against['role']}")
+    speed = measured(chosen, "decode_tokens_per_s")
+    if speed:
+        sentence += ["; it writes ", Cell(rate(speed["value"]), "", speed["name"], speed["n"])]
+        sentence += [" tokens/s on this machine"]
+    title = {"file": "Which file?"}.get(chosen["role"], "Which model?")
+    return Answer(title, short_name(chosen), "", [f"{chosen['name']}: ", *sentence, "."])
+
+
+def _gates(report: Mapping[str, Any]) -> list[Answer]:
+    gates = report["gates"]
+    if not gates:
+        return []
+    failed = [gate for gate in gates if not gate["ok"]]
+    held = Cell(f"{len(gates) - len(failed)} of {len(gates)}", "", "gates_held", len(gates))
+    sentence: Sentence = [held, f" gates hold; {failed[0]['name']} does not." if failed else
+                          " gates hold."]  # fmt: skip
+    short, kind = ("Fail", "bad") if failed else ("Pass", "good")
+    return [Answer("May it ship?", short, kind, sentence)]
+
+
+def key_figures(report: Mapping[str, Any]) -> list[tuple[str, Cell, str]]:
+    """Return title, value and note of the recommended model's figures."""
+    best, against = find_chosen(report), reference(report["models"])
+    if not best or not against:
+        return []
+    headline = report["headline"]
+    exact = headline.get("score", "exact_match") == "exact_match"
+    title, of = ("Score kept", "of") if exact else ("Same top token", "as")
+    found = measured(best, "exact_match" if exact else "top1_answer_tokens")
+    kept = Cell(percent(headline["kept"]), "", "score_kept", found["n"] if found else 0)
+    depth = depth_of(report["models"])
+    at_depth = f"tokens/s at depth {depth}" if depth is not None else "tokens/s"
+    figures = [
+        (title, kept, f"{of} the {against['role']}’s"),
+        ("Size", Cell(size(best["bytes"]), "", "bytes", 1), f"{times(headline['ratio'])} smaller"),
+    ]
+    for title, name, form, note in (
+        ("KL to the teacher", "kl_answer_tokens", small,
+         f"nats; perplexity {small(value_of(best, 'perplexity'))}"),
+        ("First token", "ttft_ms_p50", milliseconds, "median"),
+        ("Decode", "decode_tokens_per_s", rate, at_depth),
+        ("Peak memory", "peak_rss_bytes", size, "of its process"),
+    ):  # fmt: skip
+        n = (measured(best, name) or {"n": 0})["n"]
+        figures.append((title, Cell(form(value_of(best, name)), "", name, n), note))
+    return [figure for figure in figures if figure[1].text != NONE]
