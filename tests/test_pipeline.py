@@ -15,7 +15,7 @@ from edgetune.artifact import Artifact
 from edgetune.errors import InputError, MachineFault
 from edgetune.log import Log
 from edgetune.models import hardware
-from edgetune.recipe import Recipe, Sections
+from edgetune.recipe import BenchSection, Recipe, Sections
 from edgetune.report.build import build_report
 from edgetune.rundir import RunDir
 
@@ -212,3 +212,21 @@ def test_what_a_stage_opens_is_recorded_by_its_name(
 ) -> None:
     parents = execute(make_recipe(rows), RunDir(tmp_path / "run"))["prepare"].parents
     assert "source:train" in parents
+
+
+def test_keys_that_only_grade_answers_run_no_stage_again(
+    tmp_path: Path, rows: Path, made: list[str]
+) -> None:
+    run, recipe = RunDir(tmp_path / "run"), make_recipe(rows)
+
+    def with_bench(**bench: Any) -> Recipe:
+        return recipe.model_copy(update={"bench": BenchSection(**bench)})
+
+    execute(with_bench(), run)
+    assert made[-1] == "bench"
+    made.clear()
+    options = {"labels": ["a", "b"]}
+    execute(with_bench(task="classification", task_options=options, slices=["lang"]), run)
+    assert made == []
+    execute(with_bench(task_rows=7), run)
+    assert made == ["bench"]

@@ -104,7 +104,7 @@ def test_bench(
     ]
     assert all(one.prompt and one.where for one in predictions.questions())
     given = [predictions.answers(one) for one in predictions.models]
-    assert [len(one) for one in given] == [6] * 4 and given[0] == given[1] and any(given[0])
+    assert [len(one) for one in given] == [2] * 4 and given[0] == given[1] and any(given[0])
 
     # A second call finds every result in scratch and starts no process.
     monkeypatch.setattr(measure_run, "run_worker", None)
