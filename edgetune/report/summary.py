@@ -191,9 +191,10 @@ def key_figures(report: Mapping[str, Any]) -> list[tuple[str, Cell, str]]:
     if not best or not against:
         return []
     headline = report["headline"]
-    exact = headline.get("score", "exact_match") == "exact_match"
+    name = headline.get("score", "exact_match")
+    exact = name != "top1_answer_tokens"
     title, of = ("Score kept", "of") if exact else ("Same top token", "as")
-    found = measured(best, "exact_match" if exact else "top1_answer_tokens")
+    found = measured(best, name)
     kept = Cell(percent(headline["kept"]), "", "score_kept", found["n"] if found else 0)
     depth = depth_of(report["models"])
     at_depth = f"tokens/s at depth {depth}" if depth is not None else "tokens/s"

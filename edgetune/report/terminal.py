@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from edgetune.report.evaluation_text import answer_lines, headline_title
+from edgetune.report.figures import Definitions, is_ratio, write_value
 from edgetune.report.format import (
     NONE,
     depth_of,
@@ -17,9 +19,11 @@ from edgetune.report.format import (
     small,
     value_of,
 )
+from edgetune.report.summary import headline_metric
 from edgetune.report.tables import not_measured_lines
 
-_TITLES = ("model", "exact match", "ppl", "KL", "top-1", "size", "tok/s", "memory", "GPU mem")
+_SCORE = "score"
+_TITLES = ("model", _SCORE, "ppl", "KL", "top-1", "size", "tok/s", "memory", "GPU mem")
 
 
 def print_summary(report: dict[str, Any], file: Any = None) -> None:
@@ -32,13 +36,18 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     passed = report["verdict"] == "pass"
     console.print()
     console.print(f"[bold]{escape(report['headline']['text'])}[/bold]")
+    for line in answer_lines(report):
+        console.print(escape(line))
     if report["models"]:
         places: list[tuple[dict[str, Any], str | None]] = []
         for model in report["models"]:
             places += [(model, device) for device in devices_of(model)] or [(model, None)]
-        rows = [_cells(model, device) for model, device in places]
+        score, definitions = headline_metric(report), report["definitions"]
+        rows = [_cells(model, device, score, definitions) for model, device in places]
         depth = depth_of(report["models"])
-        titles = [f"tok/s @{depth}" if t == "tok/s" and depth is not None else t for t in _TITLES]
+        named = {_SCORE: headline_title(report).lower()}
+        named |= {"tok/s": f"tok/s @{depth}"} if depth is not None else {}
+        titles = [named.get(title, title) for title in _TITLES]
         if all(row[-1] == NONE for row in rows):
             titles, rows = titles[:-1], [row[:-1] for row in rows]
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
@@ -67,11 +76,14 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     console.print(f"verdict: [bold {color}]{report['verdict']}[/bold {color}]")
 
 
-def _cells(model: dict[str, Any], device: str | None) -> list[str]:
-    found = measured(model, "exact_match", device)
+def _cells(
+    model: dict[str, Any], device: str | None, metric: str, definitions: Definitions
+) -> list[str]:
+    found = measured(model, metric, device)
     bounds = found.get("ci95") if found else None
-    around = f" ±{50 * (bounds[1] - bounds[0]):.1f}" if bounds else ""
-    score = percent(value_of(model, "exact_match", device))
+    factor = 50 if is_ratio(metric, definitions) else 0.5
+    around = f" ±{factor * (bounds[1] - bounds[0]):.1f}" if bounds else ""
+    score = write_value(value_of(model, metric, device), metric, definitions)
     return [
         _name(model) + (f" ({device})" if device == "cuda" else ""),
         score if score == NONE else score + around,
