@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,16 @@ def choose_task(questions: Questions, wanted: str) -> Choice:
     return Choice(name, True, why)
 
 
-def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str, Any]:
+def grade_predictions(
+    predictions: Predictions, settings: Settings,
+    columns: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
     """Grade every model of a prediction set.
 
     Args:
         predictions: questions and answers.
         settings: the task, its options and the slices.
+        columns: of the raw rows, by the file and line that a question came from.
 
     Returns:
         ``task, rows, confidential, models`` (``name, role, scores, tables, slices, right``),
@@ -77,7 +82,10 @@ def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str,
     Raises:
         InputError: answers that cannot be read, or that are not as many as the questions.
     """
-    asked = predictions.questions()
+    asked = [
+        replace(one, columns={**one.columns, **columns.get(one.where, {})})
+        for one in predictions.questions()
+    ]
     questions = Questions(
         [one.prompt for one in asked], [one.expected for one in asked], settings.options
     )
@@ -100,10 +108,8 @@ def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str,
             {
                 "name": model.name,
                 "role": model.role,
-                "scores": [_as_measurement(score, task, digest) for score in found.scores],
-                "tables": [asdict(table) for table in found.tables],
                 "slices": _grade_slices(found, slices),
-                "right": None if found.right is None else [int(one) for one in found.right],
+                **_as_entry(found, task, digest),
             }
         )
     right = {one.name: one.graded.right for one in graded if one.graded.right is not None}
@@ -115,6 +121,15 @@ def grade_predictions(predictions: Predictions, settings: Settings) -> dict[str,
         "models": models,
         "differences": find_differences(graded, task.headline),
         "flips": count_flips(right),
+    }
+
+
+def _as_entry(found: Graded, task: Task, digest: str) -> dict[str, Any]:
+    """Return scores, tables and right answers as JSON values."""
+    return {
+        "scores": [_as_measurement(score, task, digest) for score in found.scores],
+        "tables": [asdict(table) for table in found.tables],
+        "right": None if found.right is None else [int(one) for one in found.right],
     }
 
 

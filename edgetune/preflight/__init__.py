@@ -37,6 +37,7 @@ from edgetune.preflight.models import (
     check_student,
     read_local_shape,
 )
+from edgetune.preflight.slices import check_slices
 from edgetune.preflight.trackers import check_trackers
 from edgetune.recipe import DataSection, Recipe
 from edgetune.recipe.checks import check_use
@@ -92,6 +93,8 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         check_files(recipe, said)
     if {"tune", "export"} <= {*stages}:
         check_adapter_file(recipe)
+    if "bench" in stages:
+        check_slices(recipe)
     if "bench" in stages and recipe.bench is not None and recipe.bench.prompting is not None:
         read_local_shape(recipe.bench.prompting.larger)
     return said

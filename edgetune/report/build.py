@@ -57,7 +57,7 @@ def build_report(
     weights = count_weights(artifacts.get("merge"))
     export = facts.export or ExportFacts()
     models = _read_models(artifacts.get("bench"), export.files, weights)
-    evaluation = find_evaluation(recipe, artifacts.get("bench"), run.path / "report")
+    evaluation = find_evaluation(recipe, artifacts, run.path / "report")
     add_scores(models, evaluation)
     part = evaluation.part if evaluation else None
     gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetune.artifact import Artifact, hash_json, hash_source
+from edgetune.data.columns import read_columns
+from edgetune.data.sources import hash_sources
 from edgetune.disk import write_atomic
+from edgetune.errors import InputError
 from edgetune.evaluate import TASKS
 from edgetune.evaluate.grading import VERSION, Settings, grade_predictions
 from edgetune.evaluate.predictions import FOLDER, Predictions, read_predictions
@@ -38,7 +41,9 @@ class Evaluation:
         return str(self.part["task"]["headline"])
 
 
-def find_evaluation(recipe: Recipe, bench: Artifact | None, folder: Path) -> Evaluation | None:
+def find_evaluation(
+    recipe: Recipe, artifacts: Mapping[str, Artifact], folder: Path
+) -> Evaluation | None:
     """Grade the answers that bench kept, and write ``flips.json`` into the report's folder.
 
     What was graded is kept there too, by a key of all that decides it.
@@ -47,8 +52,9 @@ def find_evaluation(recipe: Recipe, bench: Artifact | None, folder: Path) -> Eva
         None where no model was asked anything.
 
     Raises:
-        InputError: the answers cannot be read or graded.
+        InputError: the answers cannot be read or graded, or rows not be sliced.
     """
+    bench = artifacts.get("bench")
     predictions = read_predictions(bench.path / FOLDER) if bench is not None else None
     if bench is None or predictions is None:
         (folder / FLIPS).unlink(missing_ok=True)
@@ -58,7 +64,8 @@ def find_evaluation(recipe: Recipe, bench: Artifact | None, folder: Path) -> Eva
     key = _make_key(bench, settings)
     found = _read_kept(folder / GRADED, key)
     if found is None:
-        found = grade_predictions(predictions, settings)
+        columns = _read_columns(recipe, predictions, artifacts) if settings.slices else {}
+        found = grade_predictions(predictions, settings, columns)
         folder.mkdir(parents=True, exist_ok=True)
         kept = json.dumps({"key": key, "graded": found}, ensure_ascii=False)
         write_atomic(folder / GRADED, kept)
@@ -71,6 +78,28 @@ def find_evaluation(recipe: Recipe, bench: Artifact | None, folder: Path) -> Eva
         {model["name"]: model["scores"] for model in found["models"]},
         {name: asdict(one) for name, one in task.definitions.items()},
     )
+
+
+def _read_columns(
+    recipe: Recipe, predictions: Predictions, artifacts: Mapping[str, Artifact]
+) -> dict[str, dict[str, Any]]:
+    """Return the columns that rows are sliced by, of the files that they were read from.
+
+    Raises:
+        InputError: a file has changed since, so that its lines are others.
+    """
+    data, bench = recipe.data, recipe.bench
+    assert data is not None and bench is not None
+    parents = (artifacts.get("prepare") or artifacts["bench"]).parents
+    for part in ("train", "validation", "test"):
+        named = getattr(data, part)
+        if named is not None and part in parents and parents[part] != hash_sources(named):
+            raise InputError(
+                "these rows have changed since they were asked, so their columns are not known",
+                where=f"data.{part}", hint="run again, or leave bench.slices out",
+            )  # fmt: skip
+    places = {one.where for one in predictions.questions()}
+    return read_columns(data, bench.split, bench.slices, places, recipe.seed)
 
 
 def find_settings(section: BenchSection) -> Settings:

@@ -133,10 +133,16 @@ class SampleRun:
         self.artifacts[stage] = commit_part(final, kind, stage, key, keys, facts)
         self.run.record(self.artifacts[stage])
 
-    def answer(self, count: int = 60, confidential: bool = False) -> dict[str, str]:
+    def answer(
+        self, count: int = 60, confidential: bool = False, file: str = "rows.jsonl"
+    ) -> dict[str, str]:
         """Return the prediction sets of models that answer as many rows right as they score."""
         questions = [
-            Question(f"turn {'on' if n % 2 else 'off'} light {n} </script>", f"lamp {n}")
+            Question(
+                f"turn {'on' if n % 2 else 'off'} light {n} </script>",
+                f"lamp {n}",
+                where=f"{file}:{n + 1}",
+            )
             for n in range(count)
         ]
         with TemporaryDirectory() as folder:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetune.recipe import BenchSection
+from edgetune.artifact import hash_file
+from edgetune.errors import InputError
+from edgetune.recipe import BenchSection, Recipe
 from edgetune.report import evaluation
 from edgetune.report.build import write_report
 
@@ -69,3 +71,27 @@ def test_answers_are_graded_once_and_again_for_another_task(
     again = answered.report()["evaluation"]
     assert len(calls) == 1 and not again["task"]["guessed"]
     assert again["differences"] == first["differences"]
+
+
+def test_rows_are_sliced_by_columns_of_the_file_they_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [
+        {"prompt": "p", "completion": "c", "room": ["hall", "attic"][n < 45]} for n in range(60)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = SampleRun(tmp_path / "run")
+    tree = run.recipe.model_dump(exclude_unset=True)
+    tree |= {"data": {"train": str(file)}, "bench": {"slices": ["room"]}}
+    run.recipe = Recipe.model_validate(tree)
+    run.finish(run.answer(file=str(file)))
+    run.artifacts["bench"].parents["train"] = hash_file(file)
+    teacher = run.report()["evaluation"]["models"][1]
+    found = {one["value"]: one for one in teacher["slices"] if one["column"] == "room"}
+    assert (found["attic"]["n"], found["attic"]["value_of_metric"]) == (45, 1.0)
+    assert (found["hall"]["n"], found["hall"]["value_of_metric"]) == (15, 13 / 15)
+
+    file.write_text(file.read_text() + "\n")
+    assert run.report()["evaluation"]["models"][1] == teacher  # as it was kept
+    (run.run.path / "report" / "graded.json").unlink()
+    with pytest.raises(InputError, match="have changed since"):
+        run.report()
