@@ -1,6 +1,6 @@
 """Whether evaluation can be trusted: parts that are measured one by one, rows kept.
 
-    python bench/judge.py metric_difference --json
+    python bench/judge.py metric_difference interval_coverage --json
 
 Parts are functions in files beside this one, given whether to be quick (fewer cases: nothing is
 kept) and yielding rows; the row with ``figure`` is the part's result. Some need the assets.
@@ -25,6 +25,8 @@ RESULTS = ROOT / "bench" / "results" / "judge.jsonl"
 #: Part to the module in bench that has a function of its name.
 PARTS = {
     "metric_difference": "judge_metrics",
+    "interval_coverage": "judge_intervals",
+    "difference_alarms": "judge_intervals",
 }
 
 

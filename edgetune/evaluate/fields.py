@@ -26,8 +26,8 @@ def field_scores(
     """
     pairs = list(zip(found, wanted, strict=True))
     counts = [[(one & other).total(), one.total(), other.total()] for one, other in pairs]
-    formulas = {"f1": _f1, "precision": _precision, "recall": _recall}
-    sums = sums_of(np.array(counts, np.float64), _f1)
+    formulas = {"f1": f1_of_fields, "precision": _precision, "recall": _recall}
+    sums = sums_of(np.array(counts, np.float64), f1_of_fields)
     estimates = bootstrap_each(sums, list(formulas.values()))
     kept = [sums, None, None]  # F1 is what models are compared by
     return [
@@ -56,7 +56,8 @@ def field_table(
     return Table("per_field", title, columns, lines)
 
 
-def _f1(sums: np.ndarray) -> np.ndarray:
+def f1_of_fields(sums: np.ndarray) -> np.ndarray:
+    """Return F1 of sums, shape (M, 3): fields that are right, of answers, of rows."""
     return ratio(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
 
 

@@ -19,6 +19,7 @@ from edgetune.measure.statistics import Estimate, proportion, t95
 
 RESAMPLES = 1000
 PERMUTATIONS = 2000
+BIASED = 0.5  # of BCa's bias correction, beyond which it covers less than 95 % (bench/judge.py)
 CELLS_OF_A_BATCH = 1 << 21  # rows x resamples, or statistics x resamples, held at a time
 _NORMAL = NormalDist()
 
@@ -77,8 +78,10 @@ def bootstrap(sums: Sums, resamples: int = RESAMPLES, seed: int = 0) -> Estimate
     The interval is BCa's (Efron 1987, Journal of the American Statistical Association 82,
     171-185), its quantiles those of Student's t with the factor sqrt(n / (n - 1)), without which
     bootstrap intervals are too narrow at small n (Hesterberg 2015, The American Statistician 69,
-    371-386). Where the metric is at a bound and no resample differs, it is Wilson's interval of N
-    of N, scaled; with one row there is none.
+    371-386). Where resamples are far from the sample to one side (F1 of many labels with few rows
+    each), BCa's quantiles would lie beyond the resamples: there the interval is Student's about the
+    value less its bootstrap bias. Where no resample differs, it is Wilson's interval of none or all
+    of the rows, scaled to the bounds; with one row there is none.
     """
     return bootstrap_each(sums, [sums.formula], resamples, seed)[0]
 
@@ -98,7 +101,11 @@ def bootstrap_each(
     left_out, found = total - statistics, []
     for formula, value in zip(formulas, values, strict=True):
         interval = _accelerated(value, formula(drawn), formula(left_out), counts)
-        found.append(Estimate(value, rows, interval or _at_bound(value, rows, sums.bounds)))
+        if interval is None:
+            interval = _at_bound(value, rows, sums.bounds)
+        low, high = sums.bounds
+        kept = max(interval[0], min(low, value)), min(interval[1], max(high, value))
+        found.append(Estimate(value, rows, kept))
     return found
 
 
@@ -214,6 +221,9 @@ def _accelerated(
     below = min(max(below / len(values), 1 / len(values)), 1 - 1 / len(values))
     shift = _NORMAL.inv_cdf(float(below))
     quantile = t95(rows - 1) * math.sqrt(rows / (rows - 1))
+    if abs(shift) > BIASED:
+        centre, half = 2 * value - float(values.mean()), quantile * float(values.std())
+        return min(centre - half, value), max(centre + half, value)
     percents = []
     for z in (-quantile, quantile):
         moved = shift + z
