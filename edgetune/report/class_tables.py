@@ -13,7 +13,7 @@ from edgetune.report.format import NONE, percent, significant
 CONFUSION = "confusion"
 LARGEST = 24  # labels of a matrix that is shown whole
 PAIRS = 30  # most confused, that are listed
-COUNTS = ("rows", "n", "support", "count", "found", "expected")
+ROWS, ANSWERS = ("rows", "in rows"), ("answers", "in answers")
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class PageTable:
         title: its caption.
         columns: title and metric; the first column names the row.
         rows: texts.
-        n: observations behind each row's numbers; 0 where that is not known.
+        n: observations behind each number; 0 where that is not known.
         heat: 0 to 1 for each cell after the first, where it is a heat map; else empty.
     """
 
     title: str
     columns: list[tuple[str, str]]
     rows: list[list[str]]
-    n: list[int]
+    n: list[list[int]]
     heat: list[list[float]]
 
 
@@ -52,23 +52,32 @@ def tables_json(models: Sequence[tuple[str, list[PageTable]]]) -> list[dict[str,
 
 
 def _plain_table(table: Mapping[str, Any], definitions: Definitions) -> PageTable:
-    columns = list(table["columns"])
-    count = next((at for at, name in enumerate(columns) if at and name in COUNTS), None)
-    headline = next((find_metric(name, definitions) for name in columns[1:]
-                     if find_metric(name, definitions)), "")  # fmt: skip
+    columns = [str(name) for name in table["columns"]]
     heads = [(_title(columns[0]), "")]
     for name in columns[1:]:
         metric = find_metric(name, definitions)
-        heads.append((definitions[metric]["title"] if metric else _title(name), metric or headline))
+        heads.append((_title(name), metric))
+    counts = _find_counts(columns)
     rows = [[str(row[0]), *(_write(value) for value in row[1:])] for row in table["rows"]]
-    n = [int(row[count]) if count is not None and row[count] else 0 for row in table["rows"]]
+    n = [[int(row[at] or 0) if at else 0 for at in counts] for row in table["rows"]]
     return PageTable(str(table["title"]), heads, rows, n, [])
 
 
 def find_metric(column: str, definitions: Definitions) -> str:
-    """Return the metric that a column's name is, or the class's or field's metric of that name."""
-    names = (column, f"class_{column}", f"field_{column}", f"macro_{column}")
-    return next((name for name in names if name in definitions), "")
+    """Return what defines a column: the part's number of that name, or a metric; else empty."""
+    name = column.lower().replace(" ", "_")
+    return next((one for one in (f"part_{name}", name) if one in definitions), "")
+
+
+def _find_counts(columns: Sequence[str]) -> list[int]:
+    """Return for each column after the first the column that counts what is behind it; 0 of none.
+
+    Of a precision that is the answers, of all else the rows.
+    """
+    names = [name.lower() for name in columns]
+    rows = next((names.index(name) for name in ROWS if name in names[1:]), 0)
+    answers = next((names.index(name) for name in ANSWERS if name in names[1:]), rows)
+    return [answers if name in ("precision", *ANSWERS) else rows for name in names[1:]]
 
 
 def _confusion_tables(table: Mapping[str, Any]) -> list[PageTable]:
@@ -93,7 +102,7 @@ def _confusion_tables(table: Mapping[str, Any]) -> list[PageTable]:
         ]
         heads = [("Expected", ""), ("Answered", ""), ("Rows", "confused"),
                  ("Of the expected", "confused")]  # fmt: skip
-        n = [totals[name] for _, name, _ in pairs[:PAIRS]]
+        n = [[totals[name]] * 3 for _, name, _ in pairs[:PAIRS]]
         more = f", {PAIRS} of {len(pairs):,}" if len(pairs) > PAIRS else ""
         found.append(PageTable(f"Most confused pairs{more}", heads, rows, n, []))
     kept = _kept_labels(labels, pairs)
@@ -124,7 +133,7 @@ def _heat_map(
         total = sum(row)
         rows.append([name, *(f"{row[at]:,}" if row[at] else "·" for at in places)])
         heat.append([round(row[at] / total, 3) if total else 0.0 for at in places])
-        totals.append(total)
+        totals.append([total] * len(places))
     title = str(table["title"])
     if len(kept) < len(labels):
         title += f": {len(kept)} of {len(labels)} labels, those of the most confused pairs"

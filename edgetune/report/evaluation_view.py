@@ -23,6 +23,7 @@ from edgetune.report.format import NONE, measured, with_role
 from edgetune.report.summary import find_chosen, headline_metric, is_certain
 from edgetune.report.tables import Cell
 
+SHOWN_METRICS = 6  # beside the name; the others are below, closed
 SHOWN_PAIRS = 60  # of flips, in the table; the browser below it has them all
 Row = tuple[str, str, list[Cell | str]]  # name, small text below it, cells
 CONFIDENTIAL = (
@@ -40,6 +41,7 @@ def view_evaluation(report: Mapping[str, Any], definitions: Definitions) -> dict
     title = definitions.get(metric, {}).get("title", metric)
     shown = _shown_models(report)
     tables = _model_tables(evaluation, definitions)
+    scores = _score_table(report, evaluation, definitions)
     tabled = [name for name, _ in tables]
     wanted = [model["name"] for model in reversed(shown) if model["name"] in tabled]
     compared = Counter(str(one["metric"]) for one in evaluation["differences"])
@@ -49,7 +51,8 @@ def view_evaluation(report: Mapping[str, Any], definitions: Definitions) -> dict
         "rows": evaluation["rows"],
         "metric": metric,
         "title": title,
-        "scores": _score_table(report, evaluation, definitions),
+        "scores": _first_columns(scores, 0, SHOWN_METRICS),
+        "more_scores": _first_columns(scores, SHOWN_METRICS),
         "plots": [
             (name, Markup(svg))
             for name, svg in (
@@ -95,6 +98,12 @@ def _score_table(
     ]  # fmt: skip
     heads = [(definitions[name]["title"], name) for name in names]
     return {"heads": heads, "rows": rows}
+
+
+def _first_columns(table: Mapping[str, Any], first: int, end: int | None = None) -> dict[str, Any]:
+    """Return a part of a table's columns, with all its rows."""
+    rows = [(name, below, cells[first:end]) for name, below, cells in table["rows"]]
+    return {"heads": table["heads"][first:end], "rows": rows}
 
 
 def _of_files(

@@ -71,11 +71,9 @@
       const [title, metric] = table.columns[at];
       const cell = make("td", table.rows[row][at], { role: "cell", "data-label": title });
       if (!metric) cell.className = "words";
-      if (metric) { cell.dataset.metric = metric; cell.dataset.n = table.n[row] || ""; }
+      if (metric) { cell.dataset.metric = metric; cell.dataset.n = table.n[row][at - 1] || ""; }
       if (table.heat.length) {
-        const heat = table.heat[row][at - 1];
-        cell.style.setProperty("--heat", heat);
-        if (heat > 0.5) cell.className = "hot";
+        cell.style.setProperty("--heat", table.heat[row][at - 1]);
       }
       return cell;
     };

@@ -48,6 +48,37 @@ PAGE = {
         "rows of the expected label that the model gives the other label; the fraction is of the "
         "rows that have the expected label",
     ),
+    "part_precision": Definition(
+        "Precision", "", "of the answers that give this label or field, the fraction that is right"
+    ),
+    "part_recall": Definition(
+        "Recall", "", "of the rows that have this label or field, the fraction answered right"
+    ),
+    "part_f1": Definition("F1", "", "harmonic mean of precision and recall of this label or field"),
+    "part_rows": Definition("Rows", "rows", "test rows of this part"),
+    "part_in_rows": Definition("In rows", "rows", "test rows that have this field"),
+    "part_answers": Definition("Answers", "answers", "answers that give this label or letter"),
+    "part_in_answers": Definition("In answers", "answers", "answers that have this field"),
+    "part_right": Definition("Right", "", "of the rows of this part, the fraction answered right"),
+    "part_accuracy": Definition(
+        "Accuracy", "", "of the rows of this part, the fraction answered right"
+    ),
+    "part_mean_probability": Definition(
+        "Mean probability", "", "mean over these rows of the probability of the likeliest label"
+    ),
+    "part_right_program": Definition(
+        "Right program", "", "of this program's rows, the fraction whose answer calls it"
+    ),
+    "part_equal_command": Definition(
+        "Equal command", "", "of this program's rows, the fraction whose answer is the command"
+    ),
+    "part_called": Definition(
+        "Called", "", "of the rows that call this tool, the fraction whose answer does"
+    ),
+    "part_equal_calls": Definition(
+        "Equal calls", "",
+        "of the rows that call this tool, the fraction whose calls are all equal, with arguments",
+    ),
     "score_kept": Definition(
         "Score kept", "",
         "score of the recommended file over that of the model it is compared with: exact match, or "

@@ -17,9 +17,6 @@ WORDS = [
 DEFINITIONS = {
     "accuracy": ("Accuracy", "fraction of rows whose label is right; the interval is Wilson's"),
     "macro_f1": ("Macro F1", "mean of F1 over the classes that test rows have"),
-    "precision": ("Precision", "of the rows given this label, the fraction that have it"),
-    "recall": ("Recall", "of the rows that have this label, the fraction given it"),
-    "f1": ("F1", "harmonic mean of precision and recall"),
 }
 
 
@@ -102,7 +99,7 @@ def _score(name: str, value: float, hit: np.ndarray, where: dict[str, Any]) -> d
 def _scores(
     hit: np.ndarray, expected: np.ndarray, given: np.ndarray, labels: int, where: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    f1 = [_class(expected, given, label)[2] for label in range(labels)]
+    f1 = [_class(expected, given, label)[4] for label in range(labels)]
     known = [value for value in f1 if value is not None]
     return [
         _score("accuracy", float(hit.mean()), hit, where),
@@ -112,13 +109,13 @@ def _scores(
 
 def _class(
     expected: np.ndarray, given: np.ndarray, label: int
-) -> tuple[float | None, float | None, float | None, int]:
+) -> tuple[int, int, float | None, float | None, float | None]:
     has, said = expected == label, given == label
     both = int((has & said).sum())
     precision = both / int(said.sum()) if said.any() else None
     recall = both / int(has.sum()) if has.any() else None
     f1 = 2 * both / int(said.sum() + has.sum()) if has.any() or said.any() else None
-    return precision, recall, f1, int(has.sum())
+    return int(has.sum()), int(said.sum()), precision, recall, f1
 
 
 def _part(
@@ -145,7 +142,7 @@ def _part(
         "role": model["role"],
         "tables": [
             {"name": "per_class", "title": "Per class", "rows": classes,
-             "columns": ["label", "precision", "recall", "f1", "rows"]},
+             "columns": ["Label", "Rows", "Answers", "Precision", "Recall", "F1"]},
             {"name": "confusion", "title": "Confusion matrix", "rows": confusion,
              "columns": ["expected", *names]},
         ],
