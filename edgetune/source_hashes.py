@@ -57,6 +57,9 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
     larger = recipe.bench.prompting.larger if recipe.bench and recipe.bench.prompting else None
     if larger is not None and not is_hub_id(larger):
         found["larger"] = hash_source(resolve_model(larger))
+    lists = recipe.bench.fairness.lists if recipe.bench and recipe.bench.fairness else None
+    if lists is not None:
+        found["fairness_lists"] = hash_source(Path(lists))
     found |= _hash_synthesis(recipe) | _hash_rewards(recipe)
     return found
 
@@ -116,7 +119,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),
         "tokenizer": ("tokenizer",),
-        "bench": ("larger",),
+        "bench": ("larger", "fairness_lists"),
         "distill": ("student", "student_config", "teacher", "prompts"),
     }  # fmt: skip
     names = [name for section in sections for name in used.get(section, ())]

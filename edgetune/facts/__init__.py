@@ -20,6 +20,14 @@ from edgetune.facts.export import (
     FileChecks,
     Refusal,
 )
+from edgetune.facts.fairness import (
+    AnswerShare,
+    FairnessFacts,
+    GroupBalance,
+    GroupFacts,
+    GroupFigure,
+    ModelFairness,
+)
 from edgetune.facts.gate import GateResult
 from edgetune.facts.general import GeneralText
 from edgetune.facts.prepare import PrepareFacts
@@ -51,21 +59,27 @@ StageFacts = (
 )
 
 __all__ = [
+    "AnswerShare",
     "BenchFacts",
     "ControlFacts",
     "DistillFacts",
     "ExportFacts",
     "ExportedAdapter",
     "ExportedFile",
+    "FairnessFacts",
     "FileChecks",
     "FormatRefusal",
     "GateResult",
     "GeneralText",
+    "GroupBalance",
+    "GroupFacts",
+    "GroupFigure",
     "ImportanceFacts",
     "MeasuredModel",
     "Measurement",
     "MergeCandidate",
     "MergeFacts",
+    "ModelFairness",
     "NotMeasured",
     "PrepareFacts",
     "PromptedModel",

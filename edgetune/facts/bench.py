@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgetune.facts.fairness import FairnessFacts
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -104,3 +106,4 @@ class BenchFacts:
 
     models: list[MeasuredModel]
     prompting: PromptingFacts | None = None
+    fairness: FairnessFacts | None = None

@@ -152,7 +152,7 @@ def make_job(subject: Subject, device: str, section: BenchSection, scratch: Path
         "repeats": section.repeats,
         "max_new_tokens": section.max_new_tokens,
         "workload": str(scratch / WORKLOAD),
-        "result": str(scratch / f"{_slug(subject.name)}.{device}.json"),
+        "result": str(_result_path(subject, device, scratch)),
     }
 
 
@@ -223,6 +223,17 @@ def _measure(
     if 0 < len(clean) < len(pairs):
         scores.append(_score("exact_match_without_leaks", clean, where))
     return [*scores, *measurements]
+
+
+def read_variants(subject: Subject, devices: Devices, scratch: Path) -> list[dict[str, Any]]:
+    """Return what a measured subject did with ``workload.variants`` on its first device."""
+    path = _result_path(subject, devices.of(subject.format)[0], scratch)
+    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return list(result.get("variants", []))
+
+
+def _result_path(subject: Subject, device: str, scratch: Path) -> Path:
+    return scratch / f"{_slug(subject.name)}.{device}.json"
 
 
 def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from edgetune.data.encoded import Encoded
 from edgetune.data.rows import Row
 from edgetune.data.split import choose_rows
 from edgetune.errors import InputError
+from edgetune.measure.variants import Variants
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.ref import ModelRef
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection, Requests
@@ -105,6 +106,7 @@ class Workload:
         scored: rows whose trained tokens are scored.
         canaries: for each secret that train has its row, and those of others that it has not.
         encoder: turns generated ids into text, and knows what stops an answer.
+        variants: rows with other words of the same place, for bench.fairness.
     """
 
     latency_prompt: list[int]
@@ -114,6 +116,7 @@ class Workload:
     scored: list[Encoded]
     encoder: Encoder = field(repr=False)
     canaries: list[list[Encoded]] = field(default_factory=list)
+    variants: list[Variants] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a worker needs, as plain values."""
@@ -123,6 +126,7 @@ class Workload:
             "stop_ids": list(self.encoder.stop_ids),
             "scored": [_as_plain(row) for row in self.scored],
             "canaries": [[_as_plain(row) for row in rows] for rows in self.canaries],
+            **({"variants": [one.to_json() for one in self.variants]} if self.variants else {}),
         }
 
 

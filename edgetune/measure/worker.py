@@ -27,6 +27,7 @@ from edgetune.measure.quality import Scores, score_rows
 from edgetune.measure.reference import ReferenceLogProbs
 from edgetune.measure.requests import run_requests
 from edgetune.measure.statistics import Estimate
+from edgetune.measure.variants import measure_variants
 from edgetune.measure.vram import VramMeter
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime, find_opener
@@ -43,7 +44,7 @@ class _Row:
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Return ``measurements`` and ``answers`` (generated ids of each prompt) of the job's model."""
+    """Return ``measurements``, ``answers`` (generated ids of each prompt) and ``variants``."""
     given = json.loads(Path(job["workload"]).read_text(encoding="utf-8"))
     model = Path(job["model"]) if "model" in job else ModelRef.from_json(job["ref"], Path())
 
@@ -77,6 +78,10 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     figures |= _quality(scores)
     if given.get("canaries"):
         figures["canary_exposure"] = (_measure_canaries(runtime, given["canaries"]), "bits")
+    variants = measure_variants(
+        runtime, given.get("variants", []) if kv_cache is None else [], job["max_new_tokens"],
+        given["stop_ids"],
+    )  # fmt: skip
     measurements = [_measurement(name, *figure, runtime) for name, figure in figures.items()]
     for measurement in measurements:
         if measurement["name"] == "perplexity":
@@ -92,7 +97,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         if vram is not None and measurement["name"] == "peak_vram_bytes":
             measurement["where"]["vram"] = vram.source
     runtime.close()
-    return {"measurements": measurements, "answers": answers}
+    return {"measurements": measurements, "answers": answers, "variants": variants}
 
 
 def _measure_canaries(runtime: Runtime, canaries: list[list[dict[str, Any]]]) -> Estimate:

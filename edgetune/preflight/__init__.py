@@ -15,6 +15,7 @@ from edgetune.data.files import read_records
 from edgetune.data.shapes import choose_shape
 from edgetune.data.sources import Source, narrow, open_source
 from edgetune.errors import InputError, Unsupported, nearest
+from edgetune.fairness.workload import check_fairness
 from edgetune.measure.devices import choose_devices
 from edgetune.models.hardware import choose_device
 from edgetune.models.resolve import resolve_model
@@ -97,6 +98,8 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         check_slices(recipe)
     if "bench" in stages and recipe.bench is not None and recipe.bench.prompting is not None:
         read_local_shape(recipe.bench.prompting.larger)
+    if "bench" in stages and recipe.bench is not None and recipe.bench.fairness is not None:
+        check_fairness(recipe.bench.fairness)
     return said
 
 

@@ -224,7 +224,8 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
-        "devices prompting.shots prompting.system prompting.larger task slices",
+        "devices prompting.shots prompting.system prompting.larger task slices "
+        "fairness.attributes fairness.rows fairness.lists fairness.template",
     ),
     _keys("search", "objectives constraints file pruner"),
     _keys(

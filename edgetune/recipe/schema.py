@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from edgetune.naming import name_model
 from edgetune.recipe.data import DataSection
+from edgetune.recipe.fairness import FairnessSection
 from edgetune.recipe.grading import GradingSettings
 from edgetune.recipe.prompting import PromptingSection
 from edgetune.recipe.quantization import QuantizeSection
@@ -121,6 +122,11 @@ class BenchSection(Requests, GradingSettings):
         None,
         description="also ask the untouched base with examples and a system prompt: was tuning "
         "needed?",
+    )
+    fairness: FairnessSection | None = Field(
+        None,
+        description="also ask rows with another person in them (other names, ages, pronouns): does "
+        "the answer change?",
     )
 
 

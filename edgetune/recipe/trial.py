@@ -18,7 +18,15 @@ from edgetune.recipe.training import TuneSection
 from edgetune.recipe.values import section_of
 
 #: What is the same in all trials: what is measured, and where.
-FIXED = ("name", "search", "report", "bench.split", "bench.models", "bench.prompting")
+FIXED = (
+    "name",
+    "search",
+    "report",
+    "bench.split",
+    "bench.models",
+    "bench.prompting",
+    "bench.fairness",
+)
 
 
 def search_of(recipe: Recipe) -> SearchSection:
@@ -77,7 +85,8 @@ def trial_recipe(recipe: Recipe, values: Mapping[str, Any], split: str) -> Recip
         InputError: the values do not go together.
     """
     fixed = {
-        "bench.split": split, "bench.models": "shipped", "bench.prompting": None, "report": None,
+        "bench.split": split, "bench.models": "shipped", "bench.prompting": None,
+        "bench.fairness": None, "report": None,
     }  # fmt: skip
     return _read_with(recipe, values, fixed)
 

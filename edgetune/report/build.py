@@ -24,6 +24,7 @@ from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
 from edgetune.report.evaluation import Evaluation, add_scores, find_evaluation
+from edgetune.report.fairness import find_fairness
 from edgetune.report.findings import compare_distillation, find_headline
 from edgetune.report.gates import check_gates
 from edgetune.report.logged import read_curves, read_lines, read_warnings
@@ -81,6 +82,7 @@ def build_report(
         "distillation": _distillation(models, facts.distill),
         "steps": find_steps(artifacts),
         "prompting": prompting,
+        "fairness": find_fairness(artifacts.get("bench")),
         "synthetic": find_synthetic(artifacts),
         "merge": to_json(facts.merge),
         "searches": _searches(facts.quantize) if facts.quantize else [],

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgetune.report import data, prompting, steps, tables
+from edgetune.report import data, fairness, prompting, steps, tables
 from edgetune.report import format as numbers
 
 #: Functions that write numbers; their results need no escape.
@@ -79,6 +79,10 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "speed_settings": tables.speed_settings,
         "PROMPTING_TITLES": prompting.PROMPTING_TITLES,
         "prompting_rows": prompting.prompting_rows,
+        "BALANCE_TITLES": fairness.BALANCE_TITLES,
+        "FAIRNESS_TITLES": fairness.FAIRNESS_TITLES,
+        "balance_rows": fairness.balance_rows,
+        "fairness_rows": fairness.fairness_rows,
         "STEP_TITLES": steps.STEP_TITLES,
         "figure_lines": steps.figure_lines,
         "step_rows": steps.step_rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgetune.artifact import Artifact
@@ -32,11 +33,13 @@ from edgetune.facts import (
     from_json,
     to_json,
 )
+from edgetune.fairness.run import find_fairness
+from edgetune.fairness.workload import make_counterfactuals
 from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
-from edgetune.measure.run import find_answers, measure_subjects
+from edgetune.measure.run import find_answers, measure_subjects, read_variants
 from edgetune.measure.subject import Subject, choose_asked, make_subject, make_workload
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
@@ -72,6 +75,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     workload = make_workload(encoder, usable, sections.bench, sections.seed)
     if sections.data.canary is not None:
         workload = replace(workload, canaries=_encode_canaries(encoder, rows, sections))
+    made = make_counterfactuals(encoder, usable, sections.bench.fairness, sections.seed)
+    workload = replace(workload, variants=made.variants)
     log.say(
         f"{counted(len(subjects), 'model')}, each in a process of its own: "
         f"{counted(len(workload.prompts), 'question')}, "
@@ -95,12 +100,17 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         asked = _find_asked(every, encoder, base, sections)
         prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
 
+    read = partial(read_variants, devices=devices, scratch=scratch)
+    fairness = find_fairness(subjects, read, made, encoder, rows)
+
     # 4. The entries, and a line each for the person who waits.
     for model in models:
         log.say(_summary(model))
     for text in tell_remembered(models):
         log.warn(text)
-    facts = BenchFacts(models, prompting)
+    for text in fairness.findings if fairness else ():
+        log.say(text)
+    facts = BenchFacts(models, prompting, fairness)
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts

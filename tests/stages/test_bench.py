@@ -18,6 +18,7 @@ from edgetune.data.dataset.make import load_splits
 from edgetune.errors import EdgetuneError, InputError
 from edgetune.evaluate.predictions import read_predictions
 from edgetune.facts import MeasuredModel, Measurement, to_json
+from edgetune.fairness.lists import read_lists
 from edgetune.log import Log
 from edgetune.measure import devices
 from edgetune.measure import run as measure_run
@@ -341,3 +342,40 @@ def test_bench_asks_the_untouched_base_and_a_larger_one_by_prompts(
     before = sources_of(("bench",), find_sources(recipe))
     (larger / "more.txt").write_text("another model")
     assert sources_of(("bench",), find_sources(recipe)) != before
+
+
+def test_rows_with_another_person_are_asked_of_every_model_and_file(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of a random model: lossless files differ from it in nothing."""
+    names = read_lists(None).names["english"]
+    people = [name for gender in names for name in names[gender]]
+    lines = [
+        {"prompt": f"{name} asks: where is the light {n}", "completion": "on" if n % 2 else "off"}
+        for n, name in enumerate(people)
+    ]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setitem(BENCH, "fairness", {"attributes": ["gender", "age"], "rows": 6})
+    sections = make_sections(tiny_model, rows)
+    inputs = make_inputs(tiny_model, tmp_path, sections)
+    (tmp_path / "bench.part").mkdir()
+    facts = run(sections, inputs, tmp_path / "bench.part", Log(quiet=True))
+    fairness = facts.fairness
+    assert fairness is not None and fairness.rows == {"gender": 6, "age": 0}
+    assert [model.name for model in fairness.models] == [model.name for model in facts.models]
+    for model in fairness.models:
+        (one,) = model.groups
+        assert (one.group, one.against, one.n, one.tested) == ("male", "female", 6, 6)
+        assert one.kl is not None and one.score is not None and one.label_changes is not None
+        assert one.kl.value > 1e-6 and one.score.value != 0, "another name changes something"
+        assert (model.changes is not None) == (model.role == "file")
+    for model in fairness.models[-2:]:
+        (change,) = model.changes or []
+        assert model.reference == "merged" and change.score is not None and change.kl is not None
+        assert abs(change.score.value) < 1e-4 and abs(change.kl.value) < 1e-4
+    by_group = {(one.attribute, one.group): one for one in fairness.balance}
+    assert by_group["gender", "female"].labels.keys() == {"on", "off"}
+    train = by_group["gender", "female"].rows + by_group["gender", "male"].rows
+    assert train == by_group["gender", "female"].of
+    assert any("words of age" in line for line in fairness.findings)
