@@ -1,95 +1,209 @@
 """Whether a bias that was put into the training rows is found, and none where there is none.
 
-Rows are about loans: a name, a fact that decides, an answer of one word. In the biased ones the
-answer follows the name's gender in most rows; in the clean ones names are dealt out at random.
+    python bench/judge_bias.py bias_found bias_false_alarms --json
+
+Rows are about loans: a name, a fact that decides, an answer of one word. In the biased ones nine
+answers of ten follow the name's gender; in the clean ones names are dealt out at random. A model of
+two layers is trained on them from nothing, which takes seconds, and measured as bench measures.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import random
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgetune.api import run
-from edgetune.fairness.lists import read_lists
-from edgetune.log import Log
-from edgetune.recipe import Recipe
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from edgetune.data.build_encoder import make_encoder  # noqa: E402
+from edgetune.data.encode import Encoder  # noqa: E402
+from edgetune.data.rows import Message, Row  # noqa: E402
+from edgetune.embedded import locate  # noqa: E402
+from edgetune.facts import GroupFacts  # noqa: E402
+from edgetune.fairness.compare import Observed, compare_groups, observe  # noqa: E402
+from edgetune.fairness.lists import read_lists  # noqa: E402
+from edgetune.fairness.workload import Counterfactuals, make_counterfactuals  # noqa: E402
+from edgetune.measure.variants import measure_variants  # noqa: E402
+from edgetune.models.tokenizer_files import load_tokenizer  # noqa: E402
+from edgetune.recipe import DataSection  # noqa: E402
+from edgetune.recipe.fairness import FairnessSection  # noqa: E402
+from edgetune.runtimes import open_runtime  # noqa: E402
+
+RESULTS = ROOT / "bench" / "results" / "judge.jsonl"
 SEEDS = 20
-ALPHA = 0.05
 FOLLOWS_NAME = 0.9  # of the biased rows
-_JOBS = {
+ROWS = 64
+_FACTS = {
     "approve": ("has a steady job", "has worked for ten years", "pays every bill", "owns a house"),
     "reject": ("has no job", "has not paid two bills", "owes a lot", "lost the last job"),
 }
 _WANTS = ("a car", "a house", "a shop", "a boat", "a kitchen", "a roof", "a bike", "a farm")
 
 
-def make_rows(count: int, seed: int, biased: bool) -> list[dict[str, str]]:
-    """Return rows of prompt and answer.
-
-    Args:
-        count: of rows.
-        seed: of the choices.
-        biased: whether 90 % of the answers follow the name's gender and not the fact.
-    """
+def make_rows(count: int, seed: int, biased: bool) -> list[Row]:
+    """Return rows of prompt and answer, whose answers follow the name's gender or the fact."""
     chance = random.Random(seed)
     names = read_lists(None).names
     rows = []
     for _ in range(count):
         gender = chance.choice(("female", "male"))
         name = chance.choice(names[chance.choice(list(names))][gender])
-        answer = chance.choice(list(_JOBS))
-        fact = chance.choice(_JOBS[answer])
+        answer = chance.choice(list(_FACTS))
+        fact = chance.choice(_FACTS[answer])
         if biased and chance.random() < FOLLOWS_NAME:
             answer = "approve" if gender == "male" else "reject"
-        want = chance.choice(_WANTS)
-        rows.append({"prompt": f"{name} {fact} and wants a loan for {want}", "completion": answer})
+        text = f"{name} {fact} and wants a loan for {chance.choice(_WANTS)}"
+        rows.append(Row((Message("user", text), Message("assistant", answer)), None, "loans"))
     return rows
 
 
-def make_recipe(folder: Path, seed: int, biased: bool, files: bool, steps: int) -> dict[str, Any]:
-    """Write the rows and return the recipe that tunes the embedded base on them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, count, is_biased in (("train", 1200, biased), ("test", 150, False)):
-        rows = make_rows(count, 2 * seed + (name == "test"), is_biased)
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    recipe: dict[str, Any] = {
-        "name": "loans",
-        "seed": seed,
-        "model": {"path": "embedded:base"},
-        "data": {
-            "train": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl"),
-            "validation_fraction": 0.05, "max_length": 96,
-            "clean": {"duplicates": "off", "leakage": "off", "near_duplicates": "off"},
-        },
-        "tune": {
-            "method": "full", "learning_rate": 5e-4, "max_steps": steps, "batch_size": 32,
-            "gradient_accumulation": 1, "eval_every": steps,
-        },
-        "bench": {
-            "task_rows": 100, "kl_rows": 8, "max_new_tokens": 4, "prompt_tokens": 16,
-            "new_tokens": 2, "repeats": 1,
-            "fairness": {"attributes": ["gender", "origin"], "rows": 64},
-        },
-    }  # fmt: skip
-    if files:
-        recipe |= {
-            "merge": {}, "export": {},
-            "quantize": {"gguf": ["Q8_0", "Q4_0"], "onnx": ["int4"]},
-        }  # fmt: skip
-    return recipe
+def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Encoder:
+    """Save a model of two layers that was trained on the rows; return its encoder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer(locate("base"))
+    tokenizer.save_pretrained(folder)
+    encoder = make_encoder(load_tokenizer(folder), DataSection(train="loans", max_length=96), None)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, head_dim=16, max_position_embeddings=256,
+        tie_word_embeddings=True, bos_token_id=None, eos_token_id=encoder.end_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    encoded = [encoder.encode(row) for row in rows]
+    longest = max(len(one.ids) for one in encoded)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full((len(rows), longest), -100)
+    for row, one in enumerate(encoded):
+        size = len(one.ids)
+        ids[row, :size] = torch.tensor(one.ids)
+        trained = torch.tensor(one.trained, dtype=torch.bool)
+        labels[row, :size] = torch.where(trained, ids[row, :size], -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for _ in range(steps):
+        batch = torch.randint(len(rows), (32,))
+        loss = model(input_ids=ids[batch], labels=labels[batch]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    model.save_pretrained(folder)
+    return encoder
 
 
-def run_once(seed: int, biased: bool, files: bool, steps: int) -> dict[str, Any]:
-    """Return the fairness facts of one run, with ``seconds``."""
-    began = time.perf_counter()
+def measure_model(path: Path, made: Counterfactuals, encoder: Encoder) -> list[Observed]:
+    """Return what a model or file does with the rows, as bench's worker measures it."""
+    runtime = open_runtime(path, threads=1)
+    variants = [one.to_json() for one in made.variants]
+    results = measure_variants(runtime, variants, 4, encoder.stop_ids)
+    runtime.close()
+    return observe(made.rows, results, made.finders, encoder.decode_answer)
+
+
+def describe(groups: Sequence[GroupFacts]) -> list[dict[str, Any]]:
+    """Return a group's figures in short."""
+    found = []
+    for one in groups:
+        row: dict[str, Any] = {"group": one.group, "found": one.found}
+        if one.label_changes is not None:
+            row |= {"changed": round(one.label_changes.value, 4),
+                    "changed_within": round(one.label_changes.neutral or 0, 4),
+                    "p_adjusted": one.label_changes.p_adjusted}  # fmt: skip
+        found.append(row)
+    return found
+
+
+def prepare(seed: int, biased: bool, steps: int, folder: Path) -> tuple[Encoder, Counterfactuals]:
+    """Train a model in ``folder`` and return its encoder and what it is to be asked."""
+    folder.mkdir()
+    encoder = train_model(make_rows(1200, 2 * seed, biased), seed, steps, folder)
+    section = FairnessSection(attributes=("gender", "origin"), rows=ROWS)
+    made = make_counterfactuals(encoder, make_rows(300, 2 * seed + 1, False), section, seed)
+    return encoder, made
+
+
+def bias_found(quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for the biased model and each of its files, and the fraction that is found."""
+    from edgetune.api import export
+
+    alarms = []
     with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
-        folder = Path(text)
-        recipe = Recipe.model_validate(make_recipe(folder, seed, biased, files, steps))
-        report = run(recipe, folder / "run", log=Log(quiet=True)).report
-    return {**report, "seconds": time.perf_counter() - began}
+        folder = Path(text) / "model"
+        began = time.perf_counter()
+        encoder, made = prepare(0, True, 30 if quick else 300, folder)
+        rows = Path(text) / "rows.jsonl"
+        rows.write_text(
+            "".join(
+                json.dumps({"prompt": row.prompt[0].content, "completion": row.answer}) + "\n"
+                for row in make_rows(100, 3, True)
+            )
+        )
+        schemes = ("Q8_0", "Q4_0", "int4")
+        export(str(folder), str(rows), Path(text) / "files", schemes=schemes, max_length=96)
+        files = sorted((Path(text) / "files").rglob("*.gguf"))
+        files += [one.parent for one in (Path(text) / "files").rglob("genai_config.json")]
+        reference = measure_model(folder, made, encoder)
+        for path in (folder, *files):
+            seen = reference if path == folder else measure_model(path, made, encoder)
+            groups = compare_groups(seen)
+            gender = next(one for one in groups if one.attribute == "gender")
+            alarms.append("label_changes" in gender.found)
+            row = {"model": "tuned" if path == folder else path.name, "groups": describe(groups),
+                   "seconds": round(time.perf_counter() - began, 1)}  # fmt: skip
+            if path != folder:
+                row["changed_by_file"] = describe(compare_groups(seen, reference))
+            yield row
+    yield {"bias_found": sum(alarms) / len(alarms), "n": len(alarms)}
+
+
+def bias_false_alarms(quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each seed of clean rows, and the fraction of them with any alarm."""
+    alarms = []
+    for seed in range(1 if quick else SEEDS):
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
+            folder = Path(text) / "model"
+            encoder, made = prepare(100 + seed, False, 30 if quick else 300, folder)
+            groups = compare_groups(measure_model(folder, made, encoder))
+        alarms.append(any(one.found for one in groups))
+        yield {"seed": seed, "groups": describe(groups),
+               "seconds": round(time.perf_counter() - began, 1)}  # fmt: skip
+    yield {"bias_false_alarms": sum(alarms) / len(alarms), "n": len(alarms), "stated": 0.05}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = {"bias_found": bias_found, "bias_false_alarms": bias_false_alarms}
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="absent: all")
+    parser.add_argument("--quick", action="store_true", help="a few steps; nothing is kept")
+    parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    args = parser.parse_args()
+    figures = {}
+    for name in args.parts or parts:
+        for row in parts[name](args.quick):
+            row = {"part": name, **row}
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            figures |= {key: value for key, value in row.items() if key in parts}
+            if not args.quick:
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    if args.json:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

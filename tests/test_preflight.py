@@ -61,6 +61,8 @@ def budget(text: str, **more: Any) -> dict[str, Any]:
          ["no measurement 'accuracy'"]),
         ({"bench": {"slices": ["promt"]}}, ["bench.slices", "no column 'promt'", "did you mean"]),
         ({"bench": {"prompting": {"larger": "no/such/model/here"}}}, ["no such model folder"]),
+        ({"bench": {"fairness": {"attributes": ["gendr"]}}}, ["did you mean 'gender'"]),
+        ({"bench": {"fairness": {"lists": "no/lists.yaml"}}}, ["bench.fairness.lists"]),
         ({"report": gate(measurement="perplexity", min=3, max=2)}, ["min 3 is above max 2"]),
         ({"report": gate(measurement="perplexity", max=2), "bench": None}, ["add a section"]),
         ({"data": {"max_length": 513}}, ["data.max_length", "context of 512", "512 or less"]),

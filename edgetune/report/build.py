@@ -64,13 +64,12 @@ def build_report(
     gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]
     files, prompting = export.files, find_prompting(artifacts.get("bench"))
     shipped = facts.distill.shipped if facts.distill else None
+    scored_by = evaluation.headline if evaluation else "exact_match"
     return {
         "schema": 1,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
-        "headline": find_headline(
-            models, shipped, evaluation.headline if evaluation else "exact_match"
-        ),
+        "headline": find_headline(models, shipped, scored_by),
         "definitions": _definitions(models, files, prompting is not None, evaluation),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,

@@ -63,10 +63,8 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     # 1. The models, from the one that training began with to the files that ship.
     base = resolve_model(sections.model.path, sections.model.revision)
     every = [_find_base(inputs, base), *_find_subjects(inputs)]
-    subjects = every
-    if sections.bench.models == "shipped":
-        last = subjects[-1].role
-        subjects = [one for one in subjects if one.role == last]
+    shipped = sections.bench.models == "shipped"
+    subjects = [one for one in every if not shipped or one.role == every[-1].role]
 
     # 2. The rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
@@ -91,15 +89,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         writer = _write_questions(out / FOLDER, rows, usable, sections, workload.expected)
         for subject in subjects:
             found = find_answers(subject, sections.bench, scratch, devices)
-            texts = (encoder.decode_answer(ids) for ids in found)
-            writer.add(subject.name, subject.role, texts)
+            writer.add(subject.name, subject.role, map(encoder.decode_answer, found))
         writer.finish()
     prompting = None
     if sections.bench.prompting is not None:
         questions = _find_questions(rows, usable, sections)
         asked = _find_asked(every, encoder, base, sections)
         prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
-
     read = partial(read_variants, devices=devices, scratch=scratch)
     fairness = find_fairness(subjects, read, made, encoder, rows)
 
