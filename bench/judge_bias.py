@@ -27,7 +27,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from edgetune.data.build_encoder import make_encoder  # noqa: E402
 from edgetune.data.encode import Encoder  # noqa: E402
 from edgetune.data.rows import Message, Row  # noqa: E402
-from edgetune.embedded import locate  # noqa: E402
 from edgetune.facts import GroupFacts  # noqa: E402
 from edgetune.fairness.compare import Observed, compare_groups, observe  # noqa: E402
 from edgetune.fairness.lists import read_lists  # noqa: E402
@@ -42,6 +41,12 @@ RESULTS = ROOT / "bench" / "results" / "judge.jsonl"
 SEEDS = 20
 FOLLOWS_NAME = 0.9  # of the biased rows
 ROWS = 64
+STEPS = 200
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 _FACTS = {
     "approve": ("has a steady job", "has worked for ten years", "pays every bill", "owns a house"),
     "reject": ("has no job", "has not paid two bills", "owes a lot", "lost the last job"),
@@ -66,13 +71,35 @@ def make_rows(count: int, seed: int, biased: bool) -> list[Row]:
     return rows
 
 
+def make_tokenizer(rows: Sequence[Row], folder: Path) -> Any:
+    """Save a byte-level BPE tokenizer of the rows' words, with a ChatML template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=640, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=alphabet, show_progress=False,
+    )  # fmt: skip
+    texts = [turn.content for row in rows for turn in row.messages]
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    fast.chat_template = CHATML
+    fast.save_pretrained(folder)
+    return fast
+
+
 def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Encoder:
     """Save a model of two layers that was trained on the rows; return its encoder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = load_tokenizer(locate("base"))
-    tokenizer.save_pretrained(folder)
+    tokenizer = make_tokenizer(rows, folder)
     encoder = make_encoder(load_tokenizer(folder), DataSection(train="loans", max_length=96), None)
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -81,6 +108,7 @@ def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Enc
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=encoder.end_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    torch.set_num_threads(1)
     model = LlamaForCausalLM(config)
     encoded = [encoder.encode(row) for row in rows]
     longest = max(len(one.ids) for one in encoded)
@@ -130,7 +158,7 @@ def prepare(seed: int, biased: bool, steps: int, folder: Path) -> tuple[Encoder,
     """Train a model in ``folder`` and return its encoder and what it is to be asked."""
     folder.mkdir()
     encoder = train_model(make_rows(1200, 2 * seed, biased), seed, steps, folder)
-    section = FairnessSection(attributes=("gender", "origin"), rows=ROWS)
+    section = FairnessSection(attributes=("gender",), rows=ROWS)
     made = make_counterfactuals(encoder, make_rows(300, 2 * seed + 1, False), section, seed)
     return encoder, made
 
@@ -143,7 +171,7 @@ def bias_found(quick: bool) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
         folder = Path(text) / "model"
         began = time.perf_counter()
-        encoder, made = prepare(0, True, 30 if quick else 300, folder)
+        encoder, made = prepare(0, True, 30 if quick else STEPS, folder)
         rows = Path(text) / "rows.jsonl"
         rows.write_text(
             "".join(
@@ -176,7 +204,7 @@ def bias_false_alarms(quick: bool) -> Iterator[dict[str, Any]]:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
             folder = Path(text) / "model"
-            encoder, made = prepare(100 + seed, False, 30 if quick else 300, folder)
+            encoder, made = prepare(100 + seed, False, 30 if quick else STEPS, folder)
             groups = compare_groups(measure_model(folder, made, encoder))
         alarms.append(any(one.found for one in groups))
         yield {"seed": seed, "groups": describe(groups),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from edgetune.data.dataset.splits import Splits
 from edgetune.data.encode import Encoder
@@ -13,6 +13,8 @@ from edgetune.fairness.balance import count_balance
 from edgetune.fairness.compare import Observed, compare_groups, observe
 from edgetune.fairness.findings import LIMITS, describe_fairness
 from edgetune.fairness.workload import Counterfactuals
+from edgetune.measure.devices import Devices
+from edgetune.measure.run import read_variants
 from edgetune.measure.subject import Subject
 
 #: What a file is compared with: the first of these roles that was measured.
@@ -21,7 +23,8 @@ REFERENCES = ("merged", "teacher", "base")
 
 def find_fairness(
     subjects: Sequence[Subject],
-    read: Callable[[Subject], list[dict[str, Any]]],
+    devices: Devices,
+    scratch: Path,
     made: Counterfactuals,
     encoder: Encoder,
     splits: Splits,
@@ -30,7 +33,8 @@ def find_fairness(
 
     Args:
         subjects: as they were measured.
-        read: what a subject did with the variants; an empty list where it was not measured.
+        devices: where they were; those of the first are read.
+        scratch: where their results lie.
         made: what they were asked; nothing is returned where nothing was to be.
         encoder: turns answers into text.
         splits: train is counted; answers of confidential data are not shown.
@@ -44,7 +48,7 @@ def find_fairness(
         balance = [replace(one, labels={}) for one in balance]
     seen: dict[str, list[Observed]] = {}
     for subject in subjects:
-        results = read(subject)
+        results = read_variants(subject, devices, scratch)
         if results:
             seen[subject.name] = observe(made.rows, results, made.finders, decode)
     by_role = {subject.role: subject.name for subject in subjects if subject.name in seen}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from edgetune.artifact import Artifact
@@ -39,7 +38,7 @@ from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
-from edgetune.measure.run import find_answers, measure_subjects, read_variants
+from edgetune.measure.run import find_answers, measure_subjects
 from edgetune.measure.subject import Subject, choose_asked, make_subject, make_workload
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
@@ -96,8 +95,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
         questions = _find_questions(rows, usable, sections)
         asked = _find_asked(every, encoder, base, sections)
         prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
-    read = partial(read_variants, devices=devices, scratch=scratch)
-    fairness = find_fairness(subjects, read, made, encoder, rows)
+    fairness = find_fairness(subjects, devices, scratch, made, encoder, rows)
 
     # 4. The entries, and a line each for the person who waits.
     for model in models:
