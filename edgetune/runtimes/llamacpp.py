@@ -22,6 +22,8 @@ from edgetune.runtimes.amx import has_broken_amx
 from edgetune.runtimes.gguf_header import check_gguf
 from edgetune.runtimes.gpu import REMEDIES, find_gpu_fault
 from edgetune.runtimes.llama_batch import BATCH_TOKENS, Batch, spans
+from edgetune.runtimes.llama_branches import logits_after
+from edgetune.runtimes.llama_characters import find_characters, refuse_unknown
 from edgetune.runtimes.llama_sequences import Sequences
 from edgetune.runtimes.sampling import Picker, Sampling
 from edgetune.runtimes.template import render_template
@@ -75,7 +77,7 @@ class LlamaCpp(TextGeneration):
         self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
-        self._characters = self._find_characters()
+        self._characters = find_characters(self._vocab, self._token_text)
         self._batch = Batch(BATCH_TOKENS)
 
     def _load(self, path: Path, device: str, mapped: bool) -> Any:
@@ -126,7 +128,7 @@ class LlamaCpp(TextGeneration):
         return self._tokenize(text, begins=True)
 
     def _tokenize(self, text: str, begins: bool) -> list[int]:
-        self._refuse_unknown(text)
+        refuse_unknown(text, self._characters, str(self.path))
         raw = text.encode()
         count = -len(raw) - 8
         while count < 0:  # the room that is needed
@@ -140,26 +142,6 @@ class LlamaCpp(TextGeneration):
             raw = ctypes.create_string_buffer(-count)
             count = c.llama_detokenize(self._vocab, given, len(ids), raw, -count, False, False)
         return raw.raw[:count].decode("utf-8", "replace")
-
-    def _refuse_unknown(self, text: str) -> None:
-        """Refuse what would abort the process: llama.cpp cannot handle a character outside a
-        SentencePiece vocabulary without byte tokens."""
-        if self._characters is None:
-            return
-        unknown = next((x for x in text.replace(" ", "▁") if x not in self._characters), None)
-        if unknown:
-            raise Unsupported(
-                f"its vocabulary has neither {unknown!r} nor byte tokens to spell it",
-                where=str(self.path),
-                hint="llama.cpp cannot run this vocabulary on such text; use another format",
-            )
-
-    def _find_characters(self) -> set[str] | None:
-        """Return the characters that can be tokenized, or none if every one can."""
-        if c.llama_vocab_type(self._vocab) != c.LLAMA_VOCAB_TYPE_SPM:
-            return None
-        texts = {self._token_text(token) for token in range(self._vocab_size)}
-        return None if {"<0x00>", "<0xE6>", "<0xFF>"} <= texts else set("".join(texts))
 
     def render(self, messages: list[dict[str, str]], clock: str | None = None) -> str:
         source = c.llama_model_chat_template(self._model, None)
@@ -187,6 +169,16 @@ class LlamaCpp(TextGeneration):
                 for first, last in spans(len(tokens))
             ]
         )
+
+    def logits_after(
+        self, context: Sequence[int], branches: Sequence[Sequence[int]]
+    ) -> Iterator[np.ndarray]:
+        """Yield logits after a context and after each token of its branches, the context computed
+        once; see :func:`edgetune.runtimes.likelihood.logits_after`."""
+        longest = len(context) + max(map(len, branches), default=0)
+        self._prepare(1, longest, exact=self._kv_type is None)
+        memory = c.llama_get_memory(self._context)
+        yield from logits_after(self.decode, memory, self._vocab_size, context, branches)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]

@@ -17,13 +17,14 @@ from tokenizers import Tokenizer
 
 from edgetune.errors import EdgetuneError, InputError, Unsupported, reading
 from edgetune.models.chat_template import fold_templates
-from edgetune.runtimes import GENAI_CONFIG, greedy
+from edgetune.runtimes import GENAI_CONFIG, count_together, greedy
 from edgetune.runtimes.genai_folder import find_graph, read_decoder
 from edgetune.runtimes.gpu import PROVIDER, REMEDIES, find_gpu_fault
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
 
 SEQUENCES = 64  # decoded together, at most; all of one prompt length
+_LARGE_VOCABULARY = 2**18  # taken for one that the graph does not state
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -43,6 +44,8 @@ class OnnxRuntime(TextGeneration):
         self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
         self._session: Any = _open_session(graph, threads, device)
         self._past = _empty_past(self._session, decoder, folder)
+        sizes = [node.shape[-1] for node in self._session.get_outputs() if node.name == "logits"]
+        self._vocabulary = sizes[0] if sizes and isinstance(sizes[0], int) else _LARGE_VOCABULARY
         inputs = {node.name for node in self._session.get_inputs()}
         self._wants_positions = "position_ids" in inputs
         self._adapter = _load_adapter(adapter) if adapter is not None else None
@@ -82,6 +85,30 @@ class OnnxRuntime(TextGeneration):
         logits_BTV, _ = self._run(np.array([list(ids)], np.int64), self._past_of(1), 0)
         scores: np.ndarray = logits_BTV[0].astype(np.float32, copy=False)
         return scores
+
+    def logits_after(
+        self, context: Sequence[int], branches: Sequence[Sequence[int]]
+    ) -> Iterator[np.ndarray]:
+        """Yield logits after a context and after each token of its branches, the context computed
+        once; see :func:`edgetune.runtimes.likelihood.logits_after`."""
+        past = self._past_of(1)
+        for block_PV, present in self._feed_blocks(context, past, 0):
+            logits_PV, past = block_PV[-1:], present
+        yield logits_PV
+        for branch in branches:
+            for logits_PV, _ in self._feed_blocks(branch, past, len(context)):
+                yield logits_PV
+
+    def _feed_blocks(
+        self, ids: Sequence[int], past: dict[str, Any], seen: int
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Feed tokens after ``seen`` earlier ones, so many at a time that logits stay few; yield
+        the logits of each block, float32 ``[P, V]``, and the past with it."""
+        step = count_together(self._vocabulary)
+        for first in range(0, len(ids), step):
+            block_BT = np.array([list(ids[first : first + step])], np.int64)
+            logits_BTV, past = self._run(block_BT, past, seen + first)
+            yield logits_BTV[0].astype(np.float32, copy=False), past
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]

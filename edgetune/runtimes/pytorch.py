@@ -27,6 +27,7 @@ from edgetune.runtimes import count_together, greedy
 from edgetune.runtimes.sampling import Picker, Sampling
 from edgetune.runtimes.template import render_template
 from edgetune.runtimes.text import TextGeneration
+from edgetune.runtimes.torch_branches import logits_after
 
 SEQUENCES = 64  # decoded together, at most
 
@@ -82,6 +83,13 @@ class Torch(TextGeneration):
             logits_BTV = self._model(input_ids=ids_BT, use_cache=False).logits
             scores: np.ndarray = logits_BTV[0].float().cpu().numpy()
         return scores
+
+    def logits_after(
+        self, context: Sequence[int], branches: Sequence[Sequence[int]]
+    ) -> Iterator[np.ndarray]:
+        """Yield logits after a context and after each token of its branches, the context computed
+        once; see :func:`edgetune.runtimes.likelihood.logits_after`."""
+        return logits_after(self._model, self.device, context, branches)
 
     def head(self) -> Head | None:
         """Return what makes logits of the hidden states of :meth:`hidden_at`, if that is known."""

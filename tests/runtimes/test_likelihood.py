@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from edgetune.runtimes import Runtime, open_runtime
-from edgetune.runtimes.likelihood import Likelihood, Request, score_continuations
+from edgetune.runtimes.likelihood import (
+    Likelihood,
+    Request,
+    logits_after,
+    score_continuations,
+)
 from tests.model_files import make_gguf, make_onnx
 
 
@@ -47,12 +52,35 @@ def make_requests() -> list[Request]:
     return requests
 
 
-def test_equals_one_request_at_a_time(runtime: Runtime) -> None:
+@pytest.mark.parametrize("chunk", [2**21, 1])
+def test_equals_one_request_at_a_time(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Whether the logits of a branch come in one block, or of eight positions each."""
     requests = make_requests()
-    scored = score_continuations(runtime, requests)
     alone = [score_alone(runtime, one) for one in requests]
+    monkeypatch.setattr("edgetune.runtimes.CHUNK_SCORES", chunk)
+    scored = score_continuations(runtime, requests)
     assert np.allclose([x for x, _ in scored], [x for x, _ in alone], rtol=1e-5, atol=2e-5)
     assert [x for _, x in scored] == [x for _, x in alone]
+
+
+def test_a_runtime_without_shared_contexts_gives_the_same(runtime: Runtime) -> None:
+    class Plain:
+        name, logits = "plain", staticmethod(runtime.logits)
+
+    requests = make_requests()[:6]
+    plain = score_continuations(Plain(), requests)  # type: ignore[arg-type]
+    assert np.allclose(
+        [x for x, _ in plain], [x for x, _ in score_continuations(runtime, requests)], atol=2e-5
+    )
+
+
+def test_a_context_is_computed_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No whole sequence is computed, and no block holds more rows than are asked for."""
+    monkeypatch.setattr(runtime, "logits", None)
+    blocks = list(logits_after(runtime, range(9, 39), [[5, 6, 7], [8]]))
+    assert [len(block) for block in blocks] == [1, 3, 1]
 
 
 def test_greedy_is_what_generate_says(runtime: Runtime) -> None:
