@@ -47,13 +47,12 @@ class EdgetuneLM(TemplateLM):  # type: ignore[misc]
         path: a ``.gguf`` file, a folder with ``genai_config.json``, or a Hugging Face folder.
         device: ``cpu`` or ``cuda``. lm-eval's command line says ``cuda:0`` where the user says
             nothing, so that is the CPU where the file's runtime has no GPU, as for ``hf``.
-        threads: CPU threads; absent: the cores this process may use.
         max_length: tokens of context; absent: what the file says.
-        add_bos_token: whether texts begin with the begin token; absent: as the tokenizer does.
-        prefix_token_id: what stands before a text without context; absent: the begin token, or the
-            end token where there is none.
-        batch_size: ignored, as ``max_batch_size``: what is computed together follows from memory.
-        others: refused.
+        arguments: ``threads``, CPU threads (absent: the cores this process may use);
+            ``add_bos_token``, whether texts begin with the begin token (absent: as the tokenizer
+            does); ``prefix_token_id``, what stands before a text without context (absent: the begin
+            token, or the end token where there is none). ``batch_size`` and ``max_batch_size`` are
+            ignored: what is computed together follows from memory.
 
     Raises:
         InputError: an unknown argument, or a file that cannot be loaded.
@@ -63,22 +62,19 @@ class EdgetuneLM(TemplateLM):  # type: ignore[misc]
         self,
         path: str | Path | None = None,
         device: str | None = None,
-        threads: int | None = None,
         max_length: int | None = None,
-        add_bos_token: bool | None = None,
-        prefix_token_id: int | None = None,
-        batch_size: int | str | None = None,
-        max_batch_size: int | None = None,
-        **others: Any,
+        **arguments: Any,
     ) -> None:
         super().__init__()
-        _check_arguments(path, others)
+        _check_arguments(path, arguments)
         self.path = Path(str(path)).expanduser()
-        runtime = open_runtime(self.path, threads, _choose_device(self.path, device))
+        device = _choose_device(self.path, device)
+        runtime = open_runtime(self.path, arguments.get("threads"), device)
         self.runtime = cast(_Prompted, runtime)
         self.vocabulary = read_vocabulary(self.path, runtime)
         self.max_length = check_length(max_length, self.vocabulary.context, str(self.path))
-        self._adds_begin, self._prefix = add_bos_token, prefix_token_id
+        self._adds_begin = arguments.get("add_bos_token")
+        self._prefix = arguments.get("prefix_token_id")
 
     @property
     def eot_token_id(self) -> int | None:
@@ -234,8 +230,8 @@ class EdgetuneLM(TemplateLM):  # type: ignore[misc]
         self.runtime.close()
 
 
-def _check_arguments(path: Any, others: dict[str, Any]) -> None:
-    for name in others:
+def _check_arguments(path: Any, arguments: dict[str, Any]) -> None:
+    for name in sorted(set(arguments) - {*ARGUMENTS, "batch_size", "max_batch_size"}):
         raise InputError(
             f"no argument '{name}'{nearest(name, ARGUMENTS)}",
             where="--model_args",
