@@ -24,6 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULTS = ROOT / "bench" / "results" / "judge.jsonl"
 #: Part to the module in bench that has a function of its name.
 PARTS = {
+    "lm_eval_difference": "judge_lm_eval",
     "metric_difference": "judge_metrics",
     "interval_coverage": "judge_intervals",
     "difference_alarms": "judge_intervals",
