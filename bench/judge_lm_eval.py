@@ -34,6 +34,7 @@ import lm_eval  # noqa: E402 - offline is said now
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
+from edgetune.errors import Unsupported  # noqa: E402
 from edgetune.export.gguf.converter import GgufHeader  # noqa: E402
 from edgetune.export.gguf.f32 import convert_gguf  # noqa: E402
 from edgetune.export.gguf.write import Quantization, write_gguf  # noqa: E402
@@ -44,7 +45,7 @@ from edgetune.quantize.formats.ggml import fits_rows  # noqa: E402
 from edgetune.runtimes import open_runtime  # noqa: E402
 from edgetune.runtimes.gguf_header import open_gguf  # noqa: E402
 
-MODELS = ("babyllama-tok105", "stories260K")
+MODELS = ("stories260K", "babyllama-tok105")
 TYPES = ("Q8_0", "Q4_0")
 CHOICE, ROLLING, ANSWERS = "snips_intents", "stories_likelihood", "stories_continued"
 INTENTS = (
@@ -117,18 +118,22 @@ def answer(model: Any, tasks: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def make_files(folder: Path, scratch: Path) -> dict[str, Path]:
-    """Return the model's files: F32 and quantized GGUF, ONNX fp32."""
-    plain, onnx = scratch / "F32.gguf", scratch / "onnx"
-    convert_gguf(folder, plain, GgufHeader(folder.name))
-    files = {"GGUF F32": plain}
+    """Return the model's files that its runtimes can hold: ONNX fp32, F32 and quantized GGUF."""
+    files = {}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["head_dim"] % HEAD_SIZE_STEP == 0:  # ONNX Runtime's attention has no others
-        files["ONNX fp32"] = onnx
+        files["ONNX fp32"] = scratch / "onnx"
         subprocess.run(
             [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(folder), "-o",
-             str(onnx), "-c", str(scratch / "cache"), "-p", "fp32", "-e", "cpu"],
+             str(scratch / "onnx"), "-c", str(scratch / "cache"), "-p", "fp32", "-e", "cpu"],
             check=True, capture_output=True,
         )  # fmt: skip
+    plain = scratch / "F32.gguf"
+    try:
+        convert_gguf(folder, plain, GgufHeader(folder.name))
+    except Unsupported:  # babyllama's vocabulary cannot be spelled in llama.cpp
+        return files
+    files["GGUF F32"] = plain
     source = open_gguf(plain)
     for type_ in TYPES:
         files[f"GGUF {type_}"] = scratch / f"{type_}.gguf"
