@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from llama_cpp import llama_cpp as c
 
 from edgetune.runtimes import count_together
 from edgetune.runtimes.llama_batch import BATCH_TOKENS, spans
@@ -14,14 +12,15 @@ from edgetune.runtimes.llama_sequences import Decode
 
 
 def logits_after(
-    decode: Decode, memory: Any, vocabulary: int, context: Sequence[int],
+    decode: Decode, forget: Callable[[int], bool], vocabulary: int, context: Sequence[int],
     branches: Sequence[Sequence[int]],
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """Yield float32 ``[P, V]``; see :func:`edgetune.runtimes.likelihood.logits_after`.
 
     Args:
-        decode: runs tokens through a context of one sequence that is empty.
-        memory: that context's.
+        decode: runs tokens of one sequence, which is empty.
+        forget: drops the sequence's tokens from a position on; drops all and returns False where
+            it cannot, as a recurrent state keeps no earlier one to go back to.
         vocabulary: V.
         context: ids.
         branches: ids of each branch.
@@ -30,9 +29,7 @@ def logits_after(
     step = min(BATCH_TOKENS, count_together(vocabulary))
     begin = len(context)
     for number, branch in enumerate(branches):
-        # A recurrent state keeps no earlier one to go back to: the context is decoded again.
-        if number and not c.llama_memory_seq_rm(memory, 0, begin, -1):
-            c.llama_memory_clear(memory, False)
+        if number and not forget(begin):
             _decode_context(decode, context)
         tokens = np.asarray(branch, np.int32)
         for first in range(0, len(tokens), step):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from llama_cpp import llama_cpp as c
-
 from edgetune.errors import Unsupported
 
 
-def find_characters(vocab: Any, token_text: Callable[[int], str]) -> set[str] | None:
-    """Return the characters that can be tokenized, or none if every one can."""
-    if c.llama_vocab_type(vocab) != c.LLAMA_VOCAB_TYPE_SPM:
-        return None
-    texts = {token_text(token) for token in range(c.llama_vocab_n_tokens(vocab))}
+def find_characters(texts: set[str]) -> set[str] | None:
+    """Return the characters that a SentencePiece vocabulary of these texts can spell, or none if
+    that is every one."""
     return None if {"<0x00>", "<0xE6>", "<0xFF>"} <= texts else set("".join(texts))
 
 

@@ -77,7 +77,9 @@ class LlamaCpp(TextGeneration):
         self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
-        self._characters = find_characters(self._vocab, self._token_text)
+        self._characters: set[str] | None = None
+        if c.llama_vocab_type(self._vocab) == c.LLAMA_VOCAB_TYPE_SPM:
+            self._characters = find_characters(set(map(self._token_text, range(self._vocab_size))))
         self._batch = Batch(BATCH_TOKENS)
 
     def _load(self, path: Path, device: str, mapped: bool) -> Any:
@@ -177,8 +179,14 @@ class LlamaCpp(TextGeneration):
         once; see :func:`edgetune.runtimes.likelihood.logits_after`."""
         longest = len(context) + max(map(len, branches), default=0)
         self._prepare(1, longest, exact=self._kv_type is None)
+        yield from logits_after(self.decode, self._forget, self._vocab_size, context, branches)
+
+    def _forget(self, position: int) -> bool:
         memory = c.llama_get_memory(self._context)
-        yield from logits_after(self.decode, memory, self._vocab_size, context, branches)
+        if c.llama_memory_seq_rm(memory, 0, position, -1):
+            return True
+        c.llama_memory_clear(memory, False)
+        return False
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
