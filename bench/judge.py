@@ -28,6 +28,7 @@ PARTS = {
     "metric_difference": "judge_metrics",
     "interval_coverage": "judge_intervals",
     "difference_alarms": "judge_intervals",
+    "votes": "judge_votes",
 }
 
 
