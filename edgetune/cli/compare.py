@@ -13,12 +13,13 @@ from edgetune.errors import InputError
 if TYPE_CHECKING:
     from edgetune.votes.answers import Asking
     from edgetune.votes.judge_model import Judge
+    from edgetune.votes.page import Question
 
 COUNT = click.IntRange(1)
 
 
 @click.command("compare")
-@click.argument("names", nargs=-1, required=True, metavar="A B [C ...] | PAGE | VOTES ...")
+@click.argument("names", nargs=-1, required=True, metavar="A B [C ...] | RUN | PAGE | VOTES ...")
 @click.option("--data", type=click.Path(path_type=Path), help="Rows that the models answer.")
 @click.option(
     "--out",
@@ -59,10 +60,13 @@ def command(
 
     \b
     edgetune compare A B --data rows.jsonl --out page.html    write the page
+    edgetune compare RUN [MODEL ...] --out page.html          write it of a run's test answers
     edgetune compare page.html --judge MODEL                  let a judge model vote too
     edgetune compare --votes *.json                           count the votes
 
     A, B, … are Hugging Face folders, DIR+ADAPTER, GGUF files, ONNX folders or artifacts of a run.
+    With a run's folder alone, the answers that its bench kept are shown; MODEL … are names of its
+    report.
     The page is one HTML file for a browser, on a phone too. It holds the texts of the rows, loads
     and sends nothing, and keeps votes in the browser until the voter exports them. Which model
     wrote which answer is encoded in it, not encrypted. Order and sides are random, by the seed.
@@ -90,13 +94,11 @@ def command(
         _vote(Path(names[0]), judge, votes, quiet)
         answer({"votes": str(votes)}, str(votes), as_json)
         return
-    require(data, "--data", "name a file of rows that the models answer")
-    assert data is not None
     asking = Asking(rows, seed, max_new_tokens, system, show_expected)
     page = out or Path("compare.html")
     result = _write(names, data, asking, (comparisons, confidential), page, quiet)
     text = (
-        f"{page}: {result['comparisons']:,} comparisons of {len(names)} models on "
+        f"{page}: {result['comparisons']:,} comparisons of {result['models']} models on "
         f"{result['rows']:,} rows; it holds their texts"
     )
     if judge is not None:
@@ -108,31 +110,64 @@ def command(
 
 
 def _write(
-    names: tuple[str, ...], data: Path, asking: Asking, how: tuple[int, bool], page: Path,
+    names: tuple[str, ...], data: Path | None, asking: Asking, how: tuple[int, bool], page: Path,
     quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """Have models answer rows, and write the page."""
+    """Write the page, of answers that models give now or that a run kept."""
     from edgetune.disk import write_atomic
-    from edgetune.votes.answers import answer_rows, as_question, name_models, read_questions
     from edgetune.votes.page import write_page
     from edgetune.votes.pairs import choose_items
+
+    most, confidential = how
+    if data is None:
+        titles, answers, questions = _read_run(names, asking, confidential)
+    else:
+        titles, answers, questions = _ask(names, data, asking, quiet)
+    items, pairs = choose_items(answers, most, asking.seed)
+    if not items:
+        raise InputError(
+            f"all models answer all {len(questions)} rows alike: there is nothing to vote on",
+            where=str(data or names[0]),
+            hint="raise --rows, or name other models",
+        )
+    text, key = write_page(titles, answers, questions, (items, pairs, asking.seed), confidential)
+    write_atomic(page, text)
+    return {
+        "page": str(page), "id": key.page, "models": len(titles), "comparisons": len(items),
+        "rows": len(questions),
+    }  # fmt: skip
+
+
+def _ask(
+    names: tuple[str, ...], data: Path, asking: Asking, quiet: bool
+) -> tuple[list[str], list[list[str]], list[Question]]:
+    """Return models' names, their answers to rows of a file, and the rows."""
+    from edgetune.votes.answers import answer_rows, as_question, name_models, read_questions
 
     log = make_log(quiet)
     titles = name_models(names)
     rows = read_questions(data, asking, log)
     answers = [answer_rows(name, rows, asking, log) for name in names]
-    most, confidential = how
-    items, pairs = choose_items(answers, most, asking.seed)
-    if not items:
+    return titles, answers, [as_question(row, asking) for row in rows]
+
+
+def _read_run(
+    names: tuple[str, ...], asking: Asking, confidential: bool
+) -> tuple[list[str], list[list[str]], list[Question]]:
+    """Return what a run's models answered; its folder is named first."""
+    from edgetune.votes.run_answers import find_predictions, read_answers
+
+    kept = find_predictions(Path(names[0]))
+    if kept is None:
+        require(None, "--data", "name a file of rows that the models answer")
+        raise AssertionError
+    if kept.confidential and not confidential:
         raise InputError(
-            f"all models answer all {len(rows)} rows alike: there is nothing to vote on",
-            where=str(data),
-            hint="raise --rows, or name other models",
+            "this run's rows are confidential, and the page holds their texts",
+            where=names[0],
+            hint="--confidential writes the page, which then says so",
         )
-    questions = [as_question(row, asking) for row in rows]
-    text, key = write_page(titles, answers, questions, (items, pairs, asking.seed), confidential)
-    write_atomic(page, text)
-    return {"page": str(page), "id": key.page, "comparisons": len(items), "rows": len(rows)}
+    return read_answers(kept, names[1:], asking)
 
 
 def _count(names: tuple[str, ...], as_json: bool) -> None:

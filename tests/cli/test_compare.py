@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from edgetune.cli import cli
 from edgetune.errors import InputError
+from edgetune.evaluate.predictions import PredictionWriter, Question
 from edgetune.votes.page import read_page
 from tests.conftest import make_model
 from tests.model_files import make_gguf
@@ -59,6 +60,29 @@ def test_from_models_to_results(tiny_model: Path, device_rows: Path, tmp_path: P
     found = run("--votes", export(tmp_path / "v.json", page, choices))
     assert found["people"]["votes"] == len(choices)
     assert {one["n"] for one in found["people"]["scores"][0]} <= set(range(5))
+
+
+def test_answers_that_a_run_kept_are_shown_without_its_models(tmp_path: Path) -> None:
+    questions = [Question(f"ask {n}", f"own {n}") for n in range(8)]
+    writer = PredictionWriter(tmp_path / "predictions", questions, confidential=True)
+    for name in ("base", "student", "Q4_K_M"):
+        writer.add(name, "file", [f"{name} says {n}" for n in range(8)])
+    writer.finish()
+    page = tmp_path / "page.html"
+    arguments = (tmp_path, "base", "Q4_K_M", "--out", page, "--rows", 5, "--show-expected")
+    with pytest.raises(InputError, match="confidential"):
+        run(*arguments)
+    made = run(*arguments, "--confidential")
+    key, items = read_page(page)
+    assert (made["models"], made["rows"], len(items)) == (2, 5, 5)
+    for item, shown in zip(key.items, items, strict=True):
+        number = shown["expected"].removeprefix("own ")
+        assert shown["turns"] == [["user", f"ask {number}"]]
+        assert shown["answers"][0] == f"{key.models[item.first]} says {number}"
+    with pytest.raises(InputError, match="called nothing"):
+        run(tmp_path, "base", "nothing", "--confidential")
+    with pytest.raises(InputError, match="two models"):
+        run(tmp_path, "base", "--confidential")
 
 
 def test_what_lacks_is_named(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
