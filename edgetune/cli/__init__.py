@@ -34,7 +34,7 @@ COMMANDS = {
     "verify": "Compare a candidate model with a reference, and name what differs.",
     "compare": "Have people vote blindly for the better of two models' answers.",
     "bench": "Measure models and files, each in its own runtime.",
-    "report": "Write a run's report again.",
+    "report": "Write a run's report again, or compare two runs.",
     "sweep": "Search the settings of a recipe, measured on the file that ships.",
     "run": "Do all of it: skip what is done, go on where it was interrupted.",
 }

@@ -1,4 +1,4 @@
-"""``edgetune report``: write a run's report again."""
+"""``edgetune report``: write a run's report again, or compare two runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from edgetune.artifact import Artifact
 from edgetune.cli.options import judge
+from edgetune.cli.report_diff import diff
 from edgetune.errors import GateFailed, InputError
 from edgetune.lock import hold
 from edgetune.log import Log
@@ -16,11 +17,30 @@ from edgetune.recipe.load import load_recipe
 from edgetune.rundir import RunDir
 
 
-@click.command("report")
+class _Reports(click.Group):
+    """A group for which ``report RUN`` is ``report write RUN``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in that is meant where none is named."""
+        asks_for_help = bool(args) and args[0] in ctx.help_option_names
+        if args and args[0] not in self.commands and not asks_for_help:
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("report", cls=_Reports)
+def command() -> None:
+    """Write a run's report again (`edgetune report RUN`), or compare two runs."""
+
+
+command.add_command(diff)
+
+
+@command.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON line.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing on stderr but errors.")
-def command(run_path: Path, as_json: bool, quiet: bool) -> None:
+def write(run_path: Path, as_json: bool, quiet: bool) -> None:
     """Write the report of the run directory RUN again and print where it is."""
     run = RunDir(run_path)
     recipe, _ = load_recipe(run_path / "recipe.yaml")
