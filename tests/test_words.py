@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = re.compile(
     r"\b(harm(ful|s)?|deciders?|guilty|at fault|on trial|taught|lessons?|manners|lattice|twins?"
     r"|planted|anew|mend(s|ed)?|missed least|makes? up for|(its|the) grid|in place of|parts? ways"
-    r"|(?<!LLM )(?<!--)judge(?! models?\b|-)|judg(es|ed|ing)|weighed"
+    r"|(?<!LLM )(?<!--)judge(?! models?\b|-|\.py|\.jsonl)|judg(es|ed|ing)|weighed"
     r"|feedback|stands? (in|for|there)|kin|frame"
     r"|(bits|bytes|nats|ms|MB|seconds?|seeds) a (weight|token|layer|row|file|gigabyte))\b",
     re.IGNORECASE,
