@@ -2,7 +2,7 @@
 
 Options: ``labels`` (absent: those that rows expect), ``out_of_scope`` (labels of what belongs
 to no other), ``ignore_case``, and ``label_log_probs``: for each row a mapping of labels to the log
-likelihood of each as the answer.
+likelihood of each as the answer; rows without one are left out of what is computed of them.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
         scores += _scope_scores(options["out_of_scope"], labels, expected, answered)
     tables = [_per_class(expected, answered, labels), _matrix(expected, answered, labels)]
     if options.get("label_log_probs"):
-        chances = calibration.label_probabilities(options["label_log_probs"], labels)
-        found, table = calibration.grade_probabilities(chances, expected)
+        measured = [at for at, row in enumerate(options["label_log_probs"]) if row]
+        rows = [options["label_log_probs"][at] for at in measured]
+        chances = calibration.label_probabilities(rows, labels)
+        found, table = calibration.grade_probabilities(chances, expected[measured])
         scores += found
         tables.append(table)
     return Graded(scores, right, tables)

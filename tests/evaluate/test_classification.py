@@ -121,6 +121,14 @@ def test_calibration_equals_its_definition_and_scikit_learn() -> None:
     assert sum(row[1] for row in graded.tables[-1].rows) == n
 
 
+def test_rows_without_likelihoods_are_left_out_of_calibration() -> None:
+    rows = [{"a": -0.1, "b": -3.0}, None, {"a": -0.1, "b": -3.0}]
+    graded = grade(["a", "a", "b"], ["a", "a", "b"], label_log_probs=rows)
+    found = {score.name: score.estimate for score in graded.scores}
+    assert (found["likelihood_accuracy"].value, found["likelihood_accuracy"].n) == (0.5, 2)
+    assert found["accuracy"].n == 3
+
+
 def test_many_labels_list_their_most_frequent_mistakes() -> None:
     expected = [f"l{at}" for at in range(300)]
     answers = ["l1", *expected[1:3], "", *expected[4:]]
