@@ -103,6 +103,7 @@ def _say_model(key: Key, ballot: Ballot, people: Counted) -> dict[str, Any]:
             **_estimate(said.alike), "by_chance": said.chance,
         },
         **_say(key, votes),
+        "agreement": None,  # of a model with itself: that is `consistent`
     }  # fmt: skip
 
 

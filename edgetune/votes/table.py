@@ -52,7 +52,7 @@ def _say(said: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         f"position   answer 1 wins {_percent(position)}; 50 % without bias, "
-        f"p = {_p(position['p_value'])}: {bias}",
+        f"p {_p(position['p_value'])}: {bias}",
     ]
     agreed = said["agreement"]
     if agreed:
@@ -61,8 +61,9 @@ def _say(said: Mapping[str, Any]) -> list[str]:
         value = f"{alpha['value']:.2f}{_interval(alpha, '{:.2f}')}" if known else NONE
         lines.append(
             f"agreement  Krippendorff's alpha {value} on {alpha['n']:,} comparisons with several "
-            f"votes; two votes are alike {_percent(agreed['alike'])}"
+            "votes"
         )
+        lines.append(f"           two votes on one are alike {_percent(agreed['alike'])}")
     return lines
 
 

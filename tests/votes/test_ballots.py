@@ -108,6 +108,7 @@ def test_votes_of_a_model_are_never_counted_with_those_of_people(tmp_path: Path)
     assert found["people"]["votes"] == 8
     (model,) = found["judge_models"]
     assert (model["votes"], model["unreadable"], model["consistent"]["value"]) == (20, 3, 0.0)
+    assert model["agreement"] is None
     assert model["position"]["value"] > 0.9 and model["position"]["p_value"] < 0.001
     assert model["agreement_with_people"]["value"] == 0.0  # its votes are ties
     table = render_table(found)
