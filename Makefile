@@ -1,5 +1,5 @@
 # make demo   install into .venv, run the quickstart, say where the report is
-# make test   install into .venv, run the tests
+# make test   install into .venv, run the tests, a process a core (4 at most)
 # make check  lint, formatting, types, import contracts
 # make docs   build the documentation site, strict, into build/site
 PYTHON ?= python3
@@ -21,7 +21,7 @@ demo: $(STAMP)
 
 # make test MARKS="not gpu" runs the slow, assets and browser tests too
 test: $(STAMP)
-	$(BIN)/python -m pytest $(if $(MARKS),-m "$(MARKS)")
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(MARKS),-m "$(MARKS)")
 
 check: $(STAMP)
 	$(BIN)/ruff check .

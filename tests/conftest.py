@@ -45,6 +45,22 @@ def _fix_rates() -> None:
 _fix_rates()
 
 
+def _share_cores() -> None:
+    """Give each of several test processes cores of its own, which the children it starts keep.
+
+    Two processes with as many threads as there are cores each wait for one another: torch's and
+    llama.cpp's threads spin.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if count > 1 and hasattr(os, "sched_setaffinity"):
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, set(cores[number % len(cores) :: count]) or set(cores))
+
+
+_share_cores()
+
+
 def make_tokenizer(folder: Path, size: int = 400) -> None:
     """Save a byte-level BPE tokenizer with a ChatML template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
