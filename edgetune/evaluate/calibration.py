@@ -84,7 +84,8 @@ def grade_probabilities(
 
 def bin_numbers(confidence: np.ndarray) -> np.ndarray:
     """Return the bin of each probability: of ten of equal width, closed above."""
-    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    numbers: np.ndarray = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return numbers
 
 
 def _expected_error(sums: np.ndarray) -> np.ndarray:

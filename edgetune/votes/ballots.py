@@ -107,10 +107,10 @@ def count_votes(key: Key, ballots: Sequence[Ballot]) -> Counted:
             if vote.swapped:
                 first, second = second, first
             found.append((vote.item, item.row, number, first, second))
-    items, rows, voters, first, second = np.asarray(found, np.int64).reshape(-1, 5).T
+    items_N, rows_N, voters_N, first_N, second_N = np.asarray(found, np.int64).reshape(-1, 5).T
     choices = [vote.choice for ballot in ballots for vote in ballot.votes.values()]
     texts = np.asarray(choices, "<U6")
-    return Counted(list(key.models), items, rows, voters, first, second, texts)
+    return Counted(list(key.models), items_N, rows_N, voters_N, first_N, second_N, texts)
 
 
 def write_votes(path: Path, key: Key, ballot: Ballot) -> None:

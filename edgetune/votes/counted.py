@@ -48,7 +48,7 @@ class Counted:
         """
         low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
         cells_3N = np.stack([self.rows, low, high])
-        most = len(self) / np.unique(cells_3N, axis=1).shape[1]
+        most = float(len(self) / np.unique(cells_3N, axis=1).shape[1])
         won_N = np.where(self.first == low, self.won, 1 - self.won)
         _, pairs_N = np.unique(low * len(self.models) + high, return_inverse=True)
         means = np.bincount(pairs_N, won_N) / np.bincount(pairs_N)
