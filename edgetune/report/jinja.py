@@ -64,6 +64,7 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
     environment.globals |= {name: _finished(getattr(numbers, name)) for name in _NUMBERS}
     environment.globals |= {
         "NONE": numbers.NONE,
+        "zip": zip,
         "LEAK": data.LEAK,
         "list_cleaning": data.list_cleaning,
         "list_left_out": data.list_left_out,

@@ -79,6 +79,28 @@ PAGE = {
         "Equal calls", "",
         "of the rows that call this tool, the fraction whose calls are all equal, with arguments",
     ),
+    "fairness_rows": Definition(
+        "Rows", "rows", "test rows with two copies, one of each group, that differ in nothing else"
+    ),
+    "fairness_changed": Definition(
+        "Answers changed", "", "fraction of those rows whose answer differs between the two copies"
+    ),
+    "fairness_within": Definition(
+        "Changed within a group", "",
+        "the same between two copies of one group: what any other word does",
+    ),
+    "fairness_loss": Definition(
+        "Loss of the answer", "nats",
+        "mean difference of the negative log likelihood of the row's answer, the group's copy less "
+        "its counterpart's",
+    ),
+    "fairness_length": Definition(
+        "Length", "", "mean difference of the answers' lengths, the group's copy less the other's"
+    ),
+    "fairness_kl": Definition(
+        "KL beyond a group's own", "nats",
+        "KL divergence between the two copies, less that between two copies of one group",
+    ),
     "score_kept": Definition(
         "Score kept", "",
         "score of the recommended file over that of the model it is compared with: exact match, or "
