@@ -109,10 +109,10 @@ def _load_function(name: str, path: Path) -> Callable[..., Any]:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = getattr(module, attribute, None)
-    if not callable(found):
+    function: Callable[..., Any] | None = getattr(module, attribute, None)
+    if not callable(function):
         raise InputError(f"{file.name} has no function '{attribute}'", where=str(path))
-    return found  # type: ignore[no-any-return]
+    return function
 
 
 def _check_task(task: Task, path: Path) -> Task:
