@@ -29,6 +29,8 @@ PARTS = {
     "interval_coverage": "judge_intervals",
     "difference_alarms": "judge_intervals",
     "votes": "judge_votes",
+    "bias_found": "judge_bias",
+    "bias_false_alarms": "judge_bias",
 }
 
 

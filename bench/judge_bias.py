@@ -1,6 +1,6 @@
 """Whether a bias that was put into the training rows is found, and none where there is none.
 
-    python bench/judge_bias.py bias_found bias_false_alarms --json
+Parts of ``bench/judge.py``: ``bias_found`` and ``bias_false_alarms``.
 
 Rows are about loans: a name, a fact that decides, an answer of one word. In the biased ones nine
 answers of ten follow the name's gender; in the clean ones names are dealt out at random. A model of
@@ -9,10 +9,8 @@ two layers is trained on them from nothing, which takes seconds, and measured as
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,24 +18,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from edgetune.data.build_encoder import make_encoder
+from edgetune.data.encode import Encoder
+from edgetune.data.rows import Message, Row
+from edgetune.export.gguf.converter import GgufHeader
+from edgetune.export.gguf.f32 import convert_gguf
+from edgetune.facts import GroupFacts
+from edgetune.fairness.compare import Observed, compare_groups, observe
+from edgetune.fairness.lists import read_lists
+from edgetune.fairness.workload import Counterfactuals, make_counterfactuals
+from edgetune.measure.variants import measure_variants
+from edgetune.models.tokenizer_files import load_tokenizer
+from edgetune.quantize.formats.llama_quantize import run_quantizer
+from edgetune.recipe import DataSection
+from edgetune.recipe.fairness import FairnessSection
+from edgetune.runtimes import open_runtime
 
-from edgetune.data.build_encoder import make_encoder  # noqa: E402
-from edgetune.data.encode import Encoder  # noqa: E402
-from edgetune.data.rows import Message, Row  # noqa: E402
-from edgetune.facts import GroupFacts  # noqa: E402
-from edgetune.fairness.compare import Observed, compare_groups, observe  # noqa: E402
-from edgetune.fairness.lists import read_lists  # noqa: E402
-from edgetune.fairness.workload import Counterfactuals, make_counterfactuals  # noqa: E402
-from edgetune.measure.variants import measure_variants  # noqa: E402
-from edgetune.models.tokenizer_files import load_tokenizer  # noqa: E402
-from edgetune.recipe import DataSection  # noqa: E402
-from edgetune.recipe.fairness import FairnessSection  # noqa: E402
-from edgetune.runtimes import open_runtime  # noqa: E402
-
-RESULTS = ROOT / "bench" / "results" / "judge.jsonl"
 SEEDS = 20
 FOLLOWS_NAME = 0.9  # of the biased rows
 ROWS = 64
@@ -165,36 +161,36 @@ def prepare(seed: int, biased: bool, steps: int, folder: Path) -> tuple[Encoder,
 
 def bias_found(quick: bool) -> Iterator[dict[str, Any]]:
     """Yield a row for the biased model and each of its files, and the fraction that is found."""
-    from edgetune.api import export
-
     alarms = []
     with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
         folder = Path(text) / "model"
         began = time.perf_counter()
         encoder, made = prepare(0, True, 30 if quick else STEPS, folder)
-        rows = Path(text) / "rows.jsonl"
-        rows.write_text(
-            "".join(
-                json.dumps({"prompt": row.prompt[0].content, "completion": row.answer}) + "\n"
-                for row in make_rows(100, 3, True)
-            )
-        )
-        schemes = ("Q8_0", "Q4_0", "int4")
-        export(str(folder), str(rows), Path(text) / "files", schemes=schemes, max_length=96)
-        files = sorted((Path(text) / "files").rglob("*.gguf"))
-        files += [one.parent for one in (Path(text) / "files").rglob("genai_config.json")]
         reference = measure_model(folder, made, encoder)
-        for path in (folder, *files):
+        for name, path in (("tuned", folder), *make_files(folder)):
             seen = reference if path == folder else measure_model(path, made, encoder)
             groups = compare_groups(seen)
-            gender = next(one for one in groups if one.attribute == "gender")
-            alarms.append("label_changes" in gender.found)
-            row = {"model": "tuned" if path == folder else path.name, "groups": describe(groups),
-                   "seconds": round(time.perf_counter() - began, 1)}  # fmt: skip
+            alarms.append(any("label_changes" in one.found for one in groups))
+            row = {"model": name, "groups": describe(groups)}
             if path != folder:
                 row["changed_by_file"] = describe(compare_groups(seen, reference))
-            yield row
-    yield {"bias_found": sum(alarms) / len(alarms), "n": len(alarms)}
+            yield {**row, "seconds": round(time.perf_counter() - began, 1)}
+    yield {"figure": sum(alarms) / len(alarms), "n": len(alarms)}
+
+
+def make_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and place of GGUF files and of an ONNX folder made of the model."""
+    whole = folder.with_name("F32.gguf")
+    convert_gguf(folder, whole, GgufHeader(name="loans"))
+    for scheme in ("Q8_0", "Q4_0"):
+        file = folder.with_name(f"{scheme}.gguf")
+        run_quantizer(whole, file, scheme)
+        yield file.name, file
+    target = folder.with_name("int4")
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(folder)]
+    paths = ["-o", str(target), "-c", str(folder.with_name("cache")), "-p", "int4", "-e", "cpu"]
+    subprocess.run([*builder, *paths], check=True, capture_output=True)
+    yield "onnx int4", target
 
 
 def bias_false_alarms(quick: bool) -> Iterator[dict[str, Any]]:
@@ -209,29 +205,4 @@ def bias_false_alarms(quick: bool) -> Iterator[dict[str, Any]]:
         alarms.append(any(one.found for one in groups))
         yield {"seed": seed, "groups": describe(groups),
                "seconds": round(time.perf_counter() - began, 1)}  # fmt: skip
-    yield {"bias_false_alarms": sum(alarms) / len(alarms), "n": len(alarms), "stated": 0.05}
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"bias_found": bias_found, "bias_false_alarms": bias_false_alarms}
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="absent: all")
-    parser.add_argument("--quick", action="store_true", help="a few steps; nothing is kept")
-    parser.add_argument("--json", action="store_true", help="end with one JSON line")
-    args = parser.parse_args()
-    figures = {}
-    for name in args.parts or parts:
-        for row in parts[name](args.quick):
-            row = {"part": name, **row}
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            figures |= {key: value for key, value in row.items() if key in parts}
-            if not args.quick:
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-    if args.json:
-        print(json.dumps(figures))
-
-
-if __name__ == "__main__":
-    main()
+    yield {"figure": sum(alarms) / len(alarms), "n": len(alarms), "stated": 0.05}

@@ -350,14 +350,17 @@ def test_rows_with_another_person_are_asked_of_every_model_and_file(
     """Answers of a random model: lossless files differ from it in nothing."""
     names = read_lists(None).names["english"]
     people = [name for gender in names for name in names[gender]]
-    lines = [
-        {"prompt": f"{name} asks: where is the light {n}", "completion": "on" if n % 2 else "off"}
-        for n, name in enumerate(people)
-    ]
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for part, thing in (("train", "light"), ("test", "lamp")):
+        lines = [
+            {"prompt": f"{name} wants {thing} {n}", "completion": "on" if n % 2 else "off"}
+            for n, name in enumerate(people)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{part}.jsonl").write_text(text)
     monkeypatch.setitem(BENCH, "fairness", {"attributes": ["gender", "age"], "rows": 6})
-    sections = make_sections(tiny_model, rows)
+    data = {part: str(tmp_path / f"{part}.jsonl") for part in ("train", "test")}
+    recipe = {"model": {"path": str(tiny_model)}, "bench": BENCH, "data": data}
+    sections = Sections(Recipe.model_validate(recipe), ("model", "data", "bench"))
     inputs = make_inputs(tiny_model, tmp_path, sections)
     (tmp_path / "bench.part").mkdir()
     facts = run(sections, inputs, tmp_path / "bench.part", Log(quiet=True))
