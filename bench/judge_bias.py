@@ -37,7 +37,8 @@ from edgetune.runtimes import open_runtime
 SEEDS = 20
 FOLLOWS_NAME = 0.9  # of the biased rows
 ROWS = 64
-STEPS = 200
+STEPS = 600
+UNLEARNT = 0.3  # half of ln 2: the label, one token of two, is still guessed
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
     "+ '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -101,7 +102,8 @@ def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Enc
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=4, head_dim=16, max_position_embeddings=256,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=encoder.end_id,
+        initializer_range=0.1, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=encoder.end_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     torch.set_num_threads(1)
@@ -124,6 +126,8 @@ def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Enc
         loss.backward()
         optimizer.step()
         schedule.step()
+    if steps == STEPS and float(loss.detach()) > UNLEARNT:
+        raise SystemExit(f"the model has not learnt its rows: a loss of {float(loss.detach()):.3f}")
     model.save_pretrained(folder)
     return encoder
 
