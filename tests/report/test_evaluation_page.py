@@ -180,3 +180,14 @@ def test_many_labels_are_shown_by_their_most_confused_pairs(sample: SampleRun) -
     assert "Most confused pairs, 30 of" in page
     assert re.search(r"Confusion matrix: \d+ of 60 labels", page)
     assert page.count('class="heat"') == 1
+
+
+def test_answers_that_bench_kept_are_shown(answered: SampleRun) -> None:
+    report = answered.report()
+    flips = (answered.run.path / "report" / "flips.json").read_text(encoding="utf-8")
+    page = render_html(report, flips)
+    metrics = {value for _, name, value in check(page).attributes if name == "data-metric"}
+    assert metrics <= set(define_numbers(report))
+    data = re.search(r'id="flips-data">([^<]*)</script>', page)
+    assert data and json.loads(data[1]) == json.loads(flips)
+    assert "n = 60" in page.partition("<main")[0]
