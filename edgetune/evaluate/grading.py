@@ -18,7 +18,7 @@ from edgetune.errors import InputError
 from edgetune.evaluate import TASKS, Graded, Questions, Score, Task
 from edgetune.evaluate.differences import Named, count_flips, find_differences
 from edgetune.evaluate.guess import guess_task
-from edgetune.evaluate.predictions import Predictions, Question
+from edgetune.evaluate.predictions import Answered, Predictions, Question
 from edgetune.evaluate.slices import Slice, slice_rows
 from edgetune.measure.statistics import Estimate, mean, proportion
 from edgetune.recipe.grading import OPTION_TASKS
@@ -102,7 +102,7 @@ def grade_predictions(
                 f"{model.name} has {len(answers)} answers to {len(asked)} questions",
                 where=str(predictions.folder / model.file), hint="run bench again",
             )  # fmt: skip
-        found = task.grade(questions, answers)
+        found = task.grade(_with_likelihoods(questions, predictions, model), answers)
         graded.append(Named(model.name, model.role, found))
         models.append(
             {
@@ -122,6 +122,16 @@ def grade_predictions(
         "differences": find_differences(graded, task.headline),
         "flips": count_flips(right),
     }
+
+
+def _with_likelihoods(questions: Questions, predictions: Predictions, model: Answered) -> Questions:
+    """Return the questions with a model's log likelihoods of labels, where they were measured."""
+    if not predictions.labels:
+        return questions
+    measured = predictions.label_log_probs(model)
+    rows = [dict(zip(predictions.labels, row, strict=True)) if row else {} for row in measured]
+    known = {"label_log_probs": rows} if any(rows) else {}
+    return replace(questions, options={**questions.options, **known})
 
 
 def _as_entry(found: Graded, task: Task, digest: str) -> dict[str, Any]:

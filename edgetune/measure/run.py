@@ -158,14 +158,18 @@ def make_job(subject: Subject, device: str, section: BenchSection, scratch: Path
 
 def find_answers(
     subject: Subject, section: BenchSection, scratch: Path, devices: Devices = CPU_ALONE
-) -> list[list[int]]:
-    """Return the token ids of a measured subject's answers, on the first device that it ran on."""
+) -> dict[str, Any]:
+    """Return what a measured subject answered, on the first device that it ran on.
+
+    Returns:
+        ``answers`` (token ids of each) and ``label_log_probs``.
+    """
     for device in devices.of(subject.format):
         path = Path(make_job(subject, device, section, scratch)["result"])
         if path.is_file():
-            answers: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))["answers"]
-            return answers
-    return []
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+    return {"answers": [], "label_log_probs": []}
 
 
 def _job_references(

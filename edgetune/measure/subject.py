@@ -106,6 +106,8 @@ class Workload:
         scored: rows whose trained tokens are scored.
         canaries: for each secret that train has its row, and those of others that it has not.
         encoder: turns generated ids into text, and knows what stops an answer.
+        labels: token ids of each label whose likelihood is measured, by its text.
+        labelled: of how many questions, the first.
         variants: rows with other words of the same place, for bench.fairness.
     """
 
@@ -116,11 +118,15 @@ class Workload:
     scored: list[Encoded]
     encoder: Encoder = field(repr=False)
     canaries: list[list[Encoded]] = field(default_factory=list)
+    labels: dict[str, list[int]] = field(default_factory=dict)
+    labelled: int = 0
     variants: list[Variants] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a worker needs, as plain values."""
+        labels = {"labels": list(self.labels.values()), "labelled": self.labelled}
         return {
+            **(labels if self.labels else {}),
             "latency_prompt": self.latency_prompt,
             "prompts": self.prompts,
             "stop_ids": list(self.encoder.stop_ids),

@@ -31,6 +31,7 @@ from edgetune.measure.variants import measure_variants
 from edgetune.measure.vram import VramMeter
 from edgetune.models.ref import ModelRef
 from edgetune.runtimes import Runtime, find_opener
+from edgetune.runtimes.likelihood import score_continuations
 
 DEPTH_0 = "decode_tokens_per_s_depth_0"
 TIMED = ("ttft_", "tpot_", "prefill_", "decode_")  # what depends on how long the prompt is
@@ -64,13 +65,12 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
     if vram is not None and vram.source:
         figures["peak_vram_bytes"] = (Estimate(vram.peak, 1), "bytes")
-    from_start = measure_decode_from_start(
-        runtime, given["latency_prompt"], job["new_tokens"], job["repeats"]
-    )
-    figures[DEPTH_0] = (from_start, "tokens/s")
+    timed = given["latency_prompt"], job["new_tokens"], job["repeats"]
+    figures[DEPTH_0] = (measure_decode_from_start(runtime, *timed), "tokens/s")
 
     # 2. Answers to the questions, and scores of what the answers should have been.
     answers = runtime.generate(given["prompts"], job["max_new_tokens"], given["stop_ids"])
+    likelihoods = _score_labels(runtime, given) if given.get("labels") else []
     references = {name: ReferenceLogProbs(Path(path)) for name, path in job["references"].items()}
     keep = Path(job["keep"]) if job["keep"] else None
     rows = [_Row(**row) for row in given["scored"]]
@@ -97,7 +97,20 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         if vram is not None and measurement["name"] == "peak_vram_bytes":
             measurement["where"]["vram"] = vram.source
     runtime.close()
-    return {"measurements": measurements, "answers": answers, "variants": variants}
+    return {
+        "measurements": measurements,
+        "answers": answers,
+        "label_log_probs": likelihoods,
+        "variants": variants,
+    }
+
+
+def _score_labels(runtime: Runtime, given: dict[str, Any]) -> list[list[float]]:
+    """Return the log likelihood of each label after each of the first prompts, in nats."""
+    labels, prompts = given["labels"], given["prompts"][: given["labelled"]]
+    requests = [(prompt, label) for prompt in prompts for label in labels]
+    found = [log_prob for log_prob, _ in score_continuations(runtime, requests)]
+    return [found[at : at + len(labels)] for at in range(0, len(found), len(labels))]
 
 
 def _measure_canaries(runtime: Runtime, canaries: list[list[dict[str, Any]]]) -> Estimate:

@@ -182,6 +182,9 @@ USES: dict[str, Use] = {
         f"bench.task_options.{option}": one_of("bench", "task", "auto", *tasks)
         for option, tasks in OPTION_TASKS.items()
     },
+    "bench.label_rows": Use(
+        lambda recipe: recipe.bench.label_likelihood, "bench.label_likelihood: true"
+    ),
     "bench.kv_cache": Use(_has_gguf, "a GGUF file to measure: quantize.gguf"),
 }
 
@@ -224,7 +227,7 @@ ALWAYS = frozenset({"name", "seed"}).union(
     _keys(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
-        "devices prompting.shots prompting.system prompting.larger task slices "
+        "devices prompting.shots prompting.system prompting.larger task slices label_likelihood "
         "fairness.attributes fairness.rows fairness.lists fairness.template",
     ),
     _keys("search", "objectives constraints file pruner"),

@@ -21,8 +21,8 @@ class TaskOptions(Section):
     labels: tuple[str, ...] = Field(
         (), description="labels of a classification; absent: those of the expected answers"
     )
-    out_of_scope: str | None = Field(
-        None, description="the label of questions that belong to no other"
+    out_of_scope: tuple[str, ...] = Field(
+        (), description="labels of questions that belong to no other"
     )
     ignore_case: bool = Field(
         False, description="whether a label counts in upper and lower case alike"

@@ -105,6 +105,12 @@ class BenchSection(Requests, GradingSettings):
         "from them",
     )
     task_rows: Count = Field(300, description="rows answered by greedy decoding")
+    label_likelihood: bool = Field(
+        False,
+        description="also score every label of a classification by its likelihood, for calibration "
+        "and for accuracy however answers are written",
+    )
+    label_rows: Count = Field(100, description="rows whose labels are scored so")
     kl_rows: Count = Field(64, description="rows whose distributions are compared")
     max_new_tokens: Count = Field(64, description="longest answer")
     kv_cache: tuple[KvCache, ...] = Field(

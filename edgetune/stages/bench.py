@@ -36,10 +36,17 @@ from edgetune.fairness.run import find_fairness
 from edgetune.fairness.workload import make_counterfactuals
 from edgetune.log import Log, counted
 from edgetune.measure.devices import choose_devices
+from edgetune.measure.labels import MOST, add_labels
 from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
 from edgetune.measure.run import find_answers, measure_subjects
-from edgetune.measure.subject import Subject, choose_asked, make_subject, make_workload
+from edgetune.measure.subject import (
+    Subject,
+    Workload,
+    choose_asked,
+    make_subject,
+    make_workload,
+)
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import read_shape
@@ -69,15 +76,13 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     encoder = _find_encoder(inputs, base, sections)
     rows = open_splits(sections, inputs, out, log if not inputs else log.muted())
     usable = rows.usable(sections.bench.split, encoder, log.muted(), sections.data.on_bad_row)
-    workload = make_workload(encoder, usable, sections.bench, sections.seed)
-    if sections.data.canary is not None:
-        workload = replace(workload, canaries=_encode_canaries(encoder, rows, sections))
+    workload = _make_workload(encoder, usable, rows, sections, log)
     made = make_counterfactuals(encoder, usable, sections.bench.fairness, sections.seed)
     workload = replace(workload, variants=made.variants)
+    tokens = sum(sum(row.trained) for row in workload.scored)
     log.say(
         f"{counted(len(subjects), 'model')}, each in a process of its own: "
-        f"{counted(len(workload.prompts), 'question')}, "
-        f"{counted(sum(sum(row.trained) for row in workload.scored), 'scored token')}"
+        f"{counted(len(workload.prompts), 'question')}, {counted(tokens, 'scored token')}"
     )
 
     # 3. Each in turn; what an interrupted run measured is kept.
@@ -85,10 +90,11 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     scratch = out / "scratch"
     models = measure_subjects(subjects, workload, sections.bench, scratch, log, devices)
     if workload.expected:
-        writer = _write_questions(out / FOLDER, rows, usable, sections, workload.expected)
+        writer = _write_questions(out / FOLDER, rows, usable, sections, workload)
         for subject in subjects:
             found = find_answers(subject, sections.bench, scratch, devices)
-            writer.add(subject.name, subject.role, map(encoder.decode_answer, found))
+            texts = map(encoder.decode_answer, found["answers"])
+            writer.add(subject.name, subject.role, texts, found["label_log_probs"])
         writer.finish()
     prompting = None
     if sections.bench.prompting is not None:
@@ -110,16 +116,34 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     return facts
 
 
+def _make_workload(
+    encoder: Encoder, usable: Sequence[Row], every: Splits, sections: Sections, log: Log
+) -> Workload:
+    """Return what models are asked, with canaries and the labels whose likelihood is wanted."""
+    workload = make_workload(encoder, usable, sections.bench, sections.seed)
+    rows = [row for row, _ in choose_asked(usable, sections.bench, sections.seed)]
+    workload = add_labels(workload, rows, sections.bench)
+    if sections.bench.label_likelihood and not workload.labels:
+        log.warn(
+            f"bench.label_likelihood: the answers are no labels (2 to {MOST} different ones), so "
+            "that none is scored by its likelihood"
+        )
+    if sections.data.canary is not None:
+        canaries = _encode_canaries(encoder, every, sections)
+        workload = replace(workload, canaries=canaries)
+    return workload
+
+
 def _write_questions(
-    folder: Path, rows: Splits, usable: Sequence[Row], sections: Sections, expected: Sequence[str]
+    folder: Path, rows: Splits, usable: Sequence[Row], sections: Sections, workload: Workload
 ) -> PredictionWriter:
     """Write the rows that models were asked, and return what their answers are added to."""
     sample = choose_asked(usable, sections.bench, sections.seed)
     questions = (
         Question(write_prompt_text(row), wanted, leaked, row.where)
-        for (row, leaked), wanted in zip(sample, expected, strict=True)
+        for (row, leaked), wanted in zip(sample, workload.expected, strict=True)
     )
-    return PredictionWriter(folder, questions, rows.confidential)
+    return PredictionWriter(folder, questions, rows.confidential, list(workload.labels))
 
 
 def _find_asked(

@@ -126,7 +126,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
         (f"bench.task_options.{key}", value, {"bench.task": "command"})
         for key, value in {
             "labels": ["a"],
-            "out_of_scope": "a",
+            "out_of_scope": ["a"],
             "ignore_case": True,
             "schema_file": "s.json",
             "bleu_tokenize": "char",
@@ -137,6 +137,7 @@ IGNORED: list[tuple[str, Any, dict[str, Any]]] = [
             "metric_seconds": 1.0,
         }.items()
     ),
+    ("bench.label_rows", 9, {}),
     ("bench.kv_cache", ["f16", "q8_0"], {"quantize.gguf": []}),
 ]
 

@@ -16,6 +16,7 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.contract import write_contract
 from edgetune.data.dataset.make import load_splits
 from edgetune.errors import EdgetuneError, InputError
+from edgetune.evaluate.grading import Settings, grade_predictions
 from edgetune.evaluate.predictions import read_predictions
 from edgetune.facts import MeasuredModel, Measurement, to_json
 from edgetune.fairness.lists import read_lists
@@ -117,6 +118,8 @@ def test_only_what_ships_is_measured_where_asked_and_on_which_rows(
 ) -> None:
     monkeypatch.setitem(BENCH, "models", "shipped")
     monkeypatch.setitem(BENCH, "split", "validation")
+    monkeypatch.setitem(BENCH, "label_likelihood", True)
+    monkeypatch.setitem(BENCH, "label_rows", 4)
     recipe = Recipe.model_validate(
         {"model": {"path": str(tiny_model)}, "bench": BENCH,
          "data": {"train": str(device_rows), "validation_fraction": 0.2, "test": str(device_rows)}}
@@ -133,6 +136,19 @@ def test_only_what_ships_is_measured_where_asked_and_on_which_rows(
     assert np.exp(np.mean(rows["perplexity"])) == pytest.approx(losses["perplexity"], rel=0.05)
     asked = json.loads((tmp_path / "bench.part" / "scratch" / "workload.json").read_text())
     assert len(asked["prompts"]) == 6 < 36
+
+    predictions = read_predictions(tmp_path / "bench.part" / "predictions")
+    assert predictions is not None
+    expected = [one.expected for one in predictions.questions()]
+    assert predictions.labels == sorted(set(expected))
+    found = predictions.label_log_probs(predictions.models[0])
+    assert found[4:] == [None, None]
+    for row in found[:4]:
+        assert row is not None and len(row) == len(predictions.labels)
+        assert all(value < 0 for value in row) and len(set(row)) == len(row)
+    graded = grade_predictions(predictions, Settings("classification"))
+    scores = {one["name"]: one for one in graded["models"][0]["scores"]}
+    assert scores["likelihood_accuracy"]["n"] == scores["calibration_error"]["n"] == 4
 
 
 def test_a_model_too_large_for_float32_is_measured_in_its_own_dtype(
