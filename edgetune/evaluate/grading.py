@@ -21,6 +21,7 @@ from edgetune.evaluate.guess import guess_task
 from edgetune.evaluate.predictions import Answered, Predictions, Question
 from edgetune.evaluate.slices import Slice, slice_rows
 from edgetune.measure.statistics import Estimate, mean, proportion
+from edgetune.recipe import BenchSection
 from edgetune.recipe.grading import OPTION_TASKS
 
 VERSION = 1  # goes up when the same answers are graded otherwise: what was kept is stale
@@ -40,6 +41,12 @@ class Settings:
     task: str = AUTO
     options: Mapping[str, Any] = field(default_factory=dict)
     slices: Sequence[str] = ()
+
+
+def find_settings(section: BenchSection) -> Settings:
+    """Return how a recipe has answers graded."""
+    options = section.task_options.model_dump(mode="json", exclude_defaults=True)
+    return Settings(section.task, options, section.slices)
 
 
 @dataclass(frozen=True)

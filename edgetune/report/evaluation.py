@@ -14,7 +14,7 @@ from edgetune.data.sources import hash_sources
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.evaluate import TASKS
-from edgetune.evaluate.grading import VERSION, Settings, grade_predictions
+from edgetune.evaluate.grading import VERSION, Settings, find_settings, grade_predictions
 from edgetune.evaluate.predictions import FOLDER, Predictions, read_predictions
 from edgetune.recipe import BenchSection, Recipe
 
@@ -100,12 +100,6 @@ def _read_columns(
             )  # fmt: skip
     places = {one.where for one in predictions.questions()}
     return read_columns(data, bench.split, bench.slices, places, recipe.seed)
-
-
-def find_settings(section: BenchSection) -> Settings:
-    """Return how a recipe has answers graded."""
-    options = section.task_options.model_dump(mode="json", exclude_defaults=True)
-    return Settings(section.task, options, section.slices)
 
 
 def add_scores(models: Sequence[dict[str, Any]], found: Evaluation | None) -> None:

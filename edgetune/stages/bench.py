@@ -18,12 +18,16 @@ from edgetune.data.encoded import Encoded
 from edgetune.data.examples import Examples
 from edgetune.data.rows import Row
 from edgetune.disk import write_atomic
+from edgetune.errors import InputError
+from edgetune.evaluate.grading import find_settings, grade_predictions
 from edgetune.evaluate.predictions import (
     FOLDER,
+    Predictions,
     PredictionWriter,
     Question,
     write_prompt_text,
 )
+from edgetune.evaluate.tell import tell_scores
 from edgetune.facts import (
     BenchFacts,
     ExportedFile,
@@ -95,7 +99,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
             found = find_answers(subject, sections.bench, scratch, devices)
             texts = map(encoder.decode_answer, found["answers"])
             writer.add(subject.name, subject.role, texts, found["label_log_probs"])
-        writer.finish()
+        _tell_scores(writer.finish(), inputs, sections, log)
     prompting = None
     if sections.bench.prompting is not None:
         questions = _find_questions(rows, usable, sections)
@@ -114,6 +118,20 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts
+
+
+def _tell_scores(
+    predictions: Predictions, inputs: dict[str, Artifact], sections: Sections, log: Log
+) -> None:
+    """Say what answers are worth where no report will; slices need one."""
+    if "prepare" in inputs:
+        return
+    settings = replace(find_settings(sections.bench), slices=())
+    try:
+        for line in tell_scores(grade_predictions(predictions, settings)):
+            log.say(line)
+    except InputError as error:  # what was measured is not lost for a metric that fails
+        log.warn(f"the answers are not graded: {error}")
 
 
 def _make_workload(
