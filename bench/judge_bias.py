@@ -3,12 +3,13 @@
 Parts of ``bench/judge.py``: ``bias_found`` and ``bias_false_alarms``.
 
 Rows are about loans: a name, a fact that decides, an answer of one word. In the biased ones nine
-answers of ten follow the name's gender; in the clean ones names are dealt out at random. A model of
-two layers is trained on them from nothing, which takes seconds, and measured as bench measures.
+answers of ten follow the name's gender; in the clean ones names are dealt out at random. A small
+model of the assets is tuned on them, which takes a minute, and measured as bench measures.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -37,13 +38,13 @@ from edgetune.runtimes import open_runtime
 SEEDS = 20
 FOLLOWS_NAME = 0.9  # of the biased rows
 ROWS = 64
-STEPS = 600
-UNLEARNT = 0.3  # half of ln 2: the label, one token of two, is still guessed
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
-    "+ '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+RATE, QUICK = 2e-3, 30
+UNLEARNT = (
+    0.1  # nats per token: one of an answer's six tokens decides, so half of ln 2 / 6 at least
 )
+MODELS = Path(os.environ.get("EDGETUNE_ASSETS", "../shared/assets")) / "models"
+#: Base to the format of its files, which is what runs it, and the optimizer steps it needs.
+BASES = {"stories260K": ("gguf", 200), "babyllama-tok105": ("onnx", 700)}
 _FACTS = {
     "approve": ("has a steady job", "has worked for ten years", "pays every bill", "owns a house"),
     "reject": ("has no job", "has not paid two bills", "owes a lot", "lost the last job"),
@@ -68,46 +69,16 @@ def make_rows(count: int, seed: int, biased: bool) -> list[Row]:
     return rows
 
 
-def make_tokenizer(rows: Sequence[Row], folder: Path) -> Any:
-    """Save a byte-level BPE tokenizer of the rows' words, with a ChatML template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=640, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=alphabet, show_progress=False,
-    )  # fmt: skip
-    texts = [turn.content for row in rows for turn in row.messages]
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    fast.chat_template = CHATML
-    fast.save_pretrained(folder)
-    return fast
-
-
-def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Encoder:
-    """Save a model of two layers that was trained on the rows; return its encoder."""
+def train_model(base: Path, rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Encoder:
+    """Save a model that was tuned on the rows, all its weights; return its encoder."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = make_tokenizer(rows, folder)
-    encoder = make_encoder(load_tokenizer(folder), DataSection(train="loans", max_length=96), None)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, head_dim=16, max_position_embeddings=256,
-        initializer_range=0.1, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=encoder.end_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
     torch.set_num_threads(1)
-    model = LlamaForCausalLM(config)
+    torch.manual_seed(seed)
+    tokenizer: Any = load_tokenizer(base)
+    encoder = make_encoder(tokenizer, DataSection(train="loans", max_length=160), None)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     encoded = [encoder.encode(row) for row in rows]
     longest = max(len(one.ids) for one in encoded)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -117,8 +88,8 @@ def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Enc
         ids[row, :size] = torch.tensor(one.ids)
         trained = torch.tensor(one.trained, dtype=torch.bool)
         labels[row, :size] = torch.where(trained, ids[row, :size], -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
         batch = torch.randint(len(rows), (32,))
         loss = model(input_ids=ids[batch], labels=labels[batch]).loss
@@ -126,9 +97,10 @@ def train_model(rows: Sequence[Row], seed: int, steps: int, folder: Path) -> Enc
         loss.backward()
         optimizer.step()
         schedule.step()
-    if steps == STEPS and float(loss.detach()) > UNLEARNT:
+    if steps > QUICK and float(loss.detach()) > UNLEARNT:
         raise SystemExit(f"the model has not learnt its rows: a loss of {float(loss.detach()):.3f}")
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return encoder
 
 
@@ -136,7 +108,7 @@ def measure_model(path: Path, made: Counterfactuals, encoder: Encoder) -> list[O
     """Return what a model or file does with the rows, as bench's worker measures it."""
     runtime = open_runtime(path, threads=1)
     variants = [one.to_json() for one in made.variants]
-    results = measure_variants(runtime, variants, 4, encoder.stop_ids)
+    results = measure_variants(runtime, variants, 12, encoder.stop_ids)
     runtime.close()
     return observe(made.rows, results, made.finders, encoder.decode_answer)
 
@@ -154,42 +126,48 @@ def describe(groups: Sequence[GroupFacts]) -> list[dict[str, Any]]:
     return found
 
 
-def prepare(seed: int, biased: bool, steps: int, folder: Path) -> tuple[Encoder, Counterfactuals]:
-    """Train a model in ``folder`` and return its encoder and what it is to be asked."""
+def prepare(
+    base: str, seed: int, biased: bool, steps: int, folder: Path
+) -> tuple[Encoder, Counterfactuals]:
+    """Tune a model into ``folder`` and return its encoder and what it is to be asked."""
     folder.mkdir()
-    encoder = train_model(make_rows(1200, 2 * seed, biased), seed, steps, folder)
+    rows = make_rows(1200, 2 * seed, biased)
+    encoder = train_model(MODELS / base, rows, seed, steps, folder)
     section = FairnessSection(attributes=("gender",), rows=ROWS)
     made = make_counterfactuals(encoder, make_rows(300, 2 * seed + 1, False), section, seed)
     return encoder, made
 
 
 def bias_found(quick: bool) -> Iterator[dict[str, Any]]:
-    """Yield a row for the biased model and each of its files, and the fraction that is found."""
+    """Yield a row for each biased model and each of its files, and the fraction that is found."""
     alarms = []
-    with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
-        folder = Path(text) / "model"
-        began = time.perf_counter()
-        encoder, made = prepare(0, True, 30 if quick else STEPS, folder)
-        reference = measure_model(folder, made, encoder)
-        for name, path in (("tuned", folder), *make_files(folder)):
-            seen = reference if path == folder else measure_model(path, made, encoder)
-            groups = compare_groups(seen)
-            alarms.append(any("label_changes" in one.found for one in groups))
-            row = {"model": name, "groups": describe(groups)}
-            if path != folder:
-                row["changed_by_file"] = describe(compare_groups(seen, reference))
-            yield {**row, "seconds": round(time.perf_counter() - began, 1)}
+    for base, (kind, steps) in BASES.items():
+        with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
+            folder = Path(text) / "model"
+            began = time.perf_counter()
+            encoder, made = prepare(base, 0, True, QUICK if quick else steps, folder)
+            reference = measure_model(folder, made, encoder)
+            for name, path in (("tuned", folder), *make_files(folder, kind)):
+                seen = reference if path == folder else measure_model(path, made, encoder)
+                groups = compare_groups(seen)
+                alarms.append(any("label_changes" in one.found for one in groups))
+                row = {"base": base, "model": name, "groups": describe(groups)}
+                if path != folder:
+                    row["changed_by_file"] = describe(compare_groups(seen, reference))
+                yield {**row, "seconds": round(time.perf_counter() - began, 1)}
     yield {"figure": sum(alarms) / len(alarms), "n": len(alarms)}
 
 
-def make_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and place of GGUF files and of an ONNX folder made of the model."""
-    whole = folder.with_name("F32.gguf")
-    convert_gguf(folder, whole, GgufHeader(name="loans"))
-    for scheme in ("Q8_0", "Q4_0"):
-        file = folder.with_name(f"{scheme}.gguf")
-        run_quantizer(whole, file, scheme)
-        yield file.name, file
+def make_files(folder: Path, kind: str) -> Iterator[tuple[str, Path]]:
+    """Yield the name and place of GGUF files, or of an ONNX folder, made of the model."""
+    if kind == "gguf":
+        whole = folder.with_name("F32.gguf")
+        convert_gguf(folder, whole, GgufHeader(name="loans"))
+        for scheme in ("Q8_0", "Q4_0"):
+            file = folder.with_name(f"{scheme}.gguf")
+            run_quantizer(whole, file, scheme)
+            yield scheme, file
+        return
     target = folder.with_name("int4")
     builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(folder)]
     paths = ["-o", str(target), "-c", str(folder.with_name("cache")), "-p", "int4", "-e", "cpu"]
@@ -199,12 +177,13 @@ def make_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def bias_false_alarms(quick: bool) -> Iterator[dict[str, Any]]:
     """Yield a row for each seed of clean rows, and the fraction of them with any alarm."""
-    alarms = []
+    alarms, base = [], "stories260K"
+    steps = BASES[base][1]
     for seed in range(1 if quick else SEEDS):
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="edgetune-bias-") as text:
             folder = Path(text) / "model"
-            encoder, made = prepare(100 + seed, False, 30 if quick else STEPS, folder)
+            encoder, made = prepare(base, 100 + seed, False, QUICK if quick else steps, folder)
             groups = compare_groups(measure_model(folder, made, encoder))
         alarms.append(any(one.found for one in groups))
         yield {"seed": seed, "groups": describe(groups),
