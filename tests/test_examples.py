@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -80,12 +81,28 @@ def test_an_option_that_does_not_exist_is_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_recipe_examples_load(page: Path) -> None:
+def test_recipe_examples_load(page: Path, tmp_path: Path) -> None:
     from edgetune.recipe import Recipe
 
     for block in read_blocks(page, "yaml"):
+        given = yaml.safe_load(block)
+        if "tasks" in given:
+            load_suite(block, tmp_path)
+            continue
         sections = {"model": {"path": "embedded:base"}, "data": {"train": "rows.jsonl"}}
-        Recipe.model_validate({**sections, **yaml.safe_load(block)})
+        Recipe.model_validate({**sections, **given})
+
+
+def load_suite(block: str, folder: Path) -> None:
+    """Read an example of a suite of lm-eval, beside the files that it names."""
+    from edgetune.lm_eval.tasks import read_suite
+
+    (folder / "rows.jsonl").write_text(json.dumps({"prompt": "play", "label": 0}) + "\n")
+    *others, own = yaml.safe_load(block)["tasks"]
+    for name in others:
+        (folder / name).write_text(yaml.safe_dump({**own, "task": Path(name).stem}))
+    (folder / "suite.yaml").write_text(block)
+    assert len(read_suite(folder / "suite.yaml")) == len(others) + 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
