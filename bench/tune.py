@@ -31,6 +31,7 @@ PARTS = {
     "three_ways": "tune_over_gguf",
     "init_proposals": "tune_proposals",
     "prompting": "tune_proposals",
+    "smaller_beats_larger": "tune_proposals",
     "adapter_switching": "tune_over_gguf",
 }
 

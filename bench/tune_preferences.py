@@ -32,9 +32,14 @@ SEEDS, CHANCE = 5, 0.5
 #: What each learns: a figure that is 0.5 by chance.
 LEARNT = dict.fromkeys(NAMES, "reward_accuracy") | {"reward": "preference_accuracy"}
 SETTINGS: dict[str, Any] = {
-    "rank": 8, "max_steps": 50, "batch_size": 8, "eval_every": 50, "eval_rows": 8,
+    "rank": 8, "max_steps": 200, "batch_size": 8, "eval_every": 200, "eval_rows": 8,
     "save_every": 20, "learning_rate": 3e-3,
 }  # fmt: skip
+
+#: KTO learns from one answer at a time, and compares it with the batch's KL: with the settings of
+#: pairs and 2,000 thumbs the five seeds end at 0.516 (0.485 to 0.547).
+KTO = {"max_steps": 400, "eval_every": 400, "batch_size": 16, "learning_rate": 1e-3}
+PAIRS, THUMBS, JUDGED = 2000, 6400, 400  # rows
 
 
 def trl_loss_difference(quick: bool) -> Iterator[dict[str, Any]]:
@@ -68,8 +73,8 @@ def objectives(quick: bool) -> Iterator[dict[str, Any]]:
     passed = []
     with tempfile.TemporaryDirectory() as scratch:
         train, judged = (Path(scratch) / name for name in ("train", "validation"))
-        files = write_snips_rows(train, 0, 2000)
-        held_out = write_snips_rows(judged, 2000, 2400)
+        files = [write_snips_rows(train / str(n), 0, n)[n == THUMBS] for n in (PAIRS, THUMBS)]
+        held_out = write_snips_rows(judged, THUMBS, THUMBS + JUDGED)
         model = ASSETS / "models/stories260K"
         for name in NAMES[:1] if quick else NAMES:
             thumbs = name == "kto"
@@ -92,7 +97,8 @@ def objectives(quick: bool) -> Iterator[dict[str, Any]]:
 
 def run_seed(trial: Trial, seed: int, scratch: Path) -> dict[str, float]:
     """Return what a training with a seed measured on its validation rows."""
-    tuning = trial.tuning(scratch / f"{trial.objective}-{seed}", seed=seed, **SETTINGS)
+    settings = SETTINGS | (KTO if trial.objective == "kto" else {})
+    tuning = trial.tuning(scratch / f"{trial.objective}-{seed}", seed=seed, **settings)
     trained = import_module(f"edgetune.train.objectives.{trial.objective}").train(tuning)
     return dict(trained.figures)
 
@@ -136,7 +142,7 @@ def write_snips_rows(folder: Path, first: int, last: int) -> tuple[Path, Path]:
 
 
 def _write(folder: Path, rows: list[tuple[str, str, str]]) -> tuple[Path, Path]:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     pairs, thumbs = folder / "pairs.jsonl", folder / "thumbs.jsonl"
     pairs.write_text("".join(
         json.dumps({"prompt": prompt, "chosen": good, "rejected": bad}) + "\n"

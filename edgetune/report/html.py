@@ -12,7 +12,7 @@ from edgetune.report.class_tables import tables_json
 from edgetune.report.evaluation_view import find_pair, view_evaluation
 from edgetune.report.format import percent
 from edgetune.report.jinja import html_environment, render
-from edgetune.report.page_definitions import define_numbers, finish_page
+from edgetune.report.page_definitions import count_measured, define_numbers, finish_page
 from edgetune.report.plots import curve_plots, distillation_plot, quality_plots, search_plot
 from edgetune.report.scripts import embed_json, embed_text, read_script, write_policy
 from edgetune.report.summary import answer_questions, key_figures
@@ -59,7 +59,7 @@ def render_html(report: dict[str, Any], flips: str | None = None) -> str:
         machine=machine_rows(report["machine"]),
         recipe=yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True, width=96),
     )
-    return finish_page(page.lstrip(), definitions)
+    return finish_page(page.lstrip(), definitions, count_measured(report))
 
 
 def _drawn(plots: list[tuple[str, str]]) -> list[tuple[str, Markup]]:

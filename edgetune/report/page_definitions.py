@@ -148,17 +148,34 @@ def define_numbers(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {**known, **report.get("definitions", {})}
 
 
-def finish_page(page: str, definitions: Mapping[str, Mapping[str, str]]) -> str:
-    """Fill in the sections' names and the definitions of all numbers that the page shows.
+def count_measured(report: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the observations behind each metric of a report: those its page does not show too."""
+    counts: dict[str, list[int]] = {name: [] for name in report.get("definitions", {})}
+    for model in report.get("models", ()):
+        for one in model["measurements"]:
+            counts.setdefault(one["name"], []).append(int(one["n"]))
+    return counts
 
-    Both are read from the page itself, so that a part that is added needs no second list.
+
+def finish_page(
+    page: str, definitions: Mapping[str, Mapping[str, str]], measured: Mapping[str, list[int]]
+) -> str:
+    """Fill in the sections' names and the definitions of all numbers of the page and the report.
+
+    Numbers are read from the page itself, so that a part that is added needs no second list.
+
+    Args:
+        page: as the template gives it.
+        definitions: by metric.
+        measured: see :func:`count_measured`.
     """
     sections = re.findall(r'<section id="([\w-]+)"><h2>([^<]+)</h2>', page)
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title in sections)
     counts: dict[str, list[int]] = {}
     for name, n in re.findall(r'data-metric="([^"]+)"(?: data-n="(\d*)")?', page):
         counts.setdefault(name, []).append(int(n or 0))
-    shown = {name: counts.get(name, []) for name in definitions if name in counts}
+    known = {**measured, **counts}
+    shown = {name: known[name] for name in definitions if name in known}
     rows = [_write_definition(name, definitions[name], n) for name, n in shown.items()]
     return page.replace(CONTENTS, links, 1).replace(DEFINED, "".join(rows), 1)
 
