@@ -21,7 +21,7 @@ demo: $(STAMP)
 
 # make test MARKS="not gpu" runs the slow, assets and browser tests too
 test: $(STAMP)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(MARKS),-m "$(MARKS)")
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(MARKS),-m "$(MARKS)")
 
 check: $(STAMP)
 	$(BIN)/ruff check .
