@@ -17,9 +17,13 @@ LOWER_IS_BETTER = re.compile(
 )
 
 
+#: Without a unit, and yet no fraction: BLEU and chrF go to 100, a function's scores anywhere.
+OTHER_SCALES = re.compile(r"perplexity|^(bleu|chrf|custom_score)$")
+
+
 def is_ratio(metric: str, definitions: Definitions) -> bool:
     """Return whether a metric is a fraction, which people read in percent."""
-    return not definitions.get(metric, {}).get("unit") and not re.search("perplexity", metric)
+    return not definitions.get(metric, {}).get("unit") and not OTHER_SCALES.search(metric)
 
 
 def higher_is_better(metric: str) -> bool:
