@@ -6,6 +6,7 @@ No model is run, so that a changed task or slice takes seconds.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from edgetune.measure.statistics import Estimate, mean, proportion
 from edgetune.recipe import BenchSection
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 1  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 2  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 
@@ -84,7 +85,7 @@ def grade_predictions(
     Returns:
         ``task, rows, confidential, models`` (``name, role, scores, tables, slices, right``),
         ``differences`` and ``flips``, as JSON values; ``rows_sha256`` tells whether others were
-        asked the same.
+        asked the same, ``commonest`` what answering always the same would get right.
 
     Raises:
         InputError: answers that cannot be read, or that are not as many as the questions.
@@ -124,6 +125,7 @@ def grade_predictions(
         "task": {**asdict(choice), "headline": task.headline},
         "rows": len(asked),
         "rows_sha256": digest,
+        "commonest": find_commonest(questions.expected),
         "confidential": predictions.confidential,
         "models": models,
         "differences": find_differences(graded, task.headline),
@@ -153,6 +155,12 @@ def _as_entry(found: Graded, task: Task, digest: str) -> dict[str, Any]:
 def hash_rows(asked: Sequence[Question]) -> str:
     """Return the SHA-256 of questions and right answers: only values of equal rows are paired."""
     return hash_json([[one.prompt, one.expected] for one in asked])
+
+
+def find_commonest(expected: Sequence[str]) -> float:
+    """Return the fraction of rows whose right answer is the commonest one; 0 of no rows."""
+    counts = Counter(one.strip() for one in expected)
+    return max(counts.values()) / len(expected) if counts else 0.0
 
 
 def estimate_rows(values: Sequence[float]) -> Estimate:

@@ -36,6 +36,8 @@ from edgetune.report.steps import find_steps
 from edgetune.report.synthetic import find_synthetic
 from edgetune.rundir import RunDir
 
+SCHEMA = 2  # of report.json: goes up when a key goes away or changes its meaning
+
 
 def build_report(
     recipe: Recipe, artifacts: Mapping[str, Artifact], run: RunDir, machine: dict[str, Any]
@@ -64,13 +66,13 @@ def build_report(
     gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]
     files, prompting = export.files, find_prompting(artifacts.get("bench"))
     shipped = facts.distill.shipped if facts.distill else None
-    scored_by = evaluation.headline if evaluation else "exact_match"
+    definitions = _definitions(models, files, prompting is not None, evaluation)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": recipe.name,
         "verdict": "pass" if all(gate["ok"] for gate in gates) else "fail",
-        "headline": find_headline(models, shipped, scored_by),
-        "definitions": _definitions(models, files, prompting is not None, evaluation),
+        "headline": find_headline(models, shipped, part, definitions),
+        "definitions": definitions,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gates": gates,
         "machine": machine,

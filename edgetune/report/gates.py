@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import Gate
-from edgetune.report.findings import difference_of
+from edgetune.report.pairs import difference_of
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,8 @@ PAGE = {
         "KL beyond a group's own", "nats",
         "KL divergence between the two copies, less that between two copies of one group",
     ),
-    "score_kept": Definition(
-        "Score kept", "",
-        "score of the recommended file over that of the model it is compared with: exact match, or "
-        "the agreement of top tokens where exact match says nothing",
+    "commonest": Definition(
+        "Commonest answer", "", "fraction of test rows whose right answer is the commonest one"
     ),
     "gates_held": Definition("Gates", "gates", "limits of the recipe and of the stages that hold"),
     "kl_added": Definition(

@@ -14,7 +14,7 @@ from edgetune.evaluate.paired import compare_scores
 from edgetune.measure.statistics import Estimate
 from edgetune.report.evaluation import GRADED
 from edgetune.report.figures import is_ratio
-from edgetune.report.findings import difference_of
+from edgetune.report.pairs import difference_of
 
 Pair = tuple[dict[str, Any], dict[str, Any]]
 NOT_PAIRED = ("perplexity",)  # values by row are losses, of which it is no mean

@@ -10,11 +10,10 @@ from edgetune.report.figures import (
     Definitions,
     difference_cell,
     higher_is_better,
-    is_ratio,
     score_cell,
     write_interval,
+    write_value,
 )
-from edgetune.report.findings import difference_of
 from edgetune.report.format import (
     NONE,
     depth_of,
@@ -30,9 +29,10 @@ from edgetune.report.format import (
     value_of,
     with_role,
 )
+from edgetune.report.kept import find_kept, find_lowness, name_metric
+from edgetune.report.pairs import compare_models
 from edgetune.report.tables import Cell
 
-TOLERATED = 0.02  # a loss that is smaller than this for certain is called kept
 CERTAIN = 0.05
 Sentence = list[str | Cell]
 
@@ -59,13 +59,15 @@ def answer_questions(report: Mapping[str, Any], definitions: Definitions) -> lis
     models = report["models"]
     tuned = with_role(models, "teacher") or with_role(models, "merged")
     base, chosen = with_role(models, "base"), find_chosen(report)
+    metric, evaluation = headline_metric(report), report.get("evaluation")
     found = []
     if base and tuned:
-        pair = _compare(report, base, tuned)
+        pair = compare_models(base, tuned, metric, evaluation, definitions)
         found += [_helped(pair, base, tuned, definitions)] if pair else []
     if chosen and tuned and chosen is not tuned:
-        pair = _compare(report, tuned, chosen)
-        found += [_kept(pair, tuned, chosen, definitions)] if pair else []
+        pair = compare_models(tuned, chosen, metric, evaluation, definitions)
+        commonest = (evaluation or {}).get("commonest") or 0.0
+        found += [_kept(pair, tuned, chosen, commonest, definitions)] if pair else []
     if chosen:
         found.append(_recommend(report, chosen))
     return [*found, *_gates(report)]
@@ -81,22 +83,6 @@ def headline_metric(report: Mapping[str, Any]) -> str:
     """Return the metric that answers whether tuning helped."""
     evaluation = report.get("evaluation") or {}
     return str(evaluation.get("task", {}).get("headline", "exact_match"))
-
-
-def _compare(
-    report: Mapping[str, Any], first: dict[str, Any], second: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Return the difference of two models, paired over rows where answers were kept."""
-    metric = headline_metric(report)
-    for one in (report.get("evaluation") or {}).get("differences", ()):
-        names = (one["reference"], one["candidate"], one["metric"])
-        if names == (first["name"], second["name"], metric):
-            return dict(one)
-    before, after = measured(first, metric), measured(second, metric)
-    if before is None or after is None or not is_ratio(metric, {}):
-        return None
-    difference, ends = difference_of(after, before)
-    return {"metric": metric, "difference": difference, "ci95": ends, "n": after["n"]}
 
 
 def is_certain(pair: Mapping[str, Any]) -> bool:
@@ -117,40 +103,39 @@ def _helped(
     before, after = (measured(one, pair["metric"]) for one in (base, tuned))
     sentence = [
         f"The tuned model ({tuned['name']}) has ", score_cell(after, definitions),
-        f" {_title(pair, definitions)}, the base ", score_cell(before, definitions), ": ",
-        *_tell_difference(pair, definitions), ".",
+        f" {name_metric(pair['metric'], definitions)}, the base ",
+        score_cell(before, definitions), ": ", *_tell_difference(pair, definitions), ".",
     ]  # fmt: skip
     return Answer("Did tuning help?", short, kind, sentence)
 
 
 def _kept(
-    pair: Mapping[str, Any], tuned: dict[str, Any], chosen: dict[str, Any],
+    pair: Mapping[str, Any], tuned: dict[str, Any], chosen: dict[str, Any], commonest: float,
     definitions: Definitions,
 ) -> Answer:  # fmt: skip
-    sign = 1 if higher_is_better(pair["metric"]) else -1
-    ends = sorted(sign * end for end in pair.get("ci95") or (float("-inf"), float("inf")))
-    tolerated = TOLERATED if is_ratio(pair["metric"], definitions) else 0.0
-    if ends[0] >= -tolerated:
-        short, kind = ("Yes, within 2 points" if tolerated else "Yes"), "good"
-    elif ends[1] < 0:
-        short, kind = "It lost some", "bad"
-    else:
-        short, kind = "Not certain", "open"
+    before, after = (measured(one, pair["metric"]) or {} for one in (tuned, chosen))
+    found = find_kept(pair, before, definitions)
+    short, kind = {
+        "kept": (f"Yes, within {found.tolerated}", "good"),
+        "lost": ("It lost some", "bad"),
+        "open": ("Not certain", "open"),
+    }[found.outcome]
     sentence = [
-        f"{chosen['name']} has ", score_cell(measured(chosen, pair["metric"]), definitions),
-        f" {_title(pair, definitions)}: ", *_tell_difference(pair, definitions),
-        f" against {tuned['name']}.",
+        f"{chosen['name']} has ", score_cell(after, definitions),
+        f" {name_metric(pair['metric'], definitions)}, {tuned['name']} ",
+        score_cell(before, definitions), ": ", *_tell_difference(pair, definitions), ".",
     ]  # fmt: skip
+    lowness = find_lowness(before, commonest, definitions)
+    if lowness:
+        short, kind = "Too low to tell", "open"
+    if lowness == "chance":
+        alone = Cell(percent(commonest), "", "commonest", int(before["n"]))
+        sentence += [" The commonest answer alone would have ", alone, "."]
     needed = pair.get("rows_needed")
-    if kind == "open" and needed:
+    if kind == "open" and needed and not lowness:
         sentence += [" To be certain, about ", Cell(f"{needed:,}", "", "rows_needed", pair["n"])]
         sentence += [" test rows would be needed."]
     return Answer("Did shipping keep it?", short, kind, sentence)
-
-
-def _title(pair: Mapping[str, Any], definitions: Definitions) -> str:
-    title = str(definitions.get(pair["metric"], {}).get("title", pair["metric"]))
-    return title if title.isupper() else title[:1].lower() + title[1:]
 
 
 def _tell_difference(pair: Mapping[str, Any], definitions: Definitions) -> Sentence:
@@ -190,16 +175,18 @@ def key_figures(report: Mapping[str, Any]) -> list[tuple[str, Cell, str]]:
     best, against = find_chosen(report), reference(report["models"])
     if not best or not against:
         return []
-    headline = report["headline"]
+    headline, definitions = report["headline"], report.get("definitions", {})
     name = headline.get("score", "exact_match")
-    exact = name != "top1_answer_tokens"
-    title, of = ("Score kept", "of") if exact else ("Same top token", "as")
-    found = measured(best, name)
-    kept = Cell(percent(headline["kept"]), "", "score_kept", found["n"] if found else 0)
+    title = str(definitions.get(name, {}).get("title") or name_metric(name, definitions))
+    score = score_cell(measured(best, name), definitions)
+    whole = write_value(value_of(against, name), name, definitions)
+    note = f"the {against['role']}’s {whole}"
+    if name == "top1_answer_tokens":
+        title, note = "Same top token", f"as the {against['role']}’s"
     depth = depth_of(report["models"])
     at_depth = f"tokens/s at depth {depth}" if depth is not None else "tokens/s"
     figures = [
-        (title, kept, f"{of} the {against['role']}’s"),
+        (title, Cell(score.text, "", name, score.n), note),
         ("Size", Cell(size(best["bytes"]), "", "bytes", 1), f"{times(headline['ratio'])} smaller"),
     ]
     for title, name, form, note in (

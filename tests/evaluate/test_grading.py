@@ -30,6 +30,7 @@ def test_every_model_is_graded_on_all_rows(tmp_path: Path) -> None:
     assert found["task"] == {
         "name": "exact", "guessed": False, "why": "the recipe names it", "headline": "exact_match",
     }  # fmt: skip
+    assert found["commonest"] == 1 / 3
     assert found["rows"] == 30 and json.loads(json.dumps(found)) == found
     base, teacher = found["models"]
     (score,) = base["scores"]

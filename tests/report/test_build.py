@@ -11,7 +11,7 @@ import pytest
 
 from edgetune.errors import InputError
 from edgetune.recipe import ReportSection
-from edgetune.report.build import write_report
+from edgetune.report.build import SCHEMA, write_report
 from edgetune.report.format import size, value_of
 from edgetune.report.terminal import print_summary
 
@@ -21,7 +21,7 @@ from .conftest import SampleRun
 def test_report_json_keeps_its_schema(sample: SampleRun, tmp_path: Path) -> None:
     write_report(sample.report(), tmp_path / "report")
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == SCHEMA
     assert (report["name"], report["verdict"]) == ("quickstart", "pass")
     assert report["models"] == sample.models
     assert [gate["ok"] for gate in report["gates"]] == [True, True]
@@ -135,7 +135,7 @@ def test_unreadable_measurements(sample: SampleRun) -> None:
 def test_markdown_tables_are_whole(sample: SampleRun, tmp_path: Path) -> None:
     write_report(sample.report(), tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert text.startswith("# quickstart: pass\n\nQ4_K_M keeps 97.3")
+    assert text.startswith("# quickstart: pass\n\nQ5_K_M perhaps keeps the score in 4.21")
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
     assert len(tables) == 4  # gates, models, chain, lineage
     for table in tables:

@@ -42,7 +42,7 @@ def test_says_what_ships_and_how_good_it_is(sample: SampleRun, tmp_path: Path) -
     assert head["license"] == "apache-2.0"
     assert head["tags"] == ["edgetune", "gguf", "onnx", "tune", "distill", "qlora"]
     assert "base_model" not in head  # not a hub id
-    assert "# quickstart\n\nQ4\\_K\\_M keeps 97.3" in card
+    assert "# quickstart\n\nQ5\\_K\\_M perhaps keeps the score in 4.21" in card
     assert "| `quickstart-Q4_0.gguf` | 3,520,000 | – | 0.0031 | equal |" in card
     assert "Greedy answers over 300 test rows" in card
     assert re.search("\\| quickstart-Q4\\\\_0.gguf .*91\\.7\u202f% \\(88\\.6–94\\.8\\)", card)

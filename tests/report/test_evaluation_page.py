@@ -98,6 +98,24 @@ def test_answers_say_what_the_interval_allows(
     assert [one.short for one in answers[:2]] == [short, kept]
 
 
+def test_a_score_that_the_commonest_answer_has_too_is_not_called_kept(made: Made) -> None:
+    report, _ = made
+    report["evaluation"]["commonest"] = 0.99
+    answers = answer_questions(report, define_numbers(report))
+    assert answers[1].short == "Too low to tell"
+    page = render(made)
+    assert "commonest" in {v for _, n, v in check(page).attributes if n == "data-metric"}
+
+
+def test_both_scores_stand_in_the_answer_and_in_the_key_figure(sample: SampleRun) -> None:
+    report = sample.report()
+    report["evaluation"] = None
+    page = render_html(report)
+    head = page.partition("<main")[0]
+    assert "the teacher’s 96.3\u202f%" in head and "94.3\u202f%" in head
+    assert "Score kept" not in page
+
+
 def test_runs_without_grading_are_answered_from_exact_match(sample: SampleRun) -> None:
     report = sample.report()
     report["evaluation"] = None

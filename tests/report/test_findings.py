@@ -23,14 +23,50 @@ def score(role: str, value: float, low: float, high: float) -> dict:
     return model
 
 
-def test_headline_is_the_smallest_file_that_keeps_enough() -> None:
+def test_headline_is_the_smallest_file_that_loses_no_more_than_two_points() -> None:
     found = find_headline(ALL)
-    assert found["model"] == "quickstart-Q4_K_M.gguf"  # Q4_0 is smaller and keeps 95.2 %
-    assert found["kept"] == pytest.approx(0.937 / 0.963)
-    assert found["ratio"] == pytest.approx(20.31 / 3.74, rel=1e-3)
+    assert found["model"] == "quickstart-Q5_K_M.gguf"  # Q4_K_M is smaller and loses 2.6 points
+    assert found["difference"] == pytest.approx(-0.02)
+    assert found["ratio"] == pytest.approx(20.31 / 4.21, rel=1e-3)
+    assert found["outcome"] == "open"  # 300 rows that are not paired are too few to be sure
     assert found["text"] == (
-        "Q4_K_M keeps 97.3\u202f% of the teacher’s score in 3.74\u202fMB, 5.4× smaller."
+        "Q5_K_M perhaps keeps the score in 4.21\u202fMB, 4.8× smaller: 94.3\u202f% exact match, "
+        "the teacher’s 96.3\u202f%."
     )
+
+
+def test_headline_is_certain_where_paired_rows_make_it_so() -> None:
+    pair = {
+        "reference": "teacher", "candidate": "quickstart-Q5_K_M.gguf", "metric": "exact_match",
+        "difference": -0.01, "ci95": [-0.019, -0.001], "n": 300,
+    }  # fmt: skip
+    found = find_headline(ALL, evaluation={"differences": [pair], "commonest": 0.01})
+    assert (found["model"], found["outcome"]) == ("quickstart-Q5_K_M.gguf", "kept")
+    assert found["text"].startswith("Q5_K_M keeps the score in 4.21")
+    assert found["ci95"] == [-0.019, -0.001]
+
+
+def test_scores_above_one_hundred_percent_of_the_reference_are_not_written() -> None:
+    teacher = score("teacher", 0.25, 0.20, 0.30)
+    file = {**score("file", 0.5714, 0.52, 0.62), "name": "m-Q4_0.gguf", "scheme": "Q4_0"}
+    text = find_headline([teacher, file])["text"]
+    assert "57.1\u202f% exact match, the teacher’s 25.0\u202f%" in text
+    assert "228.6" not in text
+
+
+@pytest.mark.parametrize("value", [0.005, 0.03])
+def test_nothing_is_kept_of_a_score_near_zero(value: float) -> None:
+    teacher = score("teacher", value, 0.0, value + 0.02)
+    found = find_headline([teacher, chosen("quickstart-Q6_K.gguf")])
+    assert "outcome" not in found and "keeps the score" not in found["text"]
+    assert "too low to say that a file keeps it" in found["note"]
+
+
+def test_nothing_is_kept_of_a_score_that_the_commonest_answer_has_too() -> None:
+    models = [score("teacher", 0.62, 0.56, 0.68), chosen("quickstart-Q6_K.gguf")]
+    found = find_headline(models, evaluation={"commonest": 0.6})
+    assert "the commonest answer alone would have 60.0\u202f%" in found["note"]
+    assert "outcome" in find_headline(models, evaluation={"commonest": 0.5})
 
 
 def test_headline_without_a_file_that_keeps_enough() -> None:
@@ -38,6 +74,7 @@ def test_headline_without_a_file_that_keeps_enough() -> None:
         [chosen("teacher"), chosen("quickstart-int4"), chosen("quickstart-Q4_0.gguf")]
     )
     assert found["model"] == "quickstart-Q4_0.gguf"  # the better of the two, not the smaller
+    assert "loses 4.6 points in 3.52" in found["text"]
 
 
 def test_headline_without_a_task_speaks_of_tokens() -> None:

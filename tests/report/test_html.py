@@ -42,7 +42,7 @@ def test_data_cannot_write_markup(sample: SampleRun) -> None:
         model["scheme"] += evil
     made = sample.report()
     made["models"] = sample.models
-    made["headline"] = {"text": evil, "model": sample.models[5]["name"], "kept": 1.0, "ratio": 2.0}
+    made["headline"] = {"text": evil, "model": sample.models[5]["name"], "ratio": 2.0}
     made["warnings"] = [{"stage": evil, "text": evil}]
     made["refused"] = [{"format": evil, "scheme": evil, "why": evil}]
     made["machine"] = {evil: evil}
