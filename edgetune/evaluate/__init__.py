@@ -42,6 +42,8 @@ class Score:
         rows: its value for each row, where it is a mean over rows: what paired tests compare.
         sums: its sufficient statistics for each row, where it is a function of sums over rows (F1,
             BLEU): what paired tests compare where there are no ``rows``.
+        bounds: least and greatest value of a row, where the interval of ``rows`` is BCa's bootstrap
+            within them; absent: it is Wilson's or Student's.
         note: the library's signature, or what was left out; often empty.
     """
 
@@ -50,6 +52,7 @@ class Score:
     rows: Sequence[float] | None = None
     sums: Sums | None = None
     note: str = ""
+    bounds: tuple[float, float] | None = None
 
 
 def score_hits(name: str, hits: Sequence[bool]) -> Score:

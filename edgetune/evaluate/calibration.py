@@ -73,11 +73,11 @@ def grade_probabilities(
     error = sums_of(statistics, _expected_error)
     truth = np.zeros_like(probabilities)
     truth[rows, expected] = 1
-    brier = ((probabilities - truth) ** 2).sum(axis=1)
+    brier, two = ((probabilities - truth) ** 2).sum(axis=1), (0.0, 2.0)
     scores = [
         score_hits("likelihood_accuracy", right.tolist()),
         Score("calibration_error", bootstrap(error), sums=error),
-        Score("brier", bounded_mean(brier.tolist(), (0.0, 2.0)), brier.tolist()),
+        Score("brier", bounded_mean(brier.tolist(), two), brier.tolist(), bounds=two),
     ]
     return scores, _reliability(confidence, right, bins)
 

@@ -8,6 +8,7 @@ likelihood of each as the answer; rows without one are left out of what is compu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -111,11 +112,9 @@ def _averages(expected: np.ndarray, answered: np.ndarray, labels: int) -> list[S
     }
     sums = class_sums(expected, answered, labels, average("f1", "macro"))
     estimates = bootstrap_each(sums, list(formulas.values()))
-    # Of the averages only the first is compared between models: a test each would say one thing.
-    kept = [sums, *[None] * (len(formulas) - 1)]
     return [
-        Score(name, estimate, sums=one)
-        for name, estimate, one in zip(formulas, estimates, kept, strict=True)
+        Score(name, estimate, sums=replace(sums, formula=formula))
+        for (name, formula), estimate in zip(formulas.items(), estimates, strict=True)
     ]
 
 
@@ -142,16 +141,16 @@ def _scope_scores(
     outside, right = np.isin(expected, numbers), expected == answered
     refused = np.isin(answered, numbers)
     return [
-        Score("out_of_scope_recall", _part(refused[outside])),
-        Score("in_scope_accuracy", _part(right[~outside])),
+        _part("out_of_scope_recall", refused, outside),
+        _part("in_scope_accuracy", right, ~outside),
     ]
 
 
-def _part(right: np.ndarray) -> Estimate:
-    """Return the proportion of rows that are right; NaN of none."""
-    if len(right) == 0:
-        return Estimate(float("nan"), 0)
-    return proportion(int(right.sum()), len(right))
+def _part(name: str, hits: np.ndarray, part: np.ndarray) -> Score:
+    """Return the fraction of a part of the rows; NaN of none, and for each row outside it."""
+    found, n = hits[part], int(part.sum())
+    estimate = proportion(int(found.sum()), n) if n else Estimate(float("nan"), 0)
+    return Score(name, estimate, np.where(part, hits, np.nan).tolist())
 
 
 def _per_class(expected: np.ndarray, answered: np.ndarray, labels: Sequence[str]) -> Table:

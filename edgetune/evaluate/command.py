@@ -47,7 +47,7 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
     first = [one[:1] == other[:1] for one, other in pairs]
     scores = [
         score_hits("command_match", right),
-        Score("command_token_f1", bounded_mean(overlap), overlap),
+        Score("command_token_f1", bounded_mean(overlap), overlap, bounds=(0.0, 1.0)),
         score_hits("first_word_accuracy", first),
     ]
     return Graded(scores, right, [_per_program(wanted, first, right)])

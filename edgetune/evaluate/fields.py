@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,10 +30,9 @@ def field_scores(
     formulas = {"f1": f1_of_fields, "precision": _precision, "recall": _recall}
     sums = sums_of(np.array(counts, np.float64), f1_of_fields)
     estimates = bootstrap_each(sums, list(formulas.values()))
-    kept = [sums, None, None]  # F1 is what models are compared by
     return [
-        Score(f"{prefix}_{name}", estimate, sums=one)
-        for name, estimate, one in zip(formulas, estimates, kept, strict=True)
+        Score(f"{prefix}_{name}", estimate, sums=replace(sums, formula=formula))
+        for (name, formula), estimate in zip(formulas.items(), estimates, strict=True)
     ]
 
 

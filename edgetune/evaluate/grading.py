@@ -12,20 +12,19 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from edgetune.artifact import hash_json
 from edgetune.errors import InputError
 from edgetune.evaluate import TASKS, Graded, Questions, Score, Task
 from edgetune.evaluate.differences import Named, count_flips, find_differences
 from edgetune.evaluate.guess import guess_task
 from edgetune.evaluate.predictions import Answered, Predictions, Question
-from edgetune.evaluate.slices import Slice, slice_rows
-from edgetune.measure.statistics import Estimate, mean, proportion
-from edgetune.recipe import BenchSection
+from edgetune.evaluate.slice_scores import Asked, grade_slices
+from edgetune.evaluate.slices import slice_rows
+from edgetune.measure.definitions import RENAMED
+from edgetune.recipe import BenchSection, Gate
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 2  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 3  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 
@@ -37,17 +36,24 @@ class Settings:
         task: a name of ``TASKS``, or ``auto``.
         options: of the task.
         slices: columns of the raw rows.
+        asked: what gates ask of slices.
     """
 
     task: str = AUTO
     options: Mapping[str, Any] = field(default_factory=dict)
     slices: Sequence[str] = ()
+    asked: Sequence[Asked] = ()
 
 
-def find_settings(section: BenchSection) -> Settings:
-    """Return how a recipe has answers graded."""
+def find_settings(section: BenchSection, gates: Sequence[Gate] = ()) -> Settings:
+    """Return how a recipe has answers graded, for its gates too."""
     options = section.task_options.model_dump(mode="json", exclude_defaults=True)
-    return Settings(section.task, options, section.slices)
+    asked = [
+        Asked(RENAMED.get(gate.measurement, gate.measurement), gate.slice)
+        for gate in gates
+        if gate.slice is not None
+    ]
+    return Settings(section.task, options, section.slices, [*dict.fromkeys(asked)])
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def grade_predictions(
     task = TASKS[choice.name]
     labelled = choice.name == "classification"
     slices = slice_rows(asked, settings.slices, labelled) if asked else []
-    graded, models = [], []
+    graded = []
     digest = hash_rows(asked)
     for model in predictions.models:
         answers = predictions.answers(model)
@@ -112,14 +118,7 @@ def grade_predictions(
             )  # fmt: skip
         found = task.grade(_with_likelihoods(questions, predictions, model), answers)
         graded.append(Named(model.name, model.role, found))
-        models.append(
-            {
-                "name": model.name,
-                "role": model.role,
-                "slices": _grade_slices(found, slices),
-                **_as_entry(found, task, digest),
-            }
-        )
+    parts = grade_slices(graded, slices, settings.asked, len(asked))
     right = {one.name: one.graded.right for one in graded if one.graded.right is not None}
     return {
         "task": {**asdict(choice), "headline": task.headline},
@@ -127,10 +126,14 @@ def grade_predictions(
         "rows_sha256": digest,
         "commonest": find_commonest(questions.expected),
         "confidential": predictions.confidential,
-        "models": models,
+        "models": [
+            {"name": one.name, "role": one.role, "slices": part,
+             **_as_entry(one.graded, task, digest)}
+            for one, part in zip(graded, parts, strict=True)
+        ],
         "differences": find_differences(graded, task.headline),
         "flips": count_flips(right),
-    }
+    }  # fmt: skip
 
 
 def _with_likelihoods(questions: Questions, predictions: Predictions, model: Answered) -> Questions:
@@ -161,39 +164,6 @@ def find_commonest(expected: Sequence[str]) -> float:
     """Return the fraction of rows whose right answer is the commonest one; 0 of no rows."""
     counts = Counter(one.strip() for one in expected)
     return max(counts.values()) / len(expected) if counts else 0.0
-
-
-def estimate_rows(values: Sequence[float]) -> Estimate:
-    """Return the mean over rows: of zeros and ones with Wilson's interval, else with Student's.
-
-    Rows of which the metric is not defined (NaN) are left out.
-    """
-    known = np.asarray(values, np.float64)
-    known = known[~np.isnan(known)]
-    if not len(known):
-        return Estimate(float("nan"), 0)
-    if np.isin(known, (0.0, 1.0)).all():
-        return proportion(int(known.sum()), len(known))
-    return mean(known.tolist())
-
-
-def _grade_slices(graded: Graded, slices: Sequence[Slice]) -> list[dict[str, Any]]:
-    """Return the first metric that is a mean over rows, of each slice."""
-    score = next((one for one in graded.scores if one.rows is not None), None)
-    if score is None:
-        return []
-    values = np.asarray(score.rows, np.float64)
-    found = []
-    for one in slices:
-        estimate = estimate_rows(values[one.rows])
-        found.append(
-            {
-                "column": one.column, "value": one.value, "title": one.title,
-                "metric": score.name, "value_of_metric": _finite(estimate.value), "n": estimate.n,
-                "ci95": list(estimate.ci95) if estimate.ci95 else None,
-            }
-        )  # fmt: skip
-    return found
 
 
 def _as_measurement(score: Score, task: Task, digest: str) -> dict[str, Any]:

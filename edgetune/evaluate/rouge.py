@@ -34,4 +34,5 @@ def score_rouge(answers: Sequence[str], expected: Sequence[str]) -> Score:
     scorer = RougeScorer(["rougeL"], tokenizer=_Words())
     pairs = zip(expected, answers, strict=True)
     rows = [float(scorer.score(wanted, answer)["rougeL"].fmeasure) for wanted, answer in pairs]
-    return Score("rouge_l", bounded_mean(rows), rows, note=f"rouge-score {version('rouge-score')}")
+    note = f"rouge-score {version('rouge-score')}"
+    return Score("rouge_l", bounded_mean(rows), rows, note=note, bounds=(0.0, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,10 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
     scores += field_scores(*parts, "argument")
     calls = [bool(one) for one, other in zip(found, wanted, strict=True) if other]
     if calls:
-        scores.append(Score("call_parse_rate", proportion(sum(calls), len(calls))))
+        rate = proportion(sum(calls), len(calls))
+        pairs = zip(found, wanted, strict=True)
+        rows = [float(bool(one)) if other else math.nan for one, other in pairs]
+        scores.append(Score("call_parse_rate", rate, rows))
     tables = [_per_tool(wanted, found, right), field_table(*parts, "Per argument")]
     return Graded(scores, right, tables)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -52,6 +52,10 @@ class Sums:
     def value(self) -> float:
         """The metric of all rows."""
         return float(self.formula((self.counts @ self.statistics)[None])[0])
+
+    def take(self, rows: np.ndarray) -> Sums:
+        """Return the metric of some rows, by their numbers."""
+        return replace(self, groups=self.groups[rows])
 
 
 def sums_of(rows: np.ndarray, formula: Formula, bounds: tuple[float, float] = (0.0, 1.0)) -> Sums:

@@ -60,7 +60,7 @@ def find_evaluation(
         (folder / FLIPS).unlink(missing_ok=True)
         return None
     section = recipe.bench or BenchSection()
-    settings = find_settings(section)
+    settings = find_settings(section, recipe.report.gates)
     key = _make_key(bench, settings)
     found = _read_kept(folder / GRADED, key)
     if found is None:

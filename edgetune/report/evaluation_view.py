@@ -188,11 +188,12 @@ def _slice_table(
     names = [model["name"] for model in shown if parts.get(model["name"])]
     if not names:
         return {"heads": [], "rows": []}
-    by_model = [{(s["column"], s["value"]): s for s in parts[name]} for name in names]
-    first = parts[names[-1]]
+    metric = parts[names[-1]][0]["metric"]  # the headline; others are those that gates ask for
+    of_metric = {name: [s for s in parts[name] if s["metric"] == metric] for name in names}
+    by_model = [{(s["column"], s["value"]): s for s in of_metric[name]} for name in names]
     rows: list[tuple[str, str, list[Cell | str]]] = []
-    for one in first:
-        key, metric = (one["column"], one["value"]), one["metric"]
+    for one in of_metric[names[-1]]:
+        key = one["column"], one["value"]
         cells: list[Cell | str] = [Cell(f"{one['n']:,}", "", metric, one["n"])]
         for slices in by_model:
             found = slices.get(key)
@@ -201,7 +202,6 @@ def _slice_table(
                 write_interval(found["ci95"], metric, definitions), metric, found["n"],
             ))  # fmt: skip
         rows.append((f"{one['column']}: {one['value']}", str(one.get("title") or ""), cells))
-    metric = first[0]["metric"]
     return {"heads": [("Rows", metric), *((name, metric) for name in names)], "rows": rows}
 
 

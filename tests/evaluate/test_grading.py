@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from edgetune.errors import InputError
-from edgetune.evaluate.grading import Settings, estimate_rows, grade_predictions
+from edgetune.evaluate.grading import Settings, grade_predictions
 from edgetune.evaluate.predictions import Predictions, PredictionWriter, Question
 from edgetune.measure.statistics import proportion
 
@@ -53,9 +52,3 @@ def test_answers_that_are_missing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "base.jsonl").write_text('{"answer": "0"}\n')
     with pytest.raises(InputError, match="base has 1 answers to 30 questions"):
         grade_predictions(predictions, Settings("exact"))
-
-
-def test_a_mean_over_rows_leaves_out_those_without_a_value() -> None:
-    assert estimate_rows([1.0, 0.0, math.nan, 1.0]) == proportion(2, 3)
-    assert estimate_rows([0.5, 1.0, 0.75]).value == pytest.approx(0.75)
-    assert estimate_rows([math.nan]).n == 0
