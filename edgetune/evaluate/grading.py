@@ -16,6 +16,7 @@ from edgetune.artifact import hash_json
 from edgetune.errors import InputError
 from edgetune.evaluate import TASKS, Graded, Questions, Score, Task
 from edgetune.evaluate.differences import Named, count_flips, find_differences
+from edgetune.evaluate.gate_differences import find_gate_differences
 from edgetune.evaluate.guess import guess_task
 from edgetune.evaluate.predictions import Answered, Predictions, Question
 from edgetune.evaluate.slice_scores import Asked, grade_slices
@@ -24,7 +25,7 @@ from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import BenchSection, Gate
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 3  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 4  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 
@@ -36,7 +37,7 @@ class Settings:
         task: a name of ``TASKS``, or ``auto``.
         options: of the task.
         slices: columns of the raw rows.
-        asked: what gates ask of slices.
+        asked: what gates ask of slices and of differences.
     """
 
     task: str = AUTO
@@ -49,9 +50,9 @@ def find_settings(section: BenchSection, gates: Sequence[Gate] = ()) -> Settings
     """Return how a recipe has answers graded, for its gates too."""
     options = section.task_options.model_dump(mode="json", exclude_defaults=True)
     asked = [
-        Asked(RENAMED.get(gate.measurement, gate.measurement), gate.slice)
-        for gate in gates
-        if gate.slice is not None
+        Asked(RENAMED.get(one.measurement, one.measurement), one.slice, one.models, one.reference)
+        for one in gates
+        if one.slice is not None or one.reference is not None
     ]
     return Settings(section.task, options, section.slices, [*dict.fromkeys(asked)])
 
@@ -90,8 +91,9 @@ def grade_predictions(
 
     Returns:
         ``task, rows, confidential, models`` (``name, role, scores, tables, slices, right``),
-        ``differences`` and ``flips``, as JSON values; ``rows_sha256`` tells whether others were
-        asked the same, ``commonest`` what answering always the same would get right.
+        ``differences``, ``gate_differences`` and ``flips``, as JSON values; ``rows_sha256`` tells
+        whether others were asked the same, ``commonest`` what answering always the same would get
+        right.
 
     Raises:
         InputError: answers that cannot be read, or that are not as many as the questions.
@@ -132,6 +134,7 @@ def grade_predictions(
             for one, part in zip(graded, parts, strict=True)
         ],
         "differences": find_differences(graded, task.headline),
+        "gate_differences": find_gate_differences(graded, slices, settings.asked, len(asked)),
         "flips": count_flips(right),
     }  # fmt: skip
 

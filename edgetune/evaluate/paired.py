@@ -10,7 +10,7 @@ import numpy as np
 from edgetune.evaluate import Score
 from edgetune.measure.bootstrap import bootstrap_difference, permutation_p_value
 from edgetune.measure.significance import mcnemar, rows_needed
-from edgetune.measure.statistics import Z95, Estimate, compare_paired, paired_difference
+from edgetune.measure.statistics import Z95, Estimate, compare_paired, mean, paired_difference
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def compare_scores(candidate: Score, reference: Score) -> Difference | None:
     """
     if candidate.rows is not None and reference.rows is not None:
         pairs = np.array([*zip(candidate.rows, reference.rows, strict=True)], np.float64)
-        pairs = pairs.reshape(-1, 2)
-        pairs = pairs[~np.isnan(pairs).any(axis=1)]
+        pairs = _find_known(pairs.reshape(-1, 2))
         return _compare_rows(pairs) if len(pairs) else None
     if candidate.sums is not None and reference.sums is not None:
         estimate = bootstrap_difference(candidate.sums, reference.sums)
@@ -52,6 +51,24 @@ def compare_scores(candidate: Score, reference: Score) -> Difference | None:
             deviation = half / Z95 * math.sqrt(estimate.n)
         return Difference(estimate, p_value, rows_needed(estimate.value, deviation))
     return None
+
+
+def estimate_pairs(pairs: np.ndarray) -> Estimate | None:
+    """Return the mean of one model's values less another's, shape (N, 2), without a test.
+
+    Rows of which either has no value (NaN) are left out; ``None`` where none is left.
+    """
+    known = _find_known(pairs)
+    if not len(known):
+        return None
+    if np.isin(known, (0.0, 1.0)).all():
+        return paired_difference((known[:, 0] > 0).tolist(), (known[:, 1] > 0).tolist())
+    return mean((known[:, 0] - known[:, 1]).tolist())
+
+
+def _find_known(pairs: np.ndarray) -> np.ndarray:
+    known: np.ndarray = pairs[~np.isnan(pairs).any(axis=1)]
+    return known
 
 
 def _compare_rows(pairs: np.ndarray) -> Difference:

@@ -19,19 +19,23 @@ from edgetune.measure.statistics import Estimate, mean, proportion
 
 @dataclass(frozen=True)
 class Asked:
-    """What a gate asks of a slice.
+    """What a gate asks of graded answers.
 
     Attributes:
         metric: its name.
-        slice: shell pattern over ``COLUMN=VALUE``.
+        slice: shell pattern over ``COLUMN=VALUE``; absent: all rows.
+        models: shell pattern over their names.
+        reference: the same, of those that they are compared with.
     """
 
     metric: str
-    slice: str
+    slice: str | None = None
+    models: str = "*"
+    reference: str | None = None
 
 
 #: A score, and its values by row where it is a mean over rows.
-_Valued = tuple[Score, np.ndarray | None]
+Valued = tuple[Score, np.ndarray | None]
 
 
 def grade_slices(
@@ -52,7 +56,7 @@ def grade_slices(
     known = [find_sliceable(model.graded.scores, rows) for model in models]
     for one in slices:  # models within slices: those of one slice share its resamples
         name = slice_name(one)
-        wanted = {gate.metric for gate in asked if fnmatchcase(name, gate.slice)}
+        wanted = {gate.metric for gate in asked if gate.slice and fnmatchcase(name, gate.slice)}
         for entries, scores in zip(found, known, strict=True):
             for at, (score, values) in enumerate(scores):
                 if at == 0 or score.name in wanted:
@@ -60,9 +64,9 @@ def grade_slices(
     return found
 
 
-def find_sliceable(scores: Sequence[Score], rows: int) -> list[_Valued]:
+def find_sliceable(scores: Sequence[Score], rows: int) -> list[Valued]:
     """Return the scores that have a value or statistics for each of the rows."""
-    found: list[_Valued] = []
+    found: list[Valued] = []
     for score in scores:
         if score.rows is not None and len(score.rows) == rows:
             found.append((score, np.asarray(score.rows, np.float64)))

@@ -101,14 +101,14 @@ def _find_ends(
 ) -> tuple[float | None, float | None]:  # fmt: skip
     """Return the ends of the interval of a model's figure minus its reference's.
 
-    Rows are paired where the report compares the two; else the interval is made of both figures'
-    own, which is wider.
+    Rows are paired where the metric is graded; else the interval is made of both figures' own,
+    which is wider.
     """
-    if gate.slice is None:
-        for one in evaluation.get("differences", ()):
-            names = (one["candidate"], one["reference"], one["metric"])
-            if one["ci95"] and names == (model["name"], other["name"], _metric(gate)):
-                return one["ci95"][0], one["ci95"][1]
+    wanted = (model["name"], other["name"], _metric(gate), figure["of"])
+    for one in (*evaluation.get("differences", ()), *evaluation.get("gate_differences", ())):
+        of = f" ({_slice_name(one)})" if one.get("column") is not None else ""
+        if one["ci95"] and (one["candidate"], one["reference"], one["metric"], of) == wanted:
+            return one["ci95"][0], one["ci95"][1]
     same = [one for one in _measured(gate, other, evaluation) if one["of"] == figure["of"]]
     figures = [figure, *same[:1]]
     if len(figures) < 2 or any(one["value"] is None or not one.get("ci95") for one in figures):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from edgetune.recipe import Gate
+from edgetune.recipe import Gate, Recipe
 from edgetune.report.build import write_report
 from edgetune.report.gates import check_gates
 from edgetune.report.junit import render_junit
@@ -85,6 +85,26 @@ def test_a_difference_that_the_report_has_not_paired_is_made_of_both_intervals(
     assert len(sliced) == 1 and sliced[0]["value"] is not None
     (missing,) = check(answered, **{**gate, "measurement": "load_s"})  # it has no interval
     assert missing["value"] is None and not missing["ok"]
+
+
+def test_a_difference_of_a_slice_is_paired_by_rows(answered: SampleRun) -> None:
+    """Q4_0 answers right what Q8_0 does, but for two rows of 60."""
+    gate = {"measurement": "exact_match", "models": "*Q4_0*", "reference": "*Q8_0*", "min": -0.3}
+    gates = [gate, {**gate, "slice": "length=*"}]
+    apart = [check(answered, **one) for one in gates]
+    tree = answered.recipe.model_dump(exclude_unset=True)
+    answered.recipe = Recipe.model_validate({**tree, "report": {"gates": gates}})
+    report = answered.report()
+    paired = {
+        one["name"]: one["value"] for one in report["gates"] if one["name"].startswith("exact")
+    }
+    slices = report["evaluation"]["models"][1]["slices"]
+    assert len(paired) == 1 + len(slices) == sum(map(len, apart))
+    for before in (one for found in apart for one in found):
+        assert before["value"] < paired[before["name"]] < 0.01
+    kept = report["evaluation"]["gate_differences"]
+    assert [one["ci95"][0] for one in kept] == [*paired.values()]
+    assert [one["column"] for one in kept] == [None, *["length"] * len(slices)]
 
 
 def test_junit_counts_failures_and_escapes_names(answered: SampleRun, tmp_path: Path) -> None:
