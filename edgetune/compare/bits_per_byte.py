@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgetune.compare import probes
@@ -11,7 +9,7 @@ from edgetune.compare.checks import Question
 from edgetune.compare.comparison import Check
 from edgetune.compare.loaded import LoadedModel, attempt
 from edgetune.measure.reference import log_softmax
-from edgetune.measure.statistics import ratio_of_sums
+from edgetune.measure.statistics import bits_per_byte
 
 WORSE = 1.05  # ratio of bits per byte, candidate over reference, above which the check fails
 
@@ -35,13 +33,13 @@ def compare_texts(reference: LoadedModel, candidate: LoadedModel, question: Ques
         ):
             scores = log_softmax(model.logits(ids[:-1]))
             at = np.array(ids[1:])[:, None]
-            sums[name].append(-float(np.take_along_axis(scores, at, axis=1).sum()) / math.log(2))
+            sums[name].append(-float(np.take_along_axis(scores, at, axis=1).sum()))
         sizes.append(len(text.encode()))
         left -= len(coded[0])
     if not sizes:
         return Check("weights", None, "no text that both can tokenize", {})
-    each = {name: sum(values) / sum(sizes) for name, values in sums.items()}
-    difference = ratio_of_sums(np.subtract(sums["candidate"], sums["reference"]).tolist(), sizes)
+    each = {name: bits_per_byte(values, sizes).value for name, values in sums.items()}
+    difference = bits_per_byte(np.subtract(sums["candidate"], sums["reference"]).tolist(), sizes)
     figures = {
         "bits_per_byte_reference": each["reference"],
         "bits_per_byte_candidate": each["candidate"], "texts": len(sizes),

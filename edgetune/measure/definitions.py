@@ -49,6 +49,12 @@ MEASUREMENTS = {
         "Perplexity", "",
         "exp of the mean negative log likelihood of the answer tokens of bench.kl_rows test rows",
     ),
+    "bits_per_byte": Definition(
+        "Bits per byte", "bits",
+        "negative log likelihood of the answer tokens of bench.kl_rows test rows, end tokens "
+        "included, in bits, over the UTF-8 bytes of those answers' texts: unlike perplexity it "
+        "compares models of different tokenizers",
+    ),
     "kl_answer_tokens": Definition("KL to teacher", "nats", _KL.format(**_ANSWER) + _TEACHER),
     "kl_answer_tokens_p99": Definition(
         "KL to teacher, p99", "nats", "99th percentile over the tokens of kl_answer_tokens"

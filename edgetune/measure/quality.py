@@ -16,7 +16,7 @@ import numpy as np
 
 from edgetune.errors import EdgetuneError
 from edgetune.measure.reference import Keeper, ReferenceLogProbs, log_softmax
-from edgetune.measure.statistics import Estimate, percentile, ratio_of_sums
+from edgetune.measure.statistics import Estimate, bits_per_byte, percentile, ratio_of_sums
 from edgetune.runtimes import CHUNK_SCORES, Runtime, logits_at, logits_of
 
 
@@ -66,6 +66,14 @@ class Scores:
         nll = ratio_of_sums(self.nll_sums, self.counts)
         ends = None if nll.ci95 is None else (math.exp(nll.ci95[0]), math.exp(nll.ci95[1]))
         return Estimate(math.exp(nll.value), nll.n, ends)
+
+    def bits_per_byte(self, sizes: Sequence[int]) -> Estimate | None:
+        """Return bits of the rows' trained tokens per byte of their text; None of no bytes.
+
+        Args:
+            sizes: UTF-8 bytes of each scored row's text.
+        """
+        return bits_per_byte(self.nll_sums, sizes) if any(sizes) else None
 
     def mean_kl(self, reference: str) -> Estimate:
         """Return the mean of KL(reference || model) over positions, in nats."""

@@ -114,6 +114,21 @@ def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
     return Estimate(mean, rows, (mean - half, mean + half))
 
 
+def bits_per_byte(nll_sums: Sequence[float], sizes: Sequence[int]) -> Estimate:
+    """Return the bits that texts take by a model per byte of UTF-8, with an interval over rows.
+
+    Unlike a mean per token it compares models of different tokenizers.
+
+    Args:
+        nll_sums: negative log likelihood of each text, in nats; or its difference between models.
+        sizes: bytes of each text.
+
+    Raises:
+        ValueError: no bytes at all.
+    """
+    return ratio_of_sums([nll / math.log(2) for nll in nll_sums], sizes)
+
+
 def mean(values: Sequence[float]) -> Estimate:
     """Return the mean of independent values and its interval.
 

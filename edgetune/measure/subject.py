@@ -109,6 +109,7 @@ class Workload:
         labels: token ids of each label whose likelihood is measured, by its text.
         labelled: of how many questions, the first.
         variants: rows with other words of the same place, for bench.fairness.
+        scored_bytes: UTF-8 bytes of each scored row's trained text.
     """
 
     latency_prompt: list[int]
@@ -121,6 +122,7 @@ class Workload:
     labels: dict[str, list[int]] = field(default_factory=dict)
     labelled: int = 0
     variants: list[Variants] = field(default_factory=list)
+    scored_bytes: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a worker needs, as plain values."""
@@ -131,6 +133,7 @@ class Workload:
             "prompts": self.prompts,
             "stop_ids": list(self.encoder.stop_ids),
             "scored": [_as_plain(row) for row in self.scored],
+            "scored_bytes": self.scored_bytes,
             "canaries": [[_as_plain(row) for row in rows] for rows in self.canaries],
             **({"variants": [one.to_json() for one in self.variants]} if self.variants else {}),
         }
@@ -180,8 +183,9 @@ def make_workload(
         InputError: not a single token can be scored.
     """
     sample = choose_asked(rows, section, seed)
-    scored = [encoder.encode(row) for row in choose_rows(rows, section.kl_rows, seed)]
-    scored = [row for row in scored if any(row.trained[1:])]
+    coded = [(row, encoder.encode(row)) for row in choose_rows(rows, section.kl_rows, seed)]
+    coded = [(row, one) for row, one in coded if any(one.trained[1:])]
+    scored = [one for _, one in coded]
     if not scored:
         raise InputError(
             "no row has a trained token to score",
@@ -195,4 +199,27 @@ def make_workload(
         [known for _, known in sample],
         scored,
         encoder,
+        scored_bytes=[count_bytes(encoder, row, one) for row, one in coded],
     )
+
+
+def count_bytes(encoder: Encoder, row: Row, coded: Encoded) -> int:
+    """Return the UTF-8 bytes of the text of a row's trained tokens, without the end tokens.
+
+    A single whole answer is counted as its row has it, which is the same for every tokenizer (one
+    without a token for a character would lose it); anything else as the tokens read.
+    """
+    answers = [turn for turn in row.messages if turn.role == "assistant" and turn.trains]
+    if row.text is None and row.is_plain and len(answers) == 1 and not coded.truncated:
+        return len(row.answer.encode())
+    runs: list[list[int]] = [[]]
+    for token, trained in list(zip(coded.ids, coded.trained, strict=True))[1:]:
+        if trained and token not in encoder.stop_ids:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    texts = [
+        encoder.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for run in runs
+    ]
+    return sum(len(str(text).encode()) for text in texts)

@@ -75,7 +75,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     keep = Path(job["keep"]) if job["keep"] else None
     rows = [_Row(**row) for row in given["scored"]]
     scores = score_rows(runtime, rows, references, keep)
-    figures |= _quality(scores)
+    figures |= _quality(scores, given.get("scored_bytes", ()))
     if given.get("canaries"):
         figures["canary_exposure"] = (_measure_canaries(runtime, given["canaries"]), "bits")
     variants = measure_variants(
@@ -120,8 +120,10 @@ def _measure_canaries(runtime: Runtime, canaries: list[list[dict[str, Any]]]) ->
     return measure_exposure([nll[at : at + size] for at in range(0, len(nll), size)])
 
 
-def _quality(scores: Scores) -> dict[str, tuple[Estimate, str]]:
+def _quality(scores: Scores, sizes: Sequence[int]) -> dict[str, tuple[Estimate, str]]:
     figures = {"perplexity": (scores.perplexity(), "")}
+    if bits := scores.bits_per_byte(sizes):
+        figures["bits_per_byte"] = (bits, "bits")
     for name in scores.comparisons:
         suffix = "" if name == "teacher" else f"_to_{name}"
         figures[f"kl_answer_tokens{suffix}"] = (scores.mean_kl(name), "nats")

@@ -108,6 +108,7 @@ COLUMNS = (
     Column("Exact match", "exact_match", _exact_match),
     _number("Without leaks", "exact_match_without_leaks", percent),
     _number("Perplexity", "perplexity", small),
+    _number("Bits per byte", "bits_per_byte", small),
     _number("KL to teacher", "kl_answer_tokens", small),
     _number("Top-1", "top1_answer_tokens", percent),
     Column("Canary exposure", "canary_exposure", _canary),

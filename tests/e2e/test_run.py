@@ -15,9 +15,9 @@ from tests.e2e.conftest import start
 
 STAGES = ["prepare", "tune", "distill", "merge", "quantize", "export", "bench"]
 MEASURED = {
-    "exact_match", "perplexity", "kl_answer_tokens", "kl_answer_tokens_p99", "top1_answer_tokens",
-    "ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50", "tpot_ms_p95", "prefill_tokens_per_s",
-    "decode_tokens_per_s", "load_s", "peak_rss_bytes",
+    "exact_match", "perplexity", "bits_per_byte", "kl_answer_tokens", "kl_answer_tokens_p99",
+    "top1_answer_tokens", "ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50", "tpot_ms_p95",
+    "prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes",
 }  # fmt: skip
 
 

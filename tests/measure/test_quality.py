@@ -94,6 +94,11 @@ def test_scores(
     assert scores.positions == len(tokens)
     assert scores.perplexity().value == pytest.approx(math.exp(nll), rel=1e-6)
     assert scores.perplexity().n == 5  # rows
+    bits = scores.bits_per_byte([10, 20, 5, 30, 2])
+    assert bits is not None and bits.n == 5
+    assert bits.value == pytest.approx(float(nll) * len(tokens) / math.log(2) / 67, rel=1e-6)
+    assert bits.ci95 is not None and bits.ci95[0] < bits.value < bits.ci95[1]
+    assert scores.bits_per_byte([0] * 5) is None  # answers that are empty
     assert scores.mean_kl("teacher").value == pytest.approx(float(kl.mean()), rel=1e-5)
     p99 = float(torch.quantile(kl, 0.99))
     assert scores.kl_p99("teacher").value == pytest.approx(p99, rel=1e-5)

@@ -42,6 +42,15 @@ def test_ratio_weighs_rows_by_their_positions() -> None:
     assert statistics.ratio_of_sums([10.0, 1.0], [10, 9]).value == pytest.approx(11 / 19)
 
 
+def test_bits_per_byte_are_nats_over_bytes_with_the_interval_of_a_ratio() -> None:
+    nll = [3.0, 5.0, 1.5]
+    found = statistics.bits_per_byte(nll, [4, 9, 2])
+    assert found.value == pytest.approx(9.5 / np.log(2) / 15)
+    assert found == statistics.ratio_of_sums([one / np.log(2) for one in nll], [4, 9, 2])
+    with pytest.raises(ValueError, match="no positions"):
+        statistics.bits_per_byte([1.0], [0])
+
+
 def test_one_row_has_no_interval() -> None:
     assert statistics.ratio_of_sums([3.0], [2]) == statistics.Estimate(1.5, 1, None)
 

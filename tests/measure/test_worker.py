@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ def write_job(folder: Path, model: Path, **changes: Any) -> Path:
         "prompts": [[5, 6, 7], [9, 8]],
         "stop_ids": [2],
         "scored": [{"ids": [5, 6, 7, 8], "trained": [False, True, True, True]}] * 2,
+        "scored_bytes": [7, 7],
     }
     (folder / "work.json").write_text(json.dumps(work))
     job = {
@@ -67,10 +69,12 @@ def test_a_file_is_measured_without_torch(
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads((tmp_path / "result.json").read_text())
     found = {m["name"]: m for m in result["measurements"]}
-    assert set(found) == LATENCY | {"perplexity"}
+    assert set(found) == LATENCY | {"perplexity", "bits_per_byte"}
     assert all(m["value"] > 0 and m["n"] > 0 for m in found.values())
     assert 10e6 < found["peak_rss_bytes"]["value"] < 400e6  # torch alone takes more
     assert found["perplexity"]["where"]["threads"] == 1
+    bits = 3 * math.log2(found["perplexity"]["value"]) / 7  # of 3 tokens and 7 bytes
+    assert found["bits_per_byte"]["value"] == pytest.approx(bits)
     asked = {name: m["where"].get("prompt_tokens") for name, m in found.items()}
     assert (asked["decode_tokens_per_s"], asked["decode_tokens_per_s_depth_0"]) == (30, 1)
     assert found["prefill_tokens_per_s"]["where"]["new_tokens"] == 4

@@ -54,6 +54,7 @@ def make_model(row: tuple[str, str, str, str, float, float, float, float]) -> di
     figures: list[tuple[str, float, str, list[float] | None]] = [
         ("exact_match", score, "", [score - half, min(1.0, score + half)]),
         ("perplexity", 1.04 + kl, "", None),
+        ("bits_per_byte", 0.02 + kl / 5, "bits", [0.019 + kl / 5, 0.021 + kl / 5]),
         ("ttft_ms_p50", 9000 / speed, "ms", None),
         ("ttft_ms_p95", 9900 / speed, "ms", None),
         ("tpot_ms_p50", 1000 / speed, "ms", None),

@@ -95,6 +95,7 @@ def test_bench(
         assert values["kl_answer_tokens_to_merged"] < 1e-8
         assert values["top1_answer_tokens_to_merged"] == values["top1_answer_tokens"] == 1
         assert values["perplexity"] == pytest.approx(base["perplexity"], rel=1e-4)
+        assert values["bits_per_byte"] == pytest.approx(base["bits_per_byte"], rel=1e-4)
         assert values["exact_match"] == base["exact_match"] == 0  # random weights know nothing
     assert "kl_answer_tokens_to_merged" not in by_name(models["merged"])
     assert models["tiny-fp32"]["bytes"] == 5  # as export said
