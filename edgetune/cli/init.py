@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,7 @@ def _propose_recipe(path: Path, name: str, model: str, data: str, preset: str) -
     from edgetune.models.resolve import resolve_model
     from edgetune.models.shape import read_shape
     from edgetune.models.tokenizer_files import load_tokenizer
+    from edgetune.models.untrained_tokens import find_alike_in_folder
     from edgetune.plan.fit import find_changes
     from edgetune.plan.proposal import Value, propose
     from edgetune.plan.row_facts import measure_rows
@@ -111,8 +113,11 @@ def _propose_recipe(path: Path, name: str, model: str, data: str, preset: str) -
     from edgetune.recipe.load import check_tree
 
     folder = resolve_model(model)
-    rows = measure_rows(data, load_tokenizer(folder), 0)
-    sections = propose(read_shape(folder), rows, preset, choose_device("auto"))
+    tokenizer, shape = load_tokenizer(folder), read_shape(folder)
+    rows = measure_rows(data, tokenizer, 0)
+    untrained = find_alike_in_folder(folder, shape, rows.often)
+    rows = replace(rows, untrained=len({*untrained} - {tokenizer.unk_token_id}))
+    sections = propose(shape, rows, preset, choose_device("auto"))
     head = f"# Proposed by edgetune init, preset {preset}. Every key: edgetune run {path} --dry-run"
 
     def write() -> tuple[str, Recipe]:

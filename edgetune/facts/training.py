@@ -51,6 +51,8 @@ class TuneFacts:
         figures: what the objective measured of its own, by name.
         gain: what the step gave, where there are several.
         ranks: of each layer, that ``rank: auto`` found; 0 for no adapter.
+        untrained_tokens: texts of tokens in many answers that the base never had, and a frozen head
+            cannot tell apart; absent where there are none.
         general: perplexity on general text before and after.
     """
 
@@ -74,6 +76,7 @@ class TuneFacts:
     figures: dict[str, float] = field(default_factory=dict)
     gain: StepGain | None = None
     ranks: dict[str, int] | None = None
+    untrained_tokens: list[str] | None = None
     general: GeneralText | None = None
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgetune.log import counted
 from edgetune.models.shape import Shape
 from edgetune.models.tuning_method import propose_method
+from edgetune.models.untrained_tokens import name_ends
 
 #: Tokens of an optimizer step to aim at, rows padded, and of one forward pass at most.
 STEP_TOKENS, PASS_TOKENS = 2_000, 16_384
@@ -47,6 +49,8 @@ class RowFacts:
         p99: 99th percentile of them.
         longest: the most of a row of the sample.
         whole: whether the sample is all rows.
+        often: tokens that many answers have.
+        untrained: how many of them the base was never trained on.
     """
 
     objective: str
@@ -56,6 +60,8 @@ class RowFacts:
     p99: int
     longest: int
     whole: bool = True
+    often: tuple[int, ...] = ()
+    untrained: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,9 @@ def propose(shape: Shape, rows: RowFacts, preset: str, device: str = "cpu") -> S
         tune["packing"] = packing
     if tune["method"].value == "full":
         tune = {key: value for key, value in tune.items() if key not in ("rank", "alpha")}
+    elif rows.untrained:
+        why = f"{counted(rows.untrained, 'token')} of answers the base was never trained on"
+        tune["modules_to_save"] = Value(name_ends(shape), why)
     tune["learning_rate"] = propose_rate(shape, str(tune["method"].value), rows.objective)
     data = {"max_length": length}
     if rows.objective != "text" and (rows.longest > length.value or not rows.whole):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from edgetune.data.answer_tokens import often_in_answers
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.dataset.sample import sample_rows
 from edgetune.data.encode_rows import encode_rows, quantile
@@ -58,6 +59,7 @@ def measure_rows(path: str, tokenizer: Any, seed: int) -> RowFacts:
         p99=quantile(lengths, 0.99),
         longest=lengths[-1],
         whole=len(sample.rows) >= sample.train,
+        often=tuple(often_in_answers(encoded)),
     )
 
 

@@ -33,6 +33,7 @@ from edgetune.models.training_base import KEY as TRAINED_OVER
 from edgetune.models.training_base import TrainingBase
 from edgetune.recipe import DataSection, Sections, TuneSection
 from edgetune.runtimes.gguf_header import name_scheme, open_gguf
+from edgetune.train.answer_tokens import warn_of_untrained
 from edgetune.train.base_file import ROWS, check_base_file
 from edgetune.train.forgetting import watch_general
 from edgetune.train.inputs import TrainingRun
@@ -156,6 +157,7 @@ def tune_base(
         TrainingRun(role, sections.seed, out, log, OBJECTIVES[section.objective].logged),
         base.start, None if control is None else control.train, base.reward_models,
     )  # fmt: skip
+    untrained = [] if control else warn_of_untrained(tuning)
     ranks = choose_ranks(tuning)
     model, trainable = _make_trainable(model, base, sections, ranks, log)
     general = None if control else watch_general(section, model, encoder, data, log)
@@ -177,6 +179,7 @@ def tune_base(
         trainable_parameters=trainable,
         template_clock=printed,
         ranks=ranks,
+        untrained_tokens=untrained or None,
         general=None if general is None else general.compare(model, log),
     )
 

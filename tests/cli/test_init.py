@@ -121,3 +121,16 @@ def test_a_row_beyond_the_proposed_length_does_not_stop_the_run(
     command = ["prepare", "--recipe", tmp_path / "mine.yaml", "--out", tmp_path / "rows", "--quiet"]
     result = CliRunner().invoke(cli, list(map(str, command)))
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+@pytest.mark.assets
+def test_a_base_that_never_had_an_underscore_gets_a_head_to_learn_it(
+    assets: Path, tmp_path: Path
+) -> None:
+    model = assets / "models" / "stories260K"
+    intents = init(tmp_path, "--model", model, "--data", assets / "data/banking77/train.csv")
+    assert intents["tune"]["modules_to_save"] == ["embed_tokens", "lm_head"]
+    assert "tune" in dry_run(tmp_path)
+    (tmp_path / "mine.yaml").unlink()
+    words = init(tmp_path, "--model", model, "--data", assets / "data/snips/train.jsonl")
+    assert "modules_to_save" not in words["tune"]

@@ -134,3 +134,12 @@ def test_each_value_has_a_reason() -> None:
     for name in PRESETS:
         for values in propose(make_shape(), ROWS, name).values():
             assert all(one.why for one in values.values())
+
+
+def test_embedding_and_head_are_trained_where_answers_have_untrained_tokens() -> None:
+    assert "modules_to_save" not in propose(make_shape(), ROWS, "fast")["tune"]
+    shape = make_shape()
+    embedding = {**shape.tensors, "model.embed_tokens.weight": (1000, 256)}
+    tune = propose(replace(shape, tensors=embedding), replace(ROWS, untrained=2), "fast")["tune"]
+    assert tune["modules_to_save"].value == ["embed_tokens", "lm_head"]
+    assert tune["modules_to_save"].why.startswith("2 tokens of answers")
