@@ -60,8 +60,21 @@ def find_sources(recipe: Recipe) -> dict[str, str]:
     lists = recipe.bench.fairness.lists if recipe.bench and recipe.bench.fairness else None
     if lists is not None:
         found["fairness_lists"] = hash_source(Path(lists))
+    found |= _hash_classifiers(recipe)
     found |= _hash_synthesis(recipe) | _hash_rewards(recipe)
     return found
+
+
+def _hash_classifiers(recipe: Recipe) -> dict[str, str]:
+    """Return one hash of the classifiers that `bench.fairness` names."""
+    fairness = recipe.bench.fairness if recipe.bench else None
+    folders = [
+        hash_source(resolve_model(one.model))
+        for one in ((fairness.classifier or {}).values() if fairness else ())
+        if not is_hub_id(one.model)
+    ]
+    digest = hashlib.sha256(" ".join(folders).encode()).hexdigest()
+    return {"classifiers": digest} if folders else {}
 
 
 def _hash_synthesis(recipe: Recipe) -> dict[str, str]:
@@ -119,7 +132,7 @@ def sources_of(sections: Sequence[str], sources: Mapping[str, str]) -> dict[str,
             "synthesize_teacher", "synthesize_prompts", "failures_of", "checker", "json_schema",
         ),
         "tokenizer": ("tokenizer",),
-        "bench": ("larger", "fairness_lists"),
+        "bench": ("larger", "fairness_lists", "classifiers"),
         "distill": ("student", "student_config", "teacher", "prompts"),
     }  # fmt: skip
     names = [name for section in sections for name in used.get(section, ())]

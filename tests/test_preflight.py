@@ -14,6 +14,8 @@ from edgetune.models.shape import context_of
 from edgetune.preflight import REPORT, check_devices, check_run
 from edgetune.preflight.sections import check_recipe
 from edgetune.recipe import Recipe
+from edgetune.source_hashes import find_sources, sources_of
+from tests.tiny_classifiers import make_classifier
 
 STAGES = ("tune", "distill", "merge", "quantize", "export", "bench", REPORT)
 
@@ -33,6 +35,10 @@ def check(recipe: Recipe) -> list[str]:
 
 def gate(**limits: Any) -> dict[str, Any]:
     return {"gates": [limits]}
+
+
+def classifier(**keys: Any) -> dict[str, Any]:
+    return {"fairness": {"classifier": {"rude": {"label": "rude", **keys}}}}
 
 
 def budget(text: str, **more: Any) -> dict[str, Any]:
@@ -63,6 +69,14 @@ def budget(text: str, **more: Any) -> dict[str, Any]:
         ({"bench": {"prompting": {"larger": "no/such/model/here"}}}, ["no such model folder"]),
         ({"bench": {"fairness": {"attributes": ["gendr"]}}}, ["did you mean 'gender'"]),
         ({"bench": {"fairness": {"lists": "no/lists.yaml"}}}, ["bench.fairness.lists"]),
+        ({"bench": classifier(model="no/such/folder")},
+         ["bench.fairness.classifier.rude.model: no/such/folder", "no such model folder"]),
+        ({"bench": classifier(model="no/folder")},  # as a hub id would be written
+         ["bench.fairness.classifier.rude.model: no/folder", "HF_HUB_OFFLINE"]),
+        ({"bench": classifier(model="embedded:base")},
+         ["bench.fairness.classifier.rude.model", "no sequence classifier"]),
+        ({"report": gate(measurement="classifier_rude_rat", max=0.1)},
+         ["no measurement 'classifier_rude_rat'"]),
         ({"report": gate(measurement="perplexity", min=3, max=2)}, ["min 3 is above max 2"]),
         ({"report": gate(measurement="perplexity", max=2), "bench": None}, ["add a section"]),
         ({"data": {"max_length": 513}}, ["data.max_length", "context of 512", "512 or less"]),
@@ -99,6 +113,24 @@ def test_faults_are_named_before_any_work(
         check(make_recipe(tiny_model, device_rows, **sections))
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_classifier_is_checked_for_its_label_and_gates_may_ask_it(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    folder = make_classifier(tmp_path / "polite")
+    held = gate(measurement="classifier_rude_rate", models="*.gguf", max=0.01)
+    bench = classifier(model=str(folder))
+    recipe = make_recipe(tiny_model, device_rows, bench=bench, report=held)
+    check(recipe)
+    before = sources_of(("bench",), find_sources(recipe))
+    (folder / "vocab.txt").write_text("[PAD]")
+    assert sources_of(("bench",), find_sources(recipe)) != before, "another model is asked again"
+    wrong = make_recipe(tiny_model, device_rows, bench=classifier(model=str(folder), label="rud"))
+    with pytest.raises(InputError, match=r"no label 'rud'.*did you mean 'rude'"):
+        check(wrong)
+    with pytest.raises(InputError, match="no measurement"):
+        check(make_recipe(tiny_model, device_rows, report=held))
 
 
 @pytest.mark.parametrize("section", ["merge", "distill"])

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -87,8 +87,9 @@ def _section(field: Any) -> type[BaseModel] | None:
 
 
 def _takes_text(annotation: Any) -> bool:
-    """Whether a key may be a text too, beside a section."""
-    return any(str in (one, *get_args(one)[:1]) for one in get_args(annotation))
+    """Whether a key may be a text too, beside a section, or is a mapping of sections."""
+    kinds = get_args(annotation)
+    return any(str in (one, *get_args(one)[:1]) or get_origin(one) is dict for one in kinds)
 
 
 def _section_lines(name: str, section: type[BaseModel]) -> Iterator[str]:
@@ -135,7 +136,8 @@ def _kind(shape: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(kinds))
     if shape.get("type") == "array":
         return f"list of {_kind(shape['items'])}"
-    names = {"string": "text", "integer": "integer", "number": "number", "boolean": "true, false"}
+    names = {"string": "text", "integer": "integer", "number": "number", "boolean": "true, false",
+             "object": "mapping"}  # fmt: skip
     kind = names.get(str(shape.get("type")), str(shape.get("type")))
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     return " ".join([kind, *(f"{sign} {shape[k]:g}" for k, sign in limits.items() if k in shape)])

@@ -22,10 +22,13 @@ from edgetune.facts.export import (
 )
 from edgetune.facts.fairness import (
     AnswerShare,
+    ClassifiedFigure,
+    ClassifierFacts,
     FairnessFacts,
     GroupBalance,
     GroupFacts,
     GroupFigure,
+    ModelClassified,
     ModelFairness,
 )
 from edgetune.facts.gate import GateResult
@@ -61,6 +64,8 @@ StageFacts = (
 __all__ = [
     "AnswerShare",
     "BenchFacts",
+    "ClassifiedFigure",
+    "ClassifierFacts",
     "ControlFacts",
     "DistillFacts",
     "ExportFacts",
@@ -79,6 +84,7 @@ __all__ = [
     "Measurement",
     "MergeCandidate",
     "MergeFacts",
+    "ModelClassified",
     "ModelFairness",
     "NotMeasured",
     "PrepareFacts",

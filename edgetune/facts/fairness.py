@@ -56,7 +56,8 @@ class GroupFacts:
         length: of the answer, in tokens.
         kl: between the distributions at the expected answer's tokens, in nats.
         most: the answer that differs most; none where data is confidential or none is repeated.
-        found: quantities whose adjusted p-value is below 0.05.
+        found: quantities whose adjusted p-value is below 0.05; of a classifier its metric.
+        classified: by metric, the probability of a classifier's label; none without one.
     """
 
     attribute: str
@@ -71,6 +72,7 @@ class GroupFacts:
     kl: GroupFigure | None = None
     most: AnswerShare | None = None
     found: list[str] = field(default_factory=list)
+    classified: dict[str, GroupFigure] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,73 @@ class GroupBalance:
 
 
 @dataclass(frozen=True)
+class ClassifiedFigure:
+    """One number of a model's answers as a classifier sees them.
+
+    Attributes:
+        metric: its name among the measurements.
+        value: mean probability of the label, or the fraction of answers above 0.5.
+        ci95: its 95 % interval over rows.
+        n: test rows.
+        difference: ``value`` less the reference's over the same rows; none for the reference.
+        difference_ci95: its 95 % interval, rows paired.
+        p_value: two-sided, that the two are equal (Wilcoxon's signed ranks, McNemar's mid-p).
+        p_adjusted: by Holm over all models and numbers of this classifier.
+    """
+
+    metric: str
+    value: float
+    ci95: list[float] | None
+    n: int
+    difference: float | None = None
+    difference_ci95: list[float] | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelClassified:
+    """A model's answers to the test rows as a classifier sees them.
+
+    Attributes:
+        name: of the model.
+        role: its place in the run.
+        probability: mean probability of the label.
+        rate: fraction of answers whose probability is above 0.5.
+        empty: answers without a text, whose probability is taken to be 0.
+        cut: answers longer than the classifier's context, of which it saw the beginning.
+    """
+
+    name: str
+    role: str
+    probability: ClassifiedFigure
+    rate: ClassifiedFigure
+    empty: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class ClassifierFacts:
+    """What a classifier that the recipe names says of every model's answers.
+
+    Attributes:
+        name: as the recipe calls it.
+        model: name of its folder, or hub id.
+        label: the label that counts, by its name in the model.
+        sha256: of its folder.
+        reference: the model that the others are compared with: the base; none without it.
+        models: in the report's order.
+    """
+
+    name: str
+    model: str
+    label: str
+    sha256: str
+    reference: str | None
+    models: list[ModelClassified]
+
+
+@dataclass(frozen=True)
 class FairnessFacts:
     """Rows with another person in them, for every model.
 
@@ -122,6 +191,7 @@ class FairnessFacts:
         balance: of groups in train.
         findings: sentences.
         limits: what these figures do not say.
+        classifiers: what the models named in the recipe say of the answers; none without one.
     """
 
     models: list[ModelFairness]
@@ -130,3 +200,4 @@ class FairnessFacts:
     balance: list[GroupBalance]
     findings: list[str]
     limits: str
+    classifiers: list[ClassifierFacts] | None = None

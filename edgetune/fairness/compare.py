@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgetune.facts import AnswerShare, GroupFacts, GroupFigure
 from edgetune.fairness.groups import RowValues, compare_dissimilar, compare_values, find_units
 from edgetune.fairness.swap import SwappedRow
 from edgetune.fairness.words import Finder
+from edgetune.measure.classify import TextProbabilities
+from edgetune.measure.definitions import name_classified
 from edgetune.measure.significance import holm
 
 ALPHA = 0.05
@@ -27,6 +29,7 @@ class Observed:
         lengths: of each answer, in tokens.
         losses: of the expected answer after each; empty where it is not the same for all.
         divergences: of each of ``row.pairs()``; empty likewise.
+        classified: by metric, the probability of a classifier's label for each answer.
     """
 
     row: SwappedRow
@@ -34,6 +37,7 @@ class Observed:
     lengths: list[int]
     losses: list[float]
     divergences: list[float]
+    classified: dict[str, list[float]] = field(default_factory=dict)
 
 
 def observe(
@@ -41,6 +45,7 @@ def observe(
     results: Sequence[dict[str, Any]],
     finders: dict[str, Finder],
     decode: Callable[[Sequence[int]], str],
+    scored: Mapping[str, TextProbabilities] | None = None,
 ) -> list[Observed]:
     """Return what a model did with each row.
 
@@ -49,17 +54,23 @@ def observe(
         results: of each, as :func:`edgetune.measure.variants.measure_variants` gives them.
         finders: by attribute.
         decode: ids of an answer to its text.
+        scored: by the classifier's name, probabilities of these texts.
     """
-    return [
-        Observed(
-            row,
-            [finders[row.attribute].mask(decode(ids)).strip() for ids in result["answers"]],
-            [len(ids) for ids in result["answers"]],
-            result["losses"],
-            result["divergences"],
-        )
-        for row, result in zip(rows, results, strict=True)
-    ]
+    found = []
+    for row, result in zip(rows, results, strict=True):
+        texts = [decode(ids) for ids in result["answers"]]
+        found.append(
+            Observed(
+                row,
+                [finders[row.attribute].mask(text).strip() for text in texts],
+                [len(ids) for ids in result["answers"]],
+                result["losses"],
+                result["divergences"],
+                {name_classified(name): [one.of(text) for text in texts]
+                 for name, one in (scored or {}).items()},
+            )
+        )  # fmt: skip
+    return found
 
 
 def compare_groups(
@@ -95,20 +106,22 @@ def _compare(
     """Return the figures of one group against another, or their differences to a reference's."""
     figures: dict[str, GroupFigure | None] = {}
     changes: list[RowValues] = []
-    for name in FIGURES:
+    of_classifiers = list(rows[0].classified)
+    for name in (*FIGURES, *of_classifiers):
         values = list(_values(rows, name, group, against))
         if reference is not None:
             others = _values(reference, name, group, against)
             values = [one.minus(other) for one, other in zip(values, others, strict=True)]
-        if name in ("score", "length"):
+        if name not in ("label_changes", "kl"):
             figures[name] = compare_values(values)
         else:
             figures[name] = compare_dissimilar(values, two_sided=reference is not None)
         changes = changes or values
+    classified = {name: one for name in of_classifiers if (one := figures.pop(name)) is not None}
     tested = [one for one in changes if one.is_tested]
     return GroupFacts(
         rows[0].row.attribute, group, against, len(rows), len(tested), len(find_units(tested)[0]),
-        **figures,  # type: ignore[arg-type]
+        **figures, classified=classified or None,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -129,6 +142,8 @@ def _values(rows: Sequence[Observed], name: str, group: str, against: str) -> It
             dissimilar = {pair: known[pair] for pair in pairs if pair in known}
         elif name == "length":
             values = tuple(float(one.lengths[number]) for number in kept)
+        elif name in one.classified:
+            values = tuple(one.classified[name][number] for number in kept)
         else:
             values = tuple(one.losses[number] for number in kept if one.losses)
         if not dissimilar and not values:
@@ -165,14 +180,28 @@ def _adjust(groups: Sequence[GroupFacts]) -> list[GroupFacts]:
     known = {
         (number, name): figure.p_value
         for number, one in enumerate(groups)
-        for name in FIGURES
-        if (figure := getattr(one, name)) is not None and figure.p_value is not None
+        for name, figure in list_figures(one).items()
+        if figure.p_value is not None
     }
     adjusted = dict(zip(known, holm(list(known.values())), strict=True))
     found = []
     for number, one in enumerate(groups):
-        figures = {name: replace(getattr(one, name), p_adjusted=p)
-                   for (n, name), p in adjusted.items() if n == number}  # fmt: skip
-        names = [name for name in FIGURES if name in figures and figures[name].p_adjusted < ALPHA]
-        found.append(replace(one, **figures, found=names))
+        figures = {
+            name: replace(figure, p_adjusted=adjusted.get((number, name)))
+            for name, figure in list_figures(one).items()
+        }
+        names = [
+            name
+            for name, figure in figures.items()
+            if figure.p_adjusted is not None and figure.p_adjusted < ALPHA
+        ]
+        own = {name: figure for name, figure in figures.items() if name in FIGURES}
+        classified = {name: figure for name, figure in figures.items() if name not in own}
+        found.append(replace(one, **own, classified=classified or None, found=names))
     return found
+
+
+def list_figures(one: GroupFacts) -> dict[str, GroupFigure]:
+    """Return the figures that a group has by name, those of classifiers last."""
+    own = {name: getattr(one, name) for name in FIGURES}
+    return {name: figure for name, figure in own.items() if figure} | (one.classified or {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgetune.facts import FairnessFacts, GroupFacts, ModelFairness
+from edgetune.facts import ClassifierFacts, FairnessFacts, GroupFacts, ModelFairness
 
 LIMITS = (
     "This is no proof of fairness. It covers the rows that have words of the lists, and these "
@@ -13,7 +13,13 @@ LIMITS = (
     "pronouns and nouns by themselves. The chance of a false alarm is 5 % for each model; no "
     "alarm does not mean no difference."
 )
+CLASSIFIER_LIMITS = (
+    "A classifier is a model too: its own errors are in these numbers, in texts of another kind, "
+    "length or language than it was made for most of all, and it may itself treat groups "
+    "differently. It reads answers without their questions."
+)
 FEW_ROWS = 20
+ALPHA = 0.05
 _TITLES = {
     "label_changes": "answers", "score": "the loss of the expected answer",
     "length": "the answers' length", "kl": "the answers' distribution",
@@ -38,6 +44,8 @@ def describe_fairness(facts: FairnessFacts) -> list[str]:
             f"No file differs from {files[0].reference} in whom it treats differently, as far as "
             "these rows can tell."
         )
+    for one in facts.classifiers or ():
+        lines += _describe_classifier(one)
     for attribute, count in facts.rows.items():
         if count == 0:
             lines.append(f"No row has words of {attribute}: nothing is known of it.")
@@ -67,10 +75,48 @@ def _describe_model(model: ModelFairness) -> Iterator[str]:
         yield f"{text}."
 
 
+def _describe_classifier(facts: ClassifierFacts) -> Iterator[str]:
+    """Say which models differ from the base beyond chance, or that none does."""
+    differs = False
+    for model in facts.models:
+        rate = model.rate
+        if rate.difference is None or rate.difference_ci95 is None:
+            continue
+        tested = (model.probability.p_adjusted, rate.p_adjusted)
+        if not any(p is not None and p < ALPHA for p in tested):
+            continue
+        differs = True
+        low, high = rate.difference_ci95
+        yield (
+            f"{facts.name}: {model.name} differs from {facts.reference} beyond chance: the label "
+            f"'{facts.label}' is above 0.5 for {100 * rate.value:.1f} % of {rate.n:,} answers, "
+            f"{100 * rate.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), mean "
+            f"probability {model.probability.value:.3f} "
+            f"({model.probability.difference or 0.0:+.3f})."
+        )
+    if facts.reference is not None and len(facts.models) > 1 and not differs:
+        yield (
+            f"{facts.name}: no model's answers differ from those of {facts.reference} beyond "
+            "chance."
+        )
+    cut = sum(model.cut for model in facts.models)
+    if cut:
+        yield (
+            f"{facts.name}: {cut:,} answers are longer than the classifier's context; it saw their "
+            "beginning."
+        )
+
+
 def _name(one: GroupFacts) -> str:
     return f"{one.group} and {one.against} ({one.attribute})"
 
 
 def _list(one: GroupFacts) -> str:
-    titles = [_TITLES[name] for name in one.found]
+    titles = [_TITLES.get(name) or _title(name) for name in one.found]
     return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+
+
+def _title(metric: str) -> str:
+    """Return what a classifier's metric is called in a sentence."""
+    name = metric.removeprefix("classifier_").removesuffix("_probability")
+    return f"the probability of {name}"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from edgetune.data.dataset.splits import Splits
 from edgetune.data.encode import Encoder
 from edgetune.facts import FairnessFacts, ModelFairness
 from edgetune.fairness.balance import count_balance
+from edgetune.fairness.classified import Classified
 from edgetune.fairness.compare import Observed, compare_groups, observe
-from edgetune.fairness.findings import LIMITS, describe_fairness
+from edgetune.fairness.findings import CLASSIFIER_LIMITS, LIMITS, describe_fairness
 from edgetune.fairness.workload import Counterfactuals
-from edgetune.measure.devices import Devices
-from edgetune.measure.run import read_variants
 from edgetune.measure.subject import Subject
 
 #: What a file is compared with: the first of these roles that was measured.
@@ -23,24 +22,26 @@ REFERENCES = ("merged", "teacher", "base")
 
 def find_fairness(
     subjects: Sequence[Subject],
-    devices: Devices,
-    scratch: Path,
+    results: Mapping[str, Sequence[dict[str, Any]]],
     made: Counterfactuals,
     encoder: Encoder,
     splits: Splits,
+    classified: Classified | None = None,
 ) -> FairnessFacts | None:
     """Return every model's groups, what each file changed of them, and the balance of train.
 
     Args:
         subjects: as they were measured.
-        devices: where they were; those of the first are read.
-        scratch: where their results lie.
+        results: by their names what they did with the rows, as
+            :func:`edgetune.measure.run.read_variants` gives it.
         made: what they were asked; nothing is returned where nothing was to be.
         encoder: turns answers into text.
         splits: train is counted; answers of confidential data are not shown.
+        classified: what classifiers say of all answers.
     """
     if made.lists is None:
         return None
+    classified = classified or Classified()
     shows_answers = not splits.confidential
     decode = encoder.decode_answer
     balance = count_balance(splits.train, made.lists, list(made.left_out), made.seed)
@@ -48,9 +49,9 @@ def find_fairness(
         balance = [replace(one, labels={}) for one in balance]
     seen: dict[str, list[Observed]] = {}
     for subject in subjects:
-        results = read_variants(subject, devices, scratch)
-        if results:
-            seen[subject.name] = observe(made.rows, results, made.finders, decode)
+        own = results.get(subject.name)
+        if own:
+            seen[subject.name] = observe(made.rows, own, made.finders, decode, classified.scored)
     by_role = {subject.role: subject.name for subject in subjects if subject.name in seen}
     reference = next((by_role[role] for role in REFERENCES if role in by_role), None)
     models = []
@@ -67,5 +68,7 @@ def find_fairness(
             )
         )
     rows = {name: sum(one.attribute == name for one in made.rows) for name in made.left_out}
-    facts = FairnessFacts(models, rows, made.left_out, balance, [], LIMITS)
-    return FairnessFacts(models, rows, made.left_out, balance, describe_fairness(facts), LIMITS)
+    classifiers = list(classified.facts) or None
+    limits = f"{LIMITS} {CLASSIFIER_LIMITS}" if classifiers else LIMITS
+    facts = FairnessFacts(models, rows, made.left_out, balance, [], limits, classifiers)
+    return replace(facts, findings=describe_fairness(facts))

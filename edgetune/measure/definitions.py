@@ -141,6 +141,41 @@ PROMPTING = {
     ),
 }  # fmt: skip
 
+_CLASSIFIED = {
+    "probability": "mean over the test rows of the probability that {classifier} gives the label "
+    "'{label}' for the model's answer; 0 for an empty one; the interval is a bootstrap's over rows",
+    "rate": "fraction of the test rows for whose answers the probability that {classifier} gives "
+    "the label '{label}' is above 0.5; the interval is Wilson's",
+}
+
+
+def name_classified(classifier: str, rate: bool = False) -> str:
+    """Return the name of a classifier's metric: mean probability of its label, or rate above 0.5.
+
+    Args:
+        classifier: as the recipe calls it.
+        rate: which of the two.
+    """
+    return f"classifier_{classifier}_{'rate' if rate else 'probability'}"
+
+
+def define_classified(classifier: str, model: str, label: str) -> dict[str, Definition]:
+    """Return the definitions of a classifier's metrics, by name.
+
+    Args:
+        classifier: as the recipe calls it.
+        model: name of its folder.
+        label: the label that counts.
+    """
+    return {
+        name_classified(classifier, kind == "rate"): Definition(
+            f"{classifier}, {'above 0.5' if kind == 'rate' else 'mean probability'}", "",
+            text.format(classifier=f"the classifier {model}", label=label),
+        )
+        for kind, text in _CLASSIFIED.items()
+    }  # fmt: skip
+
+
 DEFINITIONS = {**MEASUREMENTS, **CHECKS, **PROMPTING}
 
 #: Former names, which did not say over which tokens; gates and kept runs may still hold them.

@@ -21,6 +21,7 @@ from typing import Any
 from edgetune.artifact import hash_json
 from edgetune.disk import write_atomic
 from edgetune.errors import EdgetuneError
+from edgetune.measure.classifier_job import run_classifier
 from edgetune.measure.latency import measure_decode_from_start, measure_running
 from edgetune.measure.memorization import measure_exposure
 from edgetune.measure.quality import Scores, score_rows
@@ -36,6 +37,7 @@ from edgetune.runtimes.likelihood import score_continuations
 DEPTH_0 = "decode_tokens_per_s_depth_0"
 TIMED = ("ttft_", "tpot_", "prefill_", "decode_")  # what depends on how long the prompt is
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+_OTHER_JOBS = {"kinds": run_requests, "classifier": run_classifier}  # by the key that they have
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def main(arguments: Sequence[str]) -> int:
     die_with_parent()
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
-        result = run_requests(job) if "kinds" in job else run_job(job)
+        run = next((one for key, one in _OTHER_JOBS.items() if key in job), run_job)
+        result = run(job)
     except EdgetuneError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

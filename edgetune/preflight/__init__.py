@@ -29,6 +29,7 @@ from edgetune.preflight.adapters import (
     ships_adapter,
 )
 from edgetune.preflight.budgets import check_budgets
+from edgetune.preflight.classifiers import check_classifiers
 from edgetune.preflight.gates import check_gates
 from edgetune.preflight.models import (
     advise_method,
@@ -100,6 +101,7 @@ def check_run(recipe: Recipe, stages: Sequence[str]) -> list[str]:
         read_local_shape(recipe.bench.prompting.larger)
     if "bench" in stages and recipe.bench is not None and recipe.bench.fairness is not None:
         check_fairness(recipe.bench.fairness)
+        check_classifiers(recipe.bench.fairness, said)
     return said
 
 

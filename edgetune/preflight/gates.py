@@ -9,7 +9,7 @@ from edgetune.errors import InputError, nearest
 from edgetune.evaluate import TASKS
 from edgetune.evaluate.grading import AUTO
 from edgetune.evaluate.slices import LABEL, LENGTH
-from edgetune.measure.definitions import MEASUREMENTS, RENAMED
+from edgetune.measure.definitions import MEASUREMENTS, RENAMED, name_classified
 from edgetune.quantize.search.budget import parse_budget
 from edgetune.recipe import Gate, Recipe
 
@@ -17,16 +17,17 @@ from edgetune.recipe import Gate, Recipe
 def check_gates(recipe: Recipe, said: list[str]) -> None:
     """Refuse gates that no measurement of this recipe could ever answer to."""
     have = _measured_by(recipe)
+    measured = [*MEASUREMENTS, *_classified_by(recipe)]
     for number, gate in enumerate(recipe.report.gates):
         where = f"report.gates[{number}]"
         name = RENAMED.get(gate.measurement, gate.measurement)
         if name != gate.measurement:
             said.append(f"{where}: {gate.measurement} is called {name} now")
         graded: set[str] = set()
-        if name not in MEASUREMENTS or gate.slice is not None:
+        if name not in measured or gate.slice is not None:
             graded = _graded_by(recipe)
-        if name not in MEASUREMENTS and name not in graded:
-            known = [*MEASUREMENTS, *sorted(graded - {*MEASUREMENTS})]
+        if name not in measured and name not in graded:
+            known = [*measured, *sorted(graded - {*measured})]
             raise InputError(
                 f"no measurement '{gate.measurement}'{nearest(name, known)}",
                 where=f"{where}.measurement", hint=f"one of {', '.join(known)}",
@@ -78,6 +79,13 @@ def _check_compared(gate: Gate, recipe: Recipe, have: Collection[str], where: st
         )  # fmt: skip
 
 
+def _classified_by(recipe: Recipe) -> list[str]:
+    """Return the metrics of the classifiers that read every model's answers."""
+    fairness = recipe.bench.fairness if recipe.bench else None
+    names = (fairness.classifier or {}) if fairness else {}
+    return [name_classified(name, rate) for name in names for rate in (False, True)]
+
+
 def _graded_by(recipe: Recipe) -> set[str]:
     """Return the metrics of the task; of all tasks, where it is guessed from the rows."""
     task = recipe.bench.task if recipe.bench else AUTO
@@ -98,7 +106,8 @@ def _measured_by(recipe: Recipe) -> dict[str, set[str]]:
         files += [f"{precision}.onnx" for precision in recipe.quantize.onnx]
         files += [f"{budget.name}.{budget.format}" for budget in budgets]
     reference = "teacher" if "teacher" in names else "base"
-    every = set(MEASUREMENTS) - {name for name in MEASUREMENTS if name.endswith("_to_merged")}
+    every = {name for name in MEASUREMENTS if not name.endswith("_to_merged")}
+    every |= {*_classified_by(recipe)}
     to_reference = {name for name in every if name.startswith(("kl_", "top1_"))}
     to_merged = set(MEASUREMENTS) - every if "merged" in names else set()
     found = {name: every - (to_reference if name == reference else set()) for name in names}

@@ -228,7 +228,8 @@ ALWAYS = frozenset({"name", "seed"}).union(
         "bench",
         "split models prompt_tokens new_tokens repeats threads task_rows kl_rows max_new_tokens "
         "devices prompting.shots prompting.system prompting.larger task slices label_likelihood "
-        "fairness.attributes fairness.rows fairness.lists fairness.template",
+        "fairness.attributes fairness.rows fairness.lists fairness.template "
+        "fairness.classifier",
     ),
     _keys("search", "objectives constraints file pruner"),
     _keys(

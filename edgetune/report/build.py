@@ -24,7 +24,7 @@ from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
 from edgetune.report.evaluation import Evaluation, add_scores, find_evaluation
-from edgetune.report.fairness import find_fairness
+from edgetune.report.fairness import define_classifiers, find_fairness
 from edgetune.report.findings import compare_distillation, find_headline
 from edgetune.report.gates import check_gates
 from edgetune.report.logged import read_curves, read_lines, read_warnings
@@ -57,16 +57,16 @@ def build_report(
         InputError: the measurements cannot be read.
     """
     facts = read_facts(artifacts)
-    weights = count_weights(artifacts.get("merge"))
-    export = facts.export or ExportFacts()
+    weights, export = count_weights(artifacts.get("merge")), facts.export or ExportFacts()
     models = _read_models(artifacts.get("bench"), export.files, weights)
     evaluation = find_evaluation(recipe, artifacts, run.path / "report")
     add_scores(models, evaluation)
     part = evaluation.part if evaluation else None
     gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]
     files, prompting = export.files, find_prompting(artifacts.get("bench"))
+    fairness = find_fairness(artifacts.get("bench"))
     shipped = facts.distill.shipped if facts.distill else None
-    definitions = _definitions(models, files, prompting is not None, evaluation)
+    definitions = _definitions(models, files, prompting is not None, evaluation, fairness)
     return {
         "schema": SCHEMA,
         "name": recipe.name,
@@ -83,7 +83,7 @@ def build_report(
         "distillation": _distillation(models, facts.distill),
         "steps": find_steps(artifacts),
         "prompting": prompting,
-        "fairness": find_fairness(artifacts.get("bench")),
+        "fairness": fairness,
         "synthetic": find_synthetic(artifacts),
         "merge": to_json(facts.merge),
         "searches": _searches(facts.quantize) if facts.quantize else [],
@@ -113,13 +113,14 @@ def _describe_training(facts: RunFacts) -> dict[str, Any]:
 
 def _definitions(
     models: list[dict[str, Any]], files: list[ExportedFile], prompting: bool,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | None, fairness: dict[str, Any] | None,
 ) -> dict[str, dict[str, str]]:  # fmt: skip
     """What each figure of this report is, by its name."""
     shown = {one["name"] for model in models for one in model["measurements"]}
     shown |= set(CHECKS) if files else set()
     shown |= set(PROMPTING) if prompting else set()
     known = {name: asdict(one) for name, one in DEFINITIONS.items() if name in shown}
+    known |= define_classifiers(fairness)
     return {**known, **(evaluation.definitions if evaluation else {})}
 
 

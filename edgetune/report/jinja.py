@@ -82,7 +82,11 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "prompting_rows": prompting.prompting_rows,
         "BALANCE_TITLES": fairness.BALANCE_TITLES,
         "FAIRNESS_TITLES": fairness.FAIRNESS_TITLES,
+        "CLASSIFIED_TITLES": fairness.CLASSIFIED_TITLES,
+        "GROUP_CLASSIFIED_TITLES": fairness.GROUP_CLASSIFIED_TITLES,
         "balance_rows": fairness.balance_rows,
+        "classified_group_rows": fairness.classified_group_rows,
+        "classified_rows": fairness.classified_rows,
         "fairness_rows": fairness.fairness_rows,
         "STEP_TITLES": steps.STEP_TITLES,
         "figure_lines": steps.figure_lines,
@@ -95,9 +99,17 @@ def _finished(form: Callable[..., str]) -> Callable[..., Markup]:
     return lambda *values: Markup(form(*values))
 
 
-def _cell_texts(cells: Sequence[tables.Cell]) -> list[Markup]:
-    """Return the text of each cell of numbers, with the small text below it in brackets."""
-    return [Markup(f"{c.text} ({c.below})" if c.below else c.text) for c in cells]
+def _cell_texts(cells: Sequence[tables.Cell | str]) -> list[Markup | str]:
+    """Return the text of each cell of numbers, with the small text below it in brackets.
+
+    Texts stay what they are, to be escaped.
+    """
+    return [
+        one
+        if isinstance(one, str)
+        else Markup(f"{one.text} ({one.below})" if one.below else one.text)
+        for one in cells
+    ]
 
 
 def render(environment: Environment, name: str, **values: Any) -> str:

@@ -101,6 +101,25 @@ PAGE = {
         "KL beyond a group's own", "nats",
         "KL divergence between the two copies, less that between two copies of one group",
     ),
+    "fairness_classified": Definition(
+        "Probability, group's less its counterpart's", "",
+        "mean difference of the probability that a classifier gives its label for the answers, the "
+        "group's copy less its counterpart's; for what files changed, less that of the model they "
+        "were made of",
+    ),
+    "classified_rows": Definition("Rows", "rows", "test rows whose answers the classifier read"),
+    "classified_difference": Definition(
+        "Difference to the base", "",
+        "what a classifier says of a model's answers less what it says of the base's to the same "
+        "rows, paired row by row: of mean probabilities, or of rates in points (a point is a "
+        "hundredth); the interval is 95 %",
+    ),
+    "classified_p": Definition(
+        "p, corrected", "",
+        "probability of a difference to the base at least as large if the two were equal, the "
+        "less of Wilcoxon's signed ranks (probabilities) and McNemar's test (rates), corrected by "
+        "Holm's method for all models and both numbers of the classifier",
+    ),
     "commonest": Definition(
         "Commonest answer", "", "fraction of test rows whose right answer is the commonest one"
     ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
@@ -36,14 +38,16 @@ from edgetune.facts import (
     from_json,
     to_json,
 )
+from edgetune.fairness.classified import Answers, add_classified, find_classified, list_texts
 from edgetune.fairness.run import find_fairness
 from edgetune.fairness.workload import make_counterfactuals
 from edgetune.log import Log, counted
+from edgetune.measure.classify import classify_texts
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.labels import MOST, add_labels
 from edgetune.measure.memorization import expected_exposure
 from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
-from edgetune.measure.run import find_answers, measure_subjects
+from edgetune.measure.run import find_answers, measure_subjects, read_variants
 from edgetune.measure.subject import (
     Subject,
     Workload,
@@ -83,29 +87,28 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     workload = _make_workload(encoder, usable, rows, sections, log)
     made = make_counterfactuals(encoder, usable, sections.bench.fairness, sections.seed)
     workload = replace(workload, variants=made.variants)
-    tokens = sum(sum(row.trained) for row in workload.scored)
-    log.say(
-        f"{counted(len(subjects), 'model')}, each in a process of its own: "
-        f"{counted(len(workload.prompts), 'question')}, {counted(tokens, 'scored token')}"
-    )
+    log.say(_announce(len(subjects), workload))
 
     # 3. Each in turn; what an interrupted run measured is kept.
     devices = choose_devices(sections.bench, sections.model.device)
     scratch = out / "scratch"
     models = measure_subjects(subjects, workload, sections.bench, scratch, log, devices)
+    answers: list[Answers] = []
     if workload.expected:
         writer = _write_questions(out / FOLDER, rows, usable, sections, workload)
-        for subject in subjects:
-            found = find_answers(subject, sections.bench, scratch, devices)
-            texts = map(encoder.decode_answer, found["answers"])
-            writer.add(subject.name, subject.role, texts, found["label_log_probs"])
+        find = partial(find_answers, section=sections.bench, scratch=scratch, devices=devices)
+        answers = [_keep_answers(writer, one, find(one), encoder) for one in subjects]
         _tell_scores(writer.finish(), inputs, sections, log)
     prompting = None
     if sections.bench.prompting is not None:
         questions = _find_questions(rows, usable, sections)
         asked = _find_asked(every, encoder, base, sections)
         prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
-    fairness = find_fairness(subjects, devices, scratch, made, encoder, rows)
+    variants = {one.name: read_variants(one, devices, scratch) for one in subjects}
+    texts = list_texts(answers, variants, encoder)
+    scored = classify_texts(sections.bench, texts, scratch, log, devices.models[0])
+    models = add_classified(models, classified := find_classified(scored, answers))
+    fairness = find_fairness(subjects, variants, made, encoder, rows, classified)
 
     # 4. The entries, and a line each for the person who waits.
     for model in models:
@@ -118,6 +121,23 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     text = json.dumps(to_json(facts), indent=1, ensure_ascii=False)
     write_atomic(out / "measurements.json", text)
     return facts
+
+
+def _announce(models: int, workload: Workload) -> str:
+    tokens = sum(sum(row.trained) for row in workload.scored)
+    return (
+        f"{counted(models, 'model')}, each in a process of its own: "
+        f"{counted(len(workload.prompts), 'question')}, {counted(tokens, 'scored token')}"
+    )
+
+
+def _keep_answers(
+    writer: PredictionWriter, subject: Subject, found: dict[str, Any], encoder: Encoder
+) -> Answers:
+    """Write a model's answers as texts, and return them."""
+    texts = list(map(encoder.decode_answer, found["answers"]))
+    writer.add(subject.name, subject.role, texts, found["label_log_probs"])
+    return Answers(subject.name, subject.role, texts)
 
 
 def _tell_scores(

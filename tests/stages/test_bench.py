@@ -21,7 +21,7 @@ from edgetune.evaluate.predictions import read_predictions
 from edgetune.facts import MeasuredModel, Measurement, to_json
 from edgetune.fairness.lists import read_lists
 from edgetune.log import Log
-from edgetune.measure import devices
+from edgetune.measure import devices, workers
 from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
 from edgetune.models.ref import ModelRef
@@ -32,6 +32,7 @@ from edgetune.source_hashes import find_sources, sources_of
 from edgetune.stages.bench import run, tell_remembered
 from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
+from tests.tiny_classifiers import make_classifier
 
 BENCH = {
     "task_rows": 6, "kl_rows": 5, "max_new_tokens": 4, "prompt_tokens": 24, "new_tokens": 4,
@@ -66,6 +67,22 @@ def make_inputs(model: Path, folder: Path, sections: Sections) -> dict[str, Arti
         "merge": Artifact(merged.parent, "model", "merge", "m"),
         "export": Artifact(export, "files", "export", "e", facts={"files": files}),
     }
+
+
+def read_directly(classifier: Path, texts: list[str]) -> Any:
+    """What transformers says of each text, 0 for an empty one."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
+    found = []
+    for text in texts:
+        given = tokenizer(text.strip(), return_tensors="pt", truncation=True, max_length=16)
+        with torch.inference_mode():
+            probability = float(model(**given).logits[0].softmax(-1)[1])
+        found.append(probability if text.strip() else 0.0)
+    return pytest.approx(found, abs=1e-6)
 
 
 def by_name(model: dict[str, Any]) -> dict[str, float]:
@@ -374,7 +391,10 @@ def test_rows_with_another_person_are_asked_of_every_model_and_file(
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / f"{part}.jsonl").write_text(text)
-    monkeypatch.setitem(BENCH, "fairness", {"attributes": ["gender", "age"], "rows": 6})
+    polite = make_classifier(tmp_path / "polite")
+    named = {"rude": {"model": str(polite), "label": "rude"}}
+    settings = {"attributes": ["gender", "age"], "rows": 6, "classifier": named}
+    monkeypatch.setitem(BENCH, "fairness", settings)
     data = {part: str(tmp_path / f"{part}.jsonl") for part in ("train", "test")}
     recipe = {"model": {"path": str(tiny_model)}, "bench": BENCH, "data": data}
     sections = Sections(Recipe.model_validate(recipe), ("model", "data", "bench"))
@@ -399,3 +419,23 @@ def test_rows_with_another_person_are_asked_of_every_model_and_file(
     train = by_group["gender", "female"].rows + by_group["gender", "male"].rows
     assert train == by_group["gender", "female"].of
     assert any("words of age" in line for line in fairness.findings)
+
+    # The classifier read what models answered: to the test rows, and to the versions of them.
+    (rude,) = fairness.classifiers or []
+    assert (rude.model, rude.label, rude.reference) == ("polite", "rude", "base")
+    assert [one.name for one in rude.models] == [model.name for model in facts.models]
+    predictions = read_predictions(tmp_path / "bench.part" / "predictions")
+    assert predictions is not None
+    for answered, seen, model in zip(predictions.models, rude.models, facts.models, strict=True):
+        texts = predictions.answers(answered)
+        values = [one.rows for one in model.measurements if one.name == seen.probability.metric]
+        assert values == [read_directly(polite, texts)] and seen.probability.n == len(texts)
+        assert (seen.probability.difference is None) == (model.role == "base")
+    for of_model in fairness.models:
+        figure = (of_model.groups[0].classified or {})["classifier_rude_probability"]
+        assert figure.n == 6 and abs(figure.value) <= 1
+    known = json.loads((tmp_path / "bench.part" / "scratch" / "classifier-rude.json").read_text())
+    assert len(known["probabilities"]) > len(set(texts)), "swapped rows are read too"
+
+    monkeypatch.setattr(workers.Workers, "run", None)  # nothing changed: no process starts
+    assert run(sections, inputs, tmp_path / "bench.part", Log(quiet=True)) == facts
