@@ -87,5 +87,6 @@ def _estimate(
         return estimate_pairs(pairs if part is None else pairs[part.rows])
     if one.sums is None or other.sums is None:
         return None
-    sums = [one.sums, other.sums]
-    return bootstrap_difference(*(sums if part is None else [s.take(part.rows) for s in sums]))
+    if part is None:
+        return bootstrap_difference(one.sums, other.sums)
+    return bootstrap_difference(one.sums.take(part.rows), other.sums.take(part.rows))

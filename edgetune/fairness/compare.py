@@ -195,7 +195,7 @@ def _adjust(groups: Sequence[GroupFacts]) -> list[GroupFacts]:
             for name, figure in figures.items()
             if figure.p_adjusted is not None and figure.p_adjusted < ALPHA
         ]
-        own = {name: figure for name, figure in figures.items() if name in FIGURES}
+        own: dict[str, Any] = {name: figures[name] for name in FIGURES if name in figures}
         classified = {name: figure for name, figure in figures.items() if name not in own}
         found.append(replace(one, **own, classified=classified or None, found=names))
     return found

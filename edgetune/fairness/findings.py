@@ -44,8 +44,8 @@ def describe_fairness(facts: FairnessFacts) -> list[str]:
             f"No file differs from {files[0].reference} in whom it treats differently, as far as "
             "these rows can tell."
         )
-    for one in facts.classifiers or ():
-        lines += _describe_classifier(one)
+    for classifier in facts.classifiers or ():
+        lines += _describe_classifier(classifier)
     for attribute, count in facts.rows.items():
         if count == 0:
             lines.append(f"No row has words of {attribute}: nothing is known of it.")
