@@ -96,16 +96,21 @@ def test_the_reward_grows(tiny_model: Path, device_rows: Path, tmp_path: Path) -
     assert made.facts["trainer"] == "trl.GRPOTrainer"
 
 
-def test_the_loss_is_trls(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("objective", ["grpo", "rloo"])
+def test_loss_and_gradient_are_trls(
+    objective: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On equal answers and rewards, with a reference: TRL's is a copy of the adapter."""
+    import trl
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
 
     from edgetune.train.objectives.grpo import GroupTrainer
+    from edgetune.train.objectives.rloo import LeaveOneOutTrainer
     from edgetune.train.precision import keep_trainable_float32
 
+    own: Any = {"grpo": GroupTrainer, "rloo": LeaveOneOutTrainer}[objective]
+    theirs = getattr(trl, f"{objective.upper()}Trainer")
+    config = getattr(trl, f"{objective.upper()}Config")
     prompts = [[5, 6, 7], [8, 9], [10, 11, 12, 13], [14]]
 
     def tokenize(trainer: Any, texts: list[str]) -> Any:
@@ -114,7 +119,8 @@ def test_the_loss_is_trls(
     def generate(trainer: Any, ids: list[list[int]], *_: Any, **__: Any) -> Any:
         step = trainer.state.global_step
         answers = [[20 + (3 * n + step) % 40, 21 + n % 7, 22] for n, _ in enumerate(ids)]
-        return [answer[: 1 + n % 3] for n, answer in enumerate(answers)], None
+        found = [answer[: 1 + n % 3] for n, answer in enumerate(answers)]
+        return found if objective == "rloo" else (found, None)
 
     def lengths(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [len(ids) + ids[0] / 40 for ids in completion_ids]
@@ -122,7 +128,7 @@ def test_the_loss_is_trls(
     def score(trainer: Any, inputs: Any, texts: Any, completions: Any, ids: Any) -> torch.Tensor:
         return torch.tensor(lengths(ids))[:, None]
 
-    def losses(kind: Any, **changed: Any) -> list[float]:
+    def train(kind: Any, **changed: Any) -> list[list[float]]:
         monkeypatch.setattr(kind, "_tokenize_prompts", tokenize)
         monkeypatch.setattr(kind, "_generate_single_turn", generate)
         section = TuneSection(method="lora", rank=4)
@@ -137,19 +143,25 @@ def test_the_loss_is_trls(
         trainer = kind(
             model=model,
             reward_funcs=[lengths],
-            args=GRPOConfig(**arguments),
+            args=config(**arguments),
             train_dataset=Dataset.from_dict({"prompt": ["0", "1", "2", "3"]}),
             processing_class=load_tokenizer(tiny_model),
         )
         if changed:
             trainer.beta, trainer.ref_model = 0.1, StartModel(trainer.model)
         trainer.train()
-        return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        rows = [row for row in trainer.state.log_history if "loss" in row]
+        return [[row[name] for row in rows] for name in ("loss", "grad_norm", "kl")]
 
-    monkeypatch.setattr(GroupTrainer, "_calculate_rewards", score)
-    ours, trls = losses(GroupTrainer, beta=0.0), losses(GRPOTrainer)
-    assert len(ours) == 20 and max(map(abs, trls)) > 1e-3
-    assert ours == pytest.approx(trls, abs=1e-5)
+    monkeypatch.setattr(own, "_calculate_rewards", score)
+    ours, trls = train(own, beta=0.0), train(theirs)
+    loss, gradient, kl = trls
+    assert len(loss) == 20 and min(gradient) > 0.1 and max(kl) > 0.1
+    assert ours[0] == pytest.approx(loss, abs=1e-5)
+    assert ours[1] == pytest.approx(
+        gradient, rel=1e-4
+    )  # RLOO's loss is 0 where its gradient is not
+    assert ours[2] == pytest.approx(kl, abs=1e-4)
 
 
 def test_a_constant_reward_is_refused(tiny_model: Path, device_rows: Path, tmp_path: Path) -> None:
