@@ -17,6 +17,10 @@ if TYPE_CHECKING:  # the recipe's choices are rows of this table: it loads nothi
     from edgetune.measure.statistics import Estimate
 
 
+#: Texts, or pairs of them, of which is remembered what was found in them: models answer alike.
+REMEMBERED = 1 << 16
+
+
 @dataclass(frozen=True)
 class Questions:
     """Test rows that every model answered.

@@ -38,8 +38,15 @@ def class_sums(expected: np.ndarray, answered: np.ndarray, labels: int, formula:
 
 def per_class(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return precision, recall and F1 of each label, shape (M, C) each; 0 where nothing counts."""
-    hits, given, wanted = np.split(sums, 3, axis=1)
-    return ratio(hits, given), ratio(hits, wanted), ratio(2 * hits, given + wanted)
+    parts = np.split(sums, 3, axis=1)
+    return _of_class(0, *parts), _of_class(1, *parts), _of_class(2, *parts)
+
+
+def _of_class(at: int, hits: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return precision, recall or F1 of each label, shape (M, C), by its place in that list."""
+    if at == 2:
+        return ratio(2 * hits, given + wanted)
+    return ratio(hits, (given, wanted)[at])
 
 
 def average(name: str, how: str) -> Formula:
@@ -58,7 +65,7 @@ def average(name: str, how: str) -> Formula:
             totals = [part.sum(axis=1) for part in (hits, given, wanted)]
             below = (totals[1], totals[2], (totals[1] + totals[2]) / 2)[at]
             return ratio(totals[0], below)
-        values = per_class(sums)[at]
+        values = _of_class(at, hits, given, wanted)
         weights = wanted if how == "weighted" else ((given + wanted) > 0).astype(np.float64)
         return ratio((values * weights).sum(axis=1), weights.sum(axis=1))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jiwer
 import numpy as np
 
-from edgetune.evaluate import Score
+from edgetune.evaluate import REMEMBERED, Score
 from edgetune.measure.bootstrap import bootstrap, ratio, sums_of
 from edgetune.measure.definitions import Definition
 from edgetune.measure.statistics import Estimate
@@ -29,9 +30,19 @@ DEFINITIONS = {
 def score_edits(answers: Sequence[str], expected: Sequence[str]) -> list[Score]:
     """Return word and character error rates; NaN where all expected texts are empty."""
     pairs = list(zip(answers, expected, strict=True))
-    words = [_edits(*pair, jiwer.process_words, str.split, " ") for pair in pairs]
-    signs = [_edits(*pair, jiwer.process_characters, _characters, "") for pair in pairs]
+    words = [_edit_words(*pair) for pair in pairs]
+    signs = [_edit_characters(*pair) for pair in pairs]
     return [_rate("word_error_rate", words), _rate("character_error_rate", signs)]
+
+
+@lru_cache(REMEMBERED)
+def _edit_words(answer: str, wanted: str) -> tuple[int, int]:
+    return _edits(answer, wanted, jiwer.process_words, str.split, " ")
+
+
+@lru_cache(REMEMBERED)
+def _edit_characters(answer: str, wanted: str) -> tuple[int, int]:
+    return _edits(answer, wanted, jiwer.process_characters, _characters, "")
 
 
 def _characters(text: str) -> list[str]:

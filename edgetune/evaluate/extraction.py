@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from edgetune.errors import InputError, Unsupported
-from edgetune.evaluate import Graded, Questions, score_hits
+from edgetune.evaluate import REMEMBERED, Graded, Questions, score_hits
 from edgetune.evaluate.fields import field_scores, field_table
 from edgetune.evaluate.json_values import ABSENT, Field, canonical, fields, parse
 from edgetune.measure.definitions import Definition
@@ -60,23 +62,40 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
         Unsupported: a schema is named and jsonschema is not installed.
         ValueError: not as many answers as questions, or none.
     """
-    wanted = [parse(text) for text in questions.expected]
-    found = [parse(text) for text in answers]
-    right = [is_equal(one, other) for one, other in zip(found, wanted, strict=True)]
-    wanted_fields, found_fields = [_fields(one) for one in wanted], [_fields(one) for one in found]
-    parsed = [one is not ABSENT for one in found]
+    wanted = [_read(text) for text in questions.expected]
+    found = [_read(text) for text in answers]
+    right = [_is_equal(one, other) for one, other in zip(found, wanted, strict=True)]
+    wanted_fields, found_fields = [one.fields for one in wanted], [one.fields for one in found]
+    parsed = [one.canonical is not None for one in found]
     scores = field_scores(wanted_fields, found_fields, "field")
     scores += [score_hits("json_exact", right), score_hits("json_parse_rate", parsed)]
     if questions.options.get("schema_file"):
         accepts = open_schema(questions.options["schema_file"])
-        valid = [one is not ABSENT and accepts(one) for one in found]
+        valid = [one.canonical is not None and accepts(one.value) for one in found]
         scores.append(score_hits("schema_validity", valid))
     return Graded(scores, right, [field_table(wanted_fields, found_fields, "Per field")])
 
 
-def is_equal(one: Any, other: Any) -> bool:
-    """Return whether two values are the same JSON; a text that is none equals nothing."""
-    return one is not ABSENT and other is not ABSENT and canonical(one) == canonical(other)
+@dataclass(frozen=True)
+class _Text:
+    """What a text says: its JSON value, that in one form for all that are equal, and its fields."""
+
+    value: Any
+    canonical: str | None
+    fields: Counter[Field]
+
+
+@lru_cache(REMEMBERED)
+def _read(text: str) -> _Text:
+    value = parse(text)
+    if value is ABSENT:
+        return _Text(value, None, Counter())
+    return _Text(value, canonical(value), fields(value))
+
+
+def _is_equal(one: _Text, other: _Text) -> bool:
+    """Return whether two texts are the same JSON; one that is none equals nothing."""
+    return one.canonical is not None and one.canonical == other.canonical
 
 
 def open_schema(path: str | Path) -> Callable[[Any], bool]:
@@ -103,7 +122,3 @@ def open_schema(path: str | Path) -> Callable[[Any], bool]:
         raise InputError(f"not a JSON schema: {reason}", where=f"{WHERE}: {path}") from error
     validator = kind(schema)
     return lambda value: bool(validator.is_valid(value))
-
-
-def _fields(value: Any) -> Counter[Field]:
-    return Counter() if value is ABSENT else fields(value)

@@ -26,7 +26,7 @@ def field_scores(
         prefix: of the scores' names.
     """
     pairs = list(zip(found, wanted, strict=True))
-    counts = [[(one & other).total(), one.total(), other.total()] for one, other in pairs]
+    counts = [[_both(one, other).total(), one.total(), other.total()] for one, other in pairs]
     formulas = {"f1": f1_of_fields, "precision": _precision, "recall": _recall}
     sums = sums_of(np.array(counts, np.float64), f1_of_fields)
     estimates = bootstrap_each(sums, list(formulas.values()))
@@ -42,7 +42,7 @@ def field_table(
     """Return precision, recall and F1 of each path, the most frequent first."""
     counts: dict[str, list[int]] = {}
     for other, one in zip(wanted, found, strict=True):
-        for at, part in enumerate((other, one, other & one)):
+        for at, part in enumerate((other, one, _both(other, one))):
             for (path, _), times in part.items():
                 counts.setdefault(path, [0, 0, 0])[at] += times
     lines: list[Line] = []
@@ -54,6 +54,11 @@ def field_table(
         lines.append([path or "(whole value)", expected, answered, precision, recall, f1])
     columns = ["Field", "In rows", "In answers", "Precision", "Recall", "F1"]
     return Table("per_field", title, columns, lines)
+
+
+def _both(one: Counter[Field], other: Counter[Field]) -> Counter[Field]:
+    """Return the fields that two texts share; equal texts have one counter, which is not copied."""
+    return one if one is other else one & other
 
 
 def f1_of_fields(sums: np.ndarray) -> np.ndarray:

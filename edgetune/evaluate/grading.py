@@ -153,7 +153,10 @@ def _as_entry(found: Graded, task: Task, digest: str) -> dict[str, Any]:
     """Return scores, tables and right answers as JSON values."""
     return {
         "scores": [_as_measurement(score, task, digest) for score in found.scores],
-        "tables": [asdict(table) for table in found.tables],
+        "tables": [
+            {"name": one.name, "title": one.title, "columns": one.columns, "rows": one.rows}
+            for one in found.tables
+        ],
         "right": None if found.right is None else [int(one) for one in found.right],
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 #: What :func:`parse` returns of a text that is no JSON.
 ABSENT: Any = object()
 Field = tuple[str, str]  # a path, and its value as canonical JSON
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 def parse(text: str) -> Any:
@@ -22,7 +23,7 @@ def parse(text: str) -> Any:
 
 def canonical(value: Any) -> str:
     """Return a value as JSON of sorted keys; 1 and 1.0 are the same, 1 and "1" and true are not."""
-    return json.dumps(_whole(value), sort_keys=True, ensure_ascii=False)
+    return _ENCODER.encode(_whole(value))
 
 
 def fields(value: Any) -> Counter[Field]:

@@ -6,12 +6,13 @@ Shapes: N rows, M sets of sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from edgetune.evaluate import Score
+from edgetune.evaluate import REMEMBERED, Score
 from edgetune.evaluate.scripts import is_cjk
 from edgetune.measure.bootstrap import bootstrap, ratio, sums_of
 from edgetune.measure.definitions import Definition
@@ -43,20 +44,47 @@ def score_bleu(answers: Sequence[str], expected: Sequence[str], tokenize: str = 
         tokenize: sacrebleu's name of a tokenizer; empty is ``13a``, or ``zh`` where most letters
             of the references are Chinese, Japanese or Korean.
     """
-    metric = BLEU(tokenize=tokenize or ("zh" if is_cjk(expected) else "13a"), force=True)
-    metric.corpus_score([""], [[""]])  # the signature needs to know how many references there are
-    rows = metric._extract_corpus_statistics(list(answers), [list(expected)])
+    tokenize = tokenize or ("zh" if is_cjk(expected) else "13a")
+    metric = _make_bleu(tokenize)
+    rows = [_count_words(tokenize, *pair) for pair in zip(answers, expected, strict=True)]
     sums = sums_of(np.asarray(rows, np.float64), bleu_of_sums, (0.0, 100.0))
     return Score("bleu", bootstrap(sums), sums=sums, note=str(metric.get_signature()))
 
 
 def score_chrf(answers: Sequence[str], expected: Sequence[str]) -> Score:
     """Return chrF of all rows."""
-    metric = CHRF(char_order=CHARACTERS, beta=BETA)
-    metric.corpus_score([""], [[""]])
-    rows = metric._extract_corpus_statistics(list(answers), [list(expected)])
+    metric = _make_chrf()
+    rows = [_count_characters(*pair) for pair in zip(answers, expected, strict=True)]
     sums = sums_of(np.asarray(rows, np.float64), chrf_of_sums, (0.0, 100.0))
     return Score("chrf", bootstrap(sums), sums=sums, note=str(metric.get_signature()))
+
+
+@cache
+def _make_bleu(tokenize: str) -> BLEU:
+    metric = BLEU(tokenize=tokenize, force=True)
+    metric.corpus_score([""], [[""]])  # the signature needs to know how many references there are
+    return metric
+
+
+@cache
+def _make_chrf() -> CHRF:
+    metric = CHRF(char_order=CHARACTERS, beta=BETA)
+    metric.corpus_score([""], [[""]])
+    return metric
+
+
+@lru_cache(REMEMBERED)
+def _count_words(tokenize: str, answer: str, wanted: str) -> tuple[int, ...]:
+    """Return the statistics of one row, as :func:`bleu_of_sums` reads them."""
+    (counts,) = _make_bleu(tokenize)._extract_corpus_statistics([answer], [[wanted]])
+    return tuple(counts)
+
+
+@lru_cache(REMEMBERED)
+def _count_characters(answer: str, wanted: str) -> tuple[int, ...]:
+    """Return the statistics of one row, as :func:`chrf_of_sums` reads them."""
+    (counts,) = _make_chrf()._extract_corpus_statistics([answer], [[wanted]])
+    return tuple(counts)
 
 
 def bleu_of_sums(sums: np.ndarray) -> np.ndarray:

@@ -39,8 +39,10 @@ def compare_scores(candidate: Score, reference: Score) -> Difference | None:
         ValueError: not as many rows of each.
     """
     if candidate.rows is not None and reference.rows is not None:
-        pairs = np.array([*zip(candidate.rows, reference.rows, strict=True)], np.float64)
-        pairs = _find_known(pairs.reshape(-1, 2))
+        if len(candidate.rows) != len(reference.rows):
+            raise ValueError("not as many rows of each")
+        values = [np.asarray(one.rows, np.float64) for one in (candidate, reference)]
+        pairs = _find_known(np.stack(values, axis=1))
         return _compare_rows(pairs) if len(pairs) else None
     if candidate.sums is not None and reference.sums is not None:
         estimate = bootstrap_difference(candidate.sums, reference.sums)

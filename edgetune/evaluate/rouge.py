@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from edgetune.evaluate import Score
+from edgetune.evaluate import REMEMBERED, Score
 from edgetune.evaluate.scripts import words
 from edgetune.measure.bootstrap import bounded_mean
 from edgetune.measure.definitions import Definition
@@ -29,10 +30,16 @@ class _Words:
         return words(text)
 
 
+_SCORER = RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+@lru_cache(REMEMBERED)
+def _score(wanted: str, answer: str) -> float:
+    return float(_SCORER.score(wanted, answer)["rougeL"].fmeasure)
+
+
 def score_rouge(answers: Sequence[str], expected: Sequence[str]) -> Score:
     """Return ROUGE-L, the mean of the rows' F scores."""
-    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    pairs = zip(expected, answers, strict=True)
-    rows = [float(scorer.score(wanted, answer)["rougeL"].fmeasure) for wanted, answer in pairs]
+    rows = [_score(*pair) for pair in zip(expected, answers, strict=True)]
     note = f"rouge-score {version('rouge-score')}"
     return Score("rouge_l", bounded_mean(rows), rows, note=note, bounds=(0.0, 1.0))

@@ -8,9 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from edgetune.evaluate import Graded, Line, Questions, Score, Table, score_hits
+from edgetune.evaluate import REMEMBERED, Graded, Line, Questions, Score, Table, score_hits
 from edgetune.evaluate.fields import field_scores, field_table
 from edgetune.evaluate.json_values import ABSENT, Field, canonical, fields, parse
 from edgetune.measure.definitions import Definition
@@ -70,12 +71,11 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
     Raises:
         ValueError: not as many answers as questions, or none.
     """
-    wanted = [find_calls(text) for text in questions.expected]
-    found = [find_calls(text) for text in answers]
-    right = [_keys(one) == _keys(other) for one, other in zip(found, wanted, strict=True)]
-    named = [_names(one) == _names(other) for one, other in zip(found, wanted, strict=True)]
-    wanted_fields, found_fields = map(_fields, wanted), map(_fields, found)
-    parts = list(wanted_fields), list(found_fields)
+    texts = [[_read_text(text) for text in part] for part in (questions.expected, answers)]
+    right = [one.keys == other.keys for other, one in zip(*texts, strict=True)]
+    named = [_names(one.calls) == _names(other.calls) for other, one in zip(*texts, strict=True)]
+    wanted, found = ([one.calls for one in part] for part in texts)
+    parts = [one.fields for one in texts[0]], [one.fields for one in texts[1]]
     scores = [score_hits("call_match", right), score_hits("tool_name_accuracy", named)]
     scores += field_scores(*parts, "argument")
     calls = [bool(one) for one, other in zip(found, wanted, strict=True) if other]
@@ -86,6 +86,21 @@ def grade(questions: Questions, answers: Sequence[str]) -> Graded:
         scores.append(Score("call_parse_rate", rate, rows))
     tables = [_per_tool(wanted, found, right), field_table(*parts, "Per argument")]
     return Graded(scores, right, tables)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What a text says: its calls, these in one form for all that are equal, and their fields."""
+
+    calls: Sequence[Call]
+    keys: Sequence[tuple[str, str]]
+    fields: Counter[Field]
+
+
+@lru_cache(REMEMBERED)
+def _read_text(text: str) -> _Text:
+    calls = find_calls(text)
+    return _Text(calls, _keys(calls), _fields(calls))
 
 
 def find_calls(text: str) -> list[Call]:

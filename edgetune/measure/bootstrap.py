@@ -9,18 +9,18 @@ Shapes: N rows, G groups, K statistics, R resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
+from edgetune.measure.resampling import batches, resample_sums
 from edgetune.measure.statistics import Estimate, proportion, t95
 
 RESAMPLES = 1000
 PERMUTATIONS = 2000
 BIASED = 0.5  # of BCa's bias correction, beyond which it covers less than 95 % (bench/judge.py)
-CELLS_OF_A_BATCH = 1 << 21  # rows x resamples, or statistics x resamples, held at a time
 _NORMAL = NormalDist()
 
 #: From sums, shape (M, K), to the metric of each, shape (M,).
@@ -100,8 +100,7 @@ def bootstrap_each(
     values = [float(formula(total[None])[0]) for formula in formulas]
     if rows < 2:
         return [Estimate(value, rows) for value in values]
-    batches = _draw(counts, statistics.shape[1], resamples, seed)
-    drawn = np.concatenate([batch @ statistics for batch in batches])
+    (drawn,) = resample_sums(counts, [statistics], resamples, seed)
     left_out, found = total - statistics, []
     for formula, value in zip(formulas, values, strict=True):
         interval = _accelerated(value, formula(drawn), formula(left_out), counts)
@@ -135,11 +134,10 @@ def bootstrap_difference(
     rows, value = int(counts.sum()), first.value - second.value
     if rows < 2:
         return Estimate(value, rows)
-    values, wide = [], len(one[0]) + len(other[0])
-    for drawn in _draw(counts, wide, resamples, seed):
-        values.append(first.formula(drawn @ one) - second.formula(drawn @ other))
+    drawn, against = resample_sums(counts, [one, other], resamples, seed)
+    values = first.formula(drawn) - second.formula(against)
     left_out = first.formula(counts @ one - one) - second.formula(counts @ other - other)
-    interval = _accelerated(value, np.concatenate(values), left_out, counts)
+    interval = _accelerated(value, values, left_out, counts)
     if interval is None:
         span = first.bounds[1] - first.bounds[0]
         low, high = _at_bound(1.0, rows, (0.0, 1.0))
@@ -161,15 +159,12 @@ def permutation_p_value(
     one, other, counts = _paired(first, second)
     observed = abs(first.value - second.value)
     total_one, total_other = counts @ one, counts @ other
-    generator, reached, done = np.random.default_rng(seed), 0, 0
-    batch = max(1, CELLS_OF_A_BATCH // max(1, len(counts) + one.shape[1]))
-    while done < permutations:
-        size = min(batch, permutations - done)
+    generator, reached = np.random.default_rng(seed), 0
+    for size in batches(permutations, len(counts) + one.shape[1]):
         swapped = generator.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
         moved = swapped @ (other - one)
         values = first.formula(total_one + moved) - second.formula(total_other - moved)
         reached += int((np.abs(values) >= observed - 1e-12 * max(1.0, observed)).sum())
-        done += size
     return (1 + reached) / (1 + permutations)
 
 
@@ -181,26 +176,6 @@ def _paired(first: Sums, second: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarr
     found, counts = np.unique(pairs, return_counts=True)
     one, other = np.divmod(found, len(second.statistics))
     return first.statistics[one], second.statistics[other], counts
-
-
-def _draw(counts: np.ndarray, wide: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield batches of resamples: how many rows of each group, shape (batch, G); none is empty."""
-    generator, rows, done = np.random.default_rng(seed), int(counts.sum()), 0
-    few = len(counts) * 4 <= rows  # groups: counted at once rather than row by row
-    batch = max(1, CELLS_OF_A_BATCH // max(len(counts) if few else rows, wide))
-    ends = np.cumsum(counts)
-    while done < resamples:
-        size = min(batch, resamples - done)
-        done += size
-        if few:
-            yield generator.multinomial(rows, counts / rows, size).astype(np.float64)
-            continue
-        chosen = generator.integers(0, rows, (size, rows))
-        if len(counts) < rows:
-            chosen = np.searchsorted(ends, chosen, side="right")
-        chosen += len(counts) * np.arange(size)[:, None]
-        flat = np.bincount(chosen.reshape(-1), minlength=size * len(counts))
-        yield flat.reshape(size, len(counts)).astype(np.float64)
 
 
 def _accelerated(

@@ -75,16 +75,17 @@ def paired_difference(one: Sequence[bool], other: Sequence[bool]) -> Estimate:
     Raises:
         ValueError: no rows, or not as many of each.
     """
-    pairs = list(zip(one, other, strict=True))
-    if not pairs:
+    if len(one) != len(other):
+        raise ValueError("not as many rows of each")
+    if len(one) == 0:
         raise ValueError("a difference over no rows")
-    gained = sum(a and not b for a, b in pairs)
-    lost = sum(b and not a for a, b in pairs)
-    n = len(pairs) + 2
+    first, second = np.asarray(one, bool), np.asarray(other, bool)
+    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
+    n = len(first) + 2
     centre = (gained - lost) / n
     half = Z95 * math.sqrt(max(0.0, gained + lost + 1 - (gained - lost) ** 2 / n)) / n
     bounds = (max(-1.0, centre - half), min(1.0, centre + half))
-    return Estimate((gained - lost) / len(pairs), len(pairs), bounds)
+    return Estimate((gained - lost) / len(first), len(first), bounds)
 
 
 def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:

@@ -28,21 +28,6 @@ def test_equal_rows_form_one_group_and_change_nothing() -> None:
     assert one.ci95 == pytest.approx(other.ci95, abs=0.03)
 
 
-def test_resamples_have_as_many_rows_as_the_sample() -> None:
-    for counts in (np.array([90, 10, 5]), np.ones(7, int), np.array([2, 1, 1, 3])):
-        drawn = np.concatenate(list(bootstrap._draw(counts, 2, 4000, 0)))
-        assert drawn.shape == (4000, len(counts))
-        assert set(drawn.sum(axis=1)) == {float(counts.sum())}
-        assert drawn.mean(axis=0) == pytest.approx(counts, rel=0.1)
-
-
-def test_batches_bound_memory_and_change_no_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "CELLS_OF_A_BATCH", 100)
-    sizes = [batch.size for batch in bootstrap._draw(np.ones(20, int), 3, 101, 0)]
-    assert max(sizes) <= 100
-    assert sum(sizes) == 20 * 101
-
-
 def test_a_mean_of_many_rows_has_the_interval_of_student() -> None:
     values = np.random.default_rng(1).normal(0.5, 0.1, 400)
     found = bootstrap.bootstrap(sums_of(np.stack([values, np.ones(400)], 1), ratio), 20_000)
