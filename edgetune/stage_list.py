@@ -62,7 +62,7 @@ STAGES = (
         ("prepare", "tune", "merge", "quantize"),
     ),
     Stage(
-        "bench", "measurements", 10, ("model", "data", "bench"),
+        "bench", "measurements", 12, ("model", "data", "bench"),
         ("prepare", "tune", "distill", "merge", "export"), left_out=GRADING_KEYS,
     ),
 )  # fmt: skip

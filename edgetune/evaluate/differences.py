@@ -10,6 +10,7 @@ import numpy as np
 
 from edgetune.evaluate import Graded, Score
 from edgetune.evaluate.paired import Difference, compare_scores
+from edgetune.evaluate.predictions import PROMPTED
 from edgetune.measure.significance import holm
 
 ALSO = ("f1_macro",)  # of what is no row by row right or wrong: to compare each takes minutes
@@ -28,13 +29,13 @@ def find_pairs(models: Sequence[Named]) -> list[tuple[Named, Named]]:
     """Return (reference, candidate) for each question that a run asks.
 
     Did tuning help: teacher against base and its prompts. Did distilling keep it: student against
-    teacher and baseline. Did shipping keep it: files against the teacher and the merged model,
-    and against the base.
+    teacher and baseline, and, as it is what ships, base and prompts. Did shipping keep it: files
+    against the teacher and the merged model, and against the base.
     """
     against = {
-        "teacher": ("base", "prompted"),
+        "teacher": ("base", PROMPTED),
         "baseline": ("teacher",),
-        "merged": ("base", "teacher", "baseline"),
+        "merged": ("base", PROMPTED, "teacher", "baseline"),
         "file": ("base", "teacher", "merged"),
     }
     return [

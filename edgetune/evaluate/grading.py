@@ -25,7 +25,7 @@ from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import BenchSection, Gate
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 4  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 5  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 

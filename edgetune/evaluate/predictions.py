@@ -18,6 +18,8 @@ from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 
 FOLDER = "predictions"
+#: Role of an untouched model that is asked with examples: nothing is made of it, it never ships.
+PROMPTED = "prompted"
 QUESTIONS, INDEX = "questions.jsonl", "index.json"
 
 
@@ -130,6 +132,23 @@ class PredictionWriter:
         file = self._find_name(name)
         _write_lines(self._folder / file, _as_lines(answers, label_log_probs))
         self._models.append(Answered(name, role, file))
+
+    def add_prompted(self, prompted: Iterable[tuple[str, list[str]]]) -> None:
+        """Write the answers of untouched models by each prompt; they are listed after the base.
+
+        One that leaves the base's answers as they are, as without examples, is the base.
+
+        Args:
+            prompted: name and answers.
+        """
+        before = list(self._models)
+        bases = [one for one in before if one.role == "base"]
+        known = [Predictions(self._folder, before).answers(one) for one in bases]
+        for name, answers in prompted:
+            if answers not in known:
+                self.add(name, PROMPTED, answers)
+        others = [one for one in before if one not in bases]
+        self._models = [*bases, *self._models[len(before) :], *others]
 
     def finish(self) -> Predictions:
         """Write the index, last, and return what is there now."""

@@ -3,111 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgetune.data.encode import Encoder
-from edgetune.data.examples import Examples
-from edgetune.data.rows import Message, Row
 from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.facts import Measurement, PromptedModel, PromptingFacts
 from edgetune.log import Log
 from edgetune.measure.devices import Devices
+from edgetune.measure.prompts import Asked, Kind, Prompts, Questions, list_kinds, make_prompts
 from edgetune.measure.run import CPU_ALONE, make_job, run_worker
 from edgetune.measure.statistics import Estimate, mean, paired_difference, percentile, proportion
-from edgetune.measure.subject import Subject
 from edgetune.measure.workers import Workers
 from edgetune.models.hardware import count_threads
-from edgetune.recipe import BenchSection, PromptingSection
+from edgetune.recipe import BenchSection
 
 TUNED = "tuned"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A model that is asked, with what turns rows into its tokens.
-
-    Attributes:
-        part: ``base``, ``larger`` or ``tuned``.
-        subject: the model.
-        encoder: with its own tokenizer and template.
-        context: positions it was made for; none where it has no limit.
-    """
-
-    part: str
-    subject: Subject
-    encoder: Encoder
-    context: int | None
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Answered test rows that all models are asked, and the examples of train for them."""
-
-    rows: Sequence[Row]
-    examples: Examples
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of prompt: how many examples, and whether with the recipe's system prompt."""
-
-    shots: int
-    system: str | None
-
-    @property
-    def name(self) -> str:
-        """As the report calls it."""
-        examples = f"{self.shots} example{'s' * (self.shots != 1)}" if self.shots else "zero-shot"
-        return f"{examples}, system prompt" if self.system else examples
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """The prompts of a kind for all rows, and how many have fewer examples than wanted."""
-
-    ids: list[list[int]]
-    cut: int
-
-
-def list_kinds(section: PromptingSection) -> list[Kind]:
-    """Return the kinds of prompts that a recipe asks for."""
-    systems = [None, section.system] if section.system else [None]
-    return [Kind(shots, system) for shots in dict.fromkeys(section.shots) for system in systems]
-
-
-def write_prompt(row: Row, examples: Sequence[Row], system: str | None) -> Row:
-    """Return the row with examples as earlier turns of its conversation.
-
-    A row's own system message stays, after the system prompt; those of examples are left out.
-    """
-    own = [turn.content for turn in row.messages if turn.role == "system"]
-    first = "\n\n".join([system, *own] if system else own)
-    turns = [Message("system", first)] if first else []
-    for example in (*examples, row):
-        turns += [turn for turn in example.messages if turn.role != "system"]
-    return replace(row, messages=tuple(turns))
-
-
-def make_prompts(asked: Asked, questions: Questions, kind: Kind, new_tokens: int) -> Prompts:
-    """Return the prompts of a kind, with as many examples as the model's context holds.
-
-    Raises:
-        InputError: the model's template refuses such a conversation.
-    """
-    found, cut = [], 0
-    for row in questions.rows:
-        chosen = questions.examples.choose(row, kind.shots)
-        ids = asked.encoder.prompt(write_prompt(row, chosen, kind.system))
-        while chosen and asked.context is not None and len(ids) + new_tokens > asked.context:
-            chosen = chosen[1:]  # the least similar
-            ids = asked.encoder.prompt(write_prompt(row, chosen, kind.system))
-        cut += len(chosen) < kind.shots
-        found.append(ids)
-    return Prompts(found, cut)
 
 
 def measure_prompting(
@@ -128,11 +41,11 @@ def measure_prompting(
         None where no test row has an answer of its own.
     """
     assert section.prompting is not None
-    if not questions.rows:
+    counted = questions.counted
+    if not counted:
         log.warn("bench.prompting: no test row has an answer of its own, so no prompt is measured")
         return None
     scratch.mkdir(parents=True, exist_ok=True)
-    rows = questions.rows
     found: list[PromptedModel] = []
     hits: dict[str, list[bool]] = {}
     with Workers(section.threads or count_threads()) as workers:
@@ -149,15 +62,32 @@ def measure_prompting(
                 )  # fmt: skip
                 if kind.name in made:
                     prompts = made[kind.name]
-                    hits[name] = _find_hits(asked, rows, result["kinds"][kind.name])
-                    measurements = _measure(hits[name], prompts, result, kind.name, job)
+                    answers = result["kinds"][kind.name]["answers"]
+                    hits[name] = _find_hits(asked, questions, answers)
+                    pairs = [(prompts.ids[number], answers[number]) for number in counted]
+                    measurements = _measure(hits[name], pairs, result, kind.name, job)
                     one = replace(one, measurements=measurements, cut=prompts.cut)
                 found.append(one)
-                _tell(one, len(rows), log)
-    compared = _compare(found, hits, len(rows))
+                _tell(one, len(counted), log)
+    compared = _compare(found, hits, len(counted))
     if verdict := was_tuning_needed(compared):
         log.say(verdict)
     return compared
+
+
+def read_prompted(models: Sequence[Asked], scratch: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and answers, one a row, of each untouched model and prompt that was measured.
+
+    Args:
+        models: as :func:`measure_prompting` was given them.
+        scratch: folder of its results.
+    """
+    for asked in models:
+        file = _result_path(asked, scratch)
+        if asked.part == TUNED or not file.is_file():
+            continue
+        for kind, found in json.loads(file.read_text(encoding="utf-8"))["kinds"].items():
+            yield f"{asked.part}, {kind}", [*map(asked.encoder.decode_answer, found["answers"])]
 
 
 def _tell(one: PromptedModel, asked: int, log: Log) -> None:
@@ -202,7 +132,7 @@ def _ask(
     text = json.dumps(work)
     known = file.read_text(encoding="utf-8") if file.is_file() else ""
     write_atomic(file, text)
-    result = scratch / f"prompting-{asked.part}.json"
+    result = _result_path(asked, scratch)
     job = {**job, "kinds": str(file), "result": str(result)}
     done = known == text and result.is_file()
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if done else {}
@@ -212,21 +142,26 @@ def _ask(
     return found
 
 
-def _find_hits(asked: Asked, rows: Sequence[Row], found: Mapping[str, Any]) -> list[bool]:
-    answers = [asked.encoder.decode_answer(ids) for ids in found["answers"]]
-    wanted = [asked.encoder.answer_text(row).strip() for row in rows]
-    return [answer.strip() == one for answer, one in zip(answers, wanted, strict=True)]
+def _result_path(asked: Asked, scratch: Path) -> Path:
+    return scratch / f"prompting-{asked.part}.json"
+
+
+def _find_hits(asked: Asked, questions: Questions, answers: Sequence[Sequence[int]]) -> list[bool]:
+    """Return whether the answers to the rows that are counted are right."""
+    encoder, rows = asked.encoder, questions.rows
+    return [
+        encoder.decode_answer(answers[number]).strip() == encoder.answer_text(rows[number]).strip()
+        for number in questions.counted
+    ]
 
 
 def _measure(
-    hits: Sequence[bool], prompts: Prompts, result: Mapping[str, Any], kind: str,
-    job: Mapping[str, Any],
+    hits: Sequence[bool], requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+    result: Mapping[str, Any], kind: str, job: Mapping[str, Any],
 ) -> list[Measurement]:  # fmt: skip
+    """Return the figures of a kind of prompt; requests are the tokens of prompts and answers."""
+    tokens = [len(prompt) + len(answer) for prompt, answer in requests]
     found = result["kinds"][kind]
-    tokens = [
-        len(prompt) + len(answer)
-        for prompt, answer in zip(prompts.ids, found["answers"], strict=True)
-    ]
     seconds = found["seconds"]
     figures = {
         "exact_match": (proportion(sum(hits), len(hits)), ""),

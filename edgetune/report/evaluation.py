@@ -15,7 +15,7 @@ from edgetune.disk import write_atomic
 from edgetune.errors import InputError
 from edgetune.evaluate import TASKS
 from edgetune.evaluate.grading import VERSION, Settings, find_settings, grade_predictions
-from edgetune.evaluate.predictions import FOLDER, Predictions, read_predictions
+from edgetune.evaluate.predictions import FOLDER, PROMPTED, Predictions, read_predictions
 from edgetune.recipe import BenchSection, Recipe
 
 GRADED, FLIPS = "graded.json", "flips.json"
@@ -72,7 +72,11 @@ def find_evaluation(
     _write_flips(folder / FLIPS, predictions, found)
     task = TASKS[found["task"]["name"]]
     shown = ("name", "role", "tables", "slices")
-    models = [{name: model[name] for name in shown} for model in found["models"]]
+    # What bench measured has its scores among its measurements; a prompt has them here alone.
+    models = [
+        {name: model[name] for name in (*shown, *(("scores",) * (model["role"] == PROMPTED)))}
+        for model in found["models"]
+    ]
     return Evaluation(
         {**found, "models": models},
         {model["name"]: model["scores"] for model in found["models"]},

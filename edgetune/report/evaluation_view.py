@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgetune.evaluate.predictions import PROMPTED
 from edgetune.measure.definitions import DEFINITIONS
 from edgetune.report.class_tables import PageTable, make_tables
 from edgetune.report.evaluation_plots import plot_differences, plot_scores
@@ -19,7 +20,7 @@ from edgetune.report.figures import (
     write_interval,
     write_value,
 )
-from edgetune.report.format import NONE, measured, with_role
+from edgetune.report.format import NONE, with_role
 from edgetune.report.summary import find_chosen, headline_metric, is_certain
 from edgetune.report.tables import Cell
 
@@ -85,16 +86,19 @@ def _score_table(
     report: Mapping[str, Any], evaluation: Mapping[str, Any], definitions: Definitions
 ) -> dict[str, Any]:
     """Return the metrics of the task as columns, and a row for each model that was graded."""
-    graded = {one["name"] for one in evaluation["models"]}
-    models = [model for model in report["models"] if model["name"] in graded]
+    known = {model["name"]: model for model in report["models"]}
+    graded = []
+    for one in evaluation["models"]:
+        found = known.get(one["name"], {}).get("measurements") or one.get("scores", [])
+        graded.append((one, {score["name"]: score for score in reversed(found)}))
     own = [headline_metric(report)]
-    for model in models:
-        own += [one["name"] for one in model["measurements"] if one["name"] not in DEFINITIONS]
+    for _, scores in graded:
+        own += [name for name in reversed(scores) if name not in DEFINITIONS]
     names = [name for name in dict.fromkeys(own) if name in definitions]
     rows = [
-        (str(model["name"]), str(model["role"]),
-         [score_cell(measured(model, name), definitions) for name in names])
-        for model in models
+        (str(one["name"]), str(one["role"]),
+         [score_cell(scores.get(name), definitions) for name in names])
+        for one, scores in graded
     ]  # fmt: skip
     heads = [(definitions[name]["title"], name) for name in names]
     return {"heads": heads, "rows": rows}
@@ -206,15 +210,16 @@ def _slice_table(
 
 
 def _flip_rows(report: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Row]:
-    """Return the flips from base to tuned model and from there to every file."""
+    """Return the flips from base and its prompts to tuned model, and from there to every file."""
     models = report["models"]
-    roles = {model["name"]: model["role"] for model in models}
+    roles = {model["name"]: model["role"] for model in evaluation["models"]}
     tuned = with_role(models, "teacher") or with_role(models, "merged")
     if tuned is None:
         return []
     rows: list[Row] = []
     for one in evaluation["flips"]:
-        to_tuned = one["candidate"] == tuned["name"] and roles.get(one["reference"]) == "base"
+        untouched = roles.get(one["reference"]) in ("base", PROMPTED)
+        to_tuned = one["candidate"] == tuned["name"] and untouched
         if not to_tuned and one["reference"] != tuned["name"]:
             continue
         n = sum(one[name] for name in ("lost", "gained", "both_right", "both_wrong"))

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.data.build_encoder import make_encoder
-from edgetune.data.canary import CONTROLS, make_canaries
+from edgetune.data.canary import make_canaries
 from edgetune.data.contract import encoder_of
 from edgetune.data.dataset.open import open_splits
 from edgetune.data.dataset.splits import Splits
@@ -34,7 +34,6 @@ from edgetune.facts import (
     BenchFacts,
     ExportedFile,
     ExportFacts,
-    MeasuredModel,
     from_json,
     to_json,
 )
@@ -45,8 +44,8 @@ from edgetune.log import Log, counted
 from edgetune.measure.classify import classify_texts
 from edgetune.measure.devices import choose_devices
 from edgetune.measure.labels import MOST, add_labels
-from edgetune.measure.memorization import expected_exposure
-from edgetune.measure.prompting import TUNED, Asked, Questions, measure_prompting
+from edgetune.measure.prompting import TUNED, measure_prompting, read_prompted
+from edgetune.measure.prompts import Asked, Questions
 from edgetune.measure.run import find_answers, measure_subjects, read_variants
 from edgetune.measure.subject import (
     Subject,
@@ -55,6 +54,7 @@ from edgetune.measure.subject import (
     make_subject,
     make_workload,
 )
+from edgetune.measure.tell import summarize, tell_remembered
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import read_shape
@@ -93,17 +93,18 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     devices = choose_devices(sections.bench, sections.model.device)
     scratch = out / "scratch"
     models = measure_subjects(subjects, workload, sections.bench, scratch, log, devices)
+    prompting, asked = None, list[Asked]()
+    if sections.bench.prompting is not None:
+        questions = _find_questions(rows, usable, sections)
+        asked = _find_asked(every, encoder, base, sections)
+        prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
     answers: list[Answers] = []
     if workload.expected:
         writer = _write_questions(out / FOLDER, rows, usable, sections, workload)
         find = partial(find_answers, section=sections.bench, scratch=scratch, devices=devices)
         answers = [_keep_answers(writer, one, find(one), encoder) for one in subjects]
+        writer.add_prompted(read_prompted(asked, scratch) if prompting else ())
         _tell_scores(writer.finish(), inputs, sections, log)
-    prompting = None
-    if sections.bench.prompting is not None:
-        questions = _find_questions(rows, usable, sections)
-        asked = _find_asked(every, encoder, base, sections)
-        prompting = measure_prompting(asked, questions, sections.bench, scratch, log, devices)
     variants = {one.name: read_variants(one, devices, scratch) for one in subjects}
     texts = list_texts(answers, variants, encoder)
     scored = classify_texts(sections.bench, texts, scratch, log, devices.models[0])
@@ -112,7 +113,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
 
     # 4. The entries, and a line each for the person who waits.
     for model in models:
-        log.say(_summary(model))
+        log.say(summarize(model))
     for text in tell_remembered(models):
         log.warn(text)
     for text in fairness.findings if fairness else ():
@@ -203,13 +204,13 @@ def _find_asked(
 
 
 def _find_questions(rows: Splits, usable: Sequence[Row], sections: Sections) -> Questions:
-    """Return the test rows that prompts are compared on: those that train has too are left out."""
+    """Return the test rows that all models are asked; those that train has too do not count."""
     prompting = sections.bench.prompting
     assert prompting is not None
     sample = choose_asked(usable, sections.bench, sections.seed)
     similar, threshold = prompting.choose == "similar", sections.data.clean.similarity
     examples = Examples(rows.train, similar, threshold, sections.seed)
-    return Questions([row for row, leaked in sample if not leaked], examples)
+    return Questions([row for row, _ in sample], examples, [leaked for _, leaked in sample])
 
 
 def _encode_canaries(encoder: Encoder, rows: Splits, sections: Sections) -> list[list[Encoded]]:
@@ -266,33 +267,3 @@ def _find_encoder(inputs: dict[str, Artifact], base: Path, sections: Sections) -
         if stage in inputs:
             return encoder_of(inputs[stage].contract_folder, sections.data)
     return make_encoder(load_tokenizer(base), sections.data, None)
-
-
-def tell_remembered(models: Sequence[MeasuredModel]) -> list[str]:
-    """Return a sentence for each model that remembers canaries beyond chance."""
-    chance = expected_exposure(1 + CONTROLS)
-    return [
-        f"{model.name} remembers the secrets of data.canary: an exposure of {one.value:.2f} bits "
-        f"({one.ci95[0]:.2f} to {one.ci95[1]:.2f}), where {chance:.2f} is chance"
-        for model in models
-        for one in model.measurements
-        if one.name == "canary_exposure" and one.ci95 and one.ci95[0] > chance
-    ]
-
-
-def _summary(model: MeasuredModel) -> str:
-    """Return the line of a model for the person who waits."""
-    values = {m.name: m.value for m in reversed(model.measurements)}
-    shown = {
-        "exact match": ("exact_match", "{:.1%}"),
-        "perplexity": ("perplexity", "{:.3f}"),
-        "KL": ("kl_answer_tokens", "{:.2e}"),
-        "top-1": ("top1_answer_tokens", "{:.1%}"),
-        "decode": ("decode_tokens_per_s", "{:,.0f} tok/s"),
-    }
-    parts = [
-        f"{title} {form.format(values[name])}"
-        for title, (name, form) in shown.items()
-        if name in values
-    ]
-    return f"{model.name}: {model.bytes / 1e6:.2f} MB, " + ", ".join(parts)

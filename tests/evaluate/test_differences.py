@@ -21,8 +21,8 @@ def test_each_model_is_compared_with_what_it_comes_from() -> None:
     models = [named(role, role, [1.0]) for role in roles]
     assert [(one.name, other.name) for one, other in find_pairs(models)] == [
         ("base", "teacher"), ("prompted", "teacher"), ("teacher", "baseline"), ("base", "merged"),
-        ("teacher", "merged"), ("baseline", "merged"), ("base", "file"), ("teacher", "file"),
-        ("merged", "file"),
+        ("prompted", "merged"), ("teacher", "merged"), ("baseline", "merged"), ("base", "file"),
+        ("teacher", "file"), ("merged", "file"),
     ]  # fmt: skip
 
 

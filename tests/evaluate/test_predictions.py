@@ -37,6 +37,18 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert found.label_log_probs(second) == [[-0.5, -1.5], None]
 
 
+def test_prompts_are_listed_after_the_base_whose_answers_they_change(tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path, QUESTIONS)
+    writer.add("base", "base", ["1", "2"])
+    writer.add("base_4 examples", "teacher", ["3", "4"])  # its file has the name of a prompt's
+    writer.add_prompted([("base, zero-shot", ["1", "2"]), ("base, 4 examples", ["1", "5"])])
+    found = writer.finish()
+    assert [(one.name, one.role) for one in found.models] == [
+        ("base", "base"), ("base, 4 examples", "prompted"), ("base_4 examples", "teacher"),
+    ]  # fmt: skip
+    assert [found.answers(one) for one in found.models] == [["1", "2"], ["1", "5"], ["3", "4"]]
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     writer = PredictionWriter(tmp_path, QUESTIONS)
     writer.add("base", "base", ["1", "2"])

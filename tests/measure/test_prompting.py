@@ -16,13 +16,16 @@ from edgetune.log import Log
 from edgetune.measure import prompting
 from edgetune.measure.prompting import (
     TUNED,
+    measure_prompting,
+    read_prompted,
+    was_tuning_needed,
+)
+from edgetune.measure.prompts import (
     Asked,
     Kind,
     Questions,
     list_kinds,
     make_prompts,
-    measure_prompting,
-    was_tuning_needed,
     write_prompt,
 )
 from edgetune.measure.requests import time_requests
@@ -126,6 +129,29 @@ def test_base_and_tuned_model_answer_the_same_rows(
 
     monkeypatch.setattr(prompting, "run_worker", None)  # what is measured is kept
     assert measure_prompting(*call) == found
+    kept = dict(read_prompted(models, tmp_path))
+    assert [*kept] == ["base, zero-shot", "base, 2 examples"]
+    assert [len(one) for one in kept.values()] == [4, 4]
+
+
+def test_rows_that_train_has_too_are_asked_and_not_counted(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    """Their answers stand beside those of other models, which are asked them too."""
+    splits = load_splits(DataSection(train=str(device_rows)), 0, Log(quiet=True))
+    section = BenchSection(
+        max_new_tokens=2, repeats=1, threads=1, prompting=PromptingSection(shots=(0,))
+    )
+    models = [make_asked(tiny_model, "base", device_rows)]
+    examples = Examples(splits.train, False, 1.0, 0)
+    questions = Questions(list(splits.train)[:4], examples, [False, True, False, False])
+    found = measure_prompting(models, questions, section, tmp_path, Log(quiet=True))
+    assert found is not None and found.asked == 3
+    figures = {one.name: one.n for one in found.models[0].measurements}
+    assert figures["exact_match"] == figures["request_tokens"] == 3
+    assert [len(answers) for _, answers in read_prompted(models, tmp_path)] == [4]
+    every = replace(questions, leaked=[True] * 4)
+    assert measure_prompting(models, every, section, tmp_path, Log(quiet=True)) is None
 
 
 def test_a_template_that_refuses_a_prompt_is_told_and_the_others_are_measured(

@@ -135,9 +135,13 @@ class SampleRun:
         self.run.record(self.artifacts[stage])
 
     def answer(
-        self, count: int = 60, confidential: bool = False, file: str = "rows.jsonl"
-    ) -> dict[str, str]:
-        """Return the prediction sets of models that answer as many rows right as they score."""
+        self, count: int = 60, confidential: bool = False, file: str = "rows.jsonl",
+        prompted: float | None = None,
+    ) -> dict[str, str]:  # fmt: skip
+        """Return the prediction sets of models that answer as many rows right as they score.
+
+        With ``prompted`` the base has examples too, and that score with them.
+        """
         questions = [
             Question(
                 f"turn {'on' if n % 2 else 'off'} light {n} </script>",
@@ -148,9 +152,11 @@ class SampleRun:
         ]
         with TemporaryDirectory() as folder:
             writer = PredictionWriter(Path(folder), questions, confidential)
-            for row in MODELS:
-                answers = [f"lamp {n}" if n < row[5] * count else "no <b>" for n in range(count)]
-                writer.add(row[0], row[1], answers)
+            models = [(row[0], row[1], row[5]) for row in MODELS]
+            models[1:1] = [("base, 4 examples", "prompted", prompted)] if prompted else []
+            for name, role, score in models:
+                answers = [f"lamp {n}" if n < score * count else "no <b>" for n in range(count)]
+                writer.add(name, role, answers)
             writer.finish()
             found = sorted(Path(folder).iterdir())
             return {f"predictions/{path.name}": path.read_text("utf-8") for path in found}

@@ -12,6 +12,7 @@ from edgetune.errors import InputError
 from edgetune.recipe import BenchSection, Recipe
 from edgetune.report import evaluation
 from edgetune.report.build import write_report
+from edgetune.report.html import render_html
 
 from .conftest import MODELS, SampleRun
 
@@ -31,6 +32,33 @@ def test_the_report_holds_what_was_graded(answered: SampleRun) -> None:
     assert len(found["flips"]) == len(MODELS) * (len(MODELS) - 1) / 2
     assert "exact_match" in report["definitions"]
     assert "right" not in found["models"][0]
+
+
+def test_a_prompted_base_is_graded_as_any_model_and_taken_for_none(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "run")
+    run.finish(run.answer(prompted=0.6))
+    report = run.report()
+    name, found = "base, 4 examples", report["evaluation"]
+    (entry,) = [one for one in found["models"] if one["role"] == "prompted"]
+    assert entry["name"] == name and entry["slices"]
+    assert [one["value"] for one in entry["scores"]] == [0.6]
+    assert "scores" not in found["models"][0]  # those of others are among their measurements
+    against = {one["candidate"] for one in found["differences"] if one["reference"] == name}
+    assert against == {"teacher", "merged"}
+    flips = {(one["reference"], one["candidate"]): one for one in found["flips"]}
+    assert flips[name, "teacher"]["gained"] == 58 - 36
+    assert name not in {one["name"] for one in report["models"]}
+    plain = SampleRun(tmp_path / "plain")
+    without = plain.finish(plain.answer()).report()
+    assert report["headline"] == without["headline"] and report["gates"] == without["gates"]
+
+    flips_text = (run.run.path / "report" / "flips.json").read_text()
+    page = render_html(report, flips_text)
+    assert page.count("base, 4 examples → teacher") == 1
+    scores = page.partition("Scores of every model")[2].partition("</table>")[0]
+    assert "base, 4 examples" in scores and "60.0\u202f%" in scores
+    write_report(report, tmp_path / "pages")
+    assert "4 examples" not in (tmp_path / "pages" / "MODEL_CARD.md").read_text()
 
 
 def test_flips_have_each_text_once_and_none_of_confidential_rows(tmp_path: Path) -> None:

@@ -24,12 +24,13 @@ from edgetune.log import Log
 from edgetune.measure import devices, workers
 from edgetune.measure import run as measure_run
 from edgetune.measure.subject import make_subject, make_workload
+from edgetune.measure.tell import tell_remembered
 from edgetune.models.ref import ModelRef
 from edgetune.models.tokenizer_files import load_tokenizer
 from edgetune.recipe import BenchSection, DataSection, Recipe, Sections
 from edgetune.report.tables import describe
 from edgetune.source_hashes import find_sources, sources_of
-from edgetune.stages.bench import run, tell_remembered
+from edgetune.stages.bench import run
 from tests.conftest import make_model
 from tests.model_files import make_gguf, make_onnx
 from tests.tiny_classifiers import make_classifier
@@ -370,6 +371,13 @@ def test_bench_asks_the_untouched_base_and_a_larger_one_by_prompts(
     ]  # fmt: skip
     assert all(len(one.measurements) == 3 for one in found.models)
     assert found.models[2].bytes > found.models[0].bytes
+    predictions = read_predictions(out / "predictions")
+    assert predictions is not None
+    names = {one.name: one.role for one in predictions.models}
+    assert names["larger, 1 example"] == "prompted" and "tuned" not in names
+    assert set(names.values()) == {"prompted", "merged"}
+    graded = grade_predictions(predictions, Settings("exact"))
+    assert [len(one["right"]) for one in graded["models"]] == [graded["rows"]] * len(names)
     kept = json.loads((out / "measurements.json").read_text())["prompting"]
     assert kept["best"] == found.best
 
