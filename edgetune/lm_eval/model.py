@@ -8,6 +8,7 @@ adds one and never twice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -130,7 +131,9 @@ class EdgetuneLM(TemplateLM):  # type: ignore[misc]
         self, requests: Sequence[Encoded], disable_tqdm: bool = False, **_: Any
     ) -> list[Likelihood]:
         found: list[Likelihood] = []
-        for some in _portions(requests, "Running loglikelihood requests", disable_tqdm):
+        goes_on = [one[1] == before[1] for before, one in pairwise(requests)]
+        title = "Running loglikelihood requests"
+        for some in _portions(requests, title, disable_tqdm, goes_on):
             likelihoods = score_continuations(self.runtime, [self._fit(*one) for one in some])
             for (texts, *_ids), likelihood in zip(some, likelihoods, strict=True):
                 if texts is not None:
@@ -253,10 +256,26 @@ def _choose_device(path: Path, device: str | None) -> str:
     return "cuda" if find_gpu_fault(kind) is None else "cpu"
 
 
-def _portions(requests: Sequence[Any], title: str, quiet: bool) -> Iterator[Sequence[Any]]:
-    """Yield requests some at a time, with lm-eval's progress bar."""
+def _portions(
+    requests: Sequence[Any], title: str, quiet: bool, goes_on: Sequence[bool] = ()
+) -> Iterator[Sequence[Any]]:
+    """Yield requests some at a time, with lm-eval's progress bar.
+
+    Args:
+        requests: in their order.
+        title: of the bar.
+        quiet: show none.
+        goes_on: for each request but the first whether it belongs with the one before, as the
+            options of a question do, whose context is computed once.
+    """
     with tqdm(total=len(requests), disable=quiet, desc=title) as bar:
-        for first in range(0, len(requests), TOGETHER):
-            some = requests[first : first + TOGETHER]
+        first = 0
+        while first < len(requests):
+            last = min(len(requests), first + TOGETHER)
+            longest = min(len(requests), first + 2 * TOGETHER)
+            while goes_on and last < longest and goes_on[last - 1]:
+                last += 1
+            some = requests[first:last]
             yield some
             bar.update(len(some))
+            first = last

@@ -19,11 +19,13 @@ from llama_cpp import llama_cpp as c
 from edgetune.errors import EdgetuneError, InputError, Unsupported
 from edgetune.runtimes import greedy
 from edgetune.runtimes.amx import has_broken_amx
+from edgetune.runtimes.branches import TOGETHER
 from edgetune.runtimes.gguf_header import check_gguf
 from edgetune.runtimes.gpu import REMEDIES, find_gpu_fault
 from edgetune.runtimes.llama_batch import BATCH_TOKENS, Batch, spans
-from edgetune.runtimes.llama_branches import logits_after
+from edgetune.runtimes.llama_branches import count_room, logits_after
 from edgetune.runtimes.llama_characters import find_characters, refuse_unknown
+from edgetune.runtimes.llama_memory import Memory
 from edgetune.runtimes.llama_sequences import Sequences
 from edgetune.runtimes.sampling import Picker, Sampling
 from edgetune.runtimes.template import render_template
@@ -76,6 +78,9 @@ class LlamaCpp(TextGeneration):
         self._adapters: dict[Path, Any] = {}
         self._adapter: Any = self._load_adapter(adapter) if adapter is not None else None
         self._vocab = c.llama_model_get_vocab(self._model)
+        self._is_recurrent = bool(
+            c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
+        )
         self._vocab_size = int(c.llama_vocab_n_tokens(self._vocab))
         self._characters: set[str] | None = None
         if c.llama_vocab_type(self._vocab) == c.LLAMA_VOCAB_TYPE_SPM:
@@ -177,16 +182,10 @@ class LlamaCpp(TextGeneration):
     ) -> Iterator[np.ndarray]:
         """Yield logits after a context and after each token of its branches, the context computed
         once; see :func:`edgetune.runtimes.likelihood.logits_after`."""
-        longest = len(context) + max(map(len, branches), default=0)
-        self._prepare(1, longest, exact=self._kv_type is None)
-        yield from logits_after(self.decode, self._forget, self._vocab_size, context, branches)
-
-    def _forget(self, position: int) -> bool:
-        memory = c.llama_get_memory(self._context)
-        if c.llama_memory_seq_rm(memory, 0, position, -1):
-            return True
-        c.llama_memory_clear(memory, False)
-        return False
+        exact = self._kv_type is None
+        self._prepare(1, count_room(context, branches), exact)
+        memory = Memory(self._context, exact and not self._is_recurrent)
+        yield from logits_after(self.decode, memory, self._vocab_size, context, branches)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int]
@@ -258,6 +257,8 @@ class LlamaCpp(TextGeneration):
             parameters.n_ubatch = EXACT_BATCH_TOKENS
             parameters.type_k = parameters.type_v = c.GGML_TYPE_F32
             parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            if not self._is_recurrent:  # room for branches, which share one cache with the context
+                parameters.n_seq_max, parameters.kv_unified = 1 + TOGETHER, True
         if self._kv_type is not None:
             parameters.type_k = parameters.type_v = self._kv_type
             parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_ENABLED  # a packed V needs it

@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 
 from edgetune.errors import InputError
 from edgetune.lm_eval.model import EdgetuneLM
+from edgetune.runtimes import likelihood
 from tests.model_files import make_gguf, make_onnx
 
 TEXT = "turn the light in the kitchen to forty percent"
@@ -51,6 +52,28 @@ def test_likelihoods_equal_those_of_hf(model: EdgetuneLM, hf: HFLM) -> None:
     found, wanted = model.loglikelihood(asked, True), hf.loglikelihood(asked, True)
     assert np.allclose([x for x, _ in found], [x for x, _ in wanted], atol=1e-4, rtol=0)
     assert [x for _, x in found] == [x for _, x in wanted]
+
+
+def test_the_options_of_a_question_share_its_context(
+    model: EdgetuneLM, hf: HFLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the requests that are scored together would end between them."""
+    monkeypatch.setattr("edgetune.lm_eval.model.TOGETHER", 3)
+    asked_together: list[list[int]] = []
+    score = likelihood.score_continuations
+
+    def spy(runtime: Any, requests: Any) -> Any:
+        asked_together.append([len({tuple(context) for context, _ in requests}), len(requests)])
+        return score(runtime, requests)
+
+    monkeypatch.setattr("edgetune.lm_eval.model.score_continuations", spy)
+    options = [" now", " light", " light in the hall", " to forty percent", " off"]
+    pairs = [(context, option) for context in (TEXT, "turn", f"{TEXT}. " * 4) for option in options]
+    asked = ask("loglikelihood", *pairs)
+    found, wanted = model.loglikelihood(asked, True), hf.loglikelihood(asked, True)
+    assert np.allclose([x for x, _ in found], [x for x, _ in wanted], atol=1e-4, rtol=0)
+    assert [x for _, x in found] == [x for _, x in wanted]
+    assert asked_together == [[1, 5]] * 3
 
 
 def test_rolling_windows_equal_those_of_hf(model: EdgetuneLM, hf: HFLM) -> None:

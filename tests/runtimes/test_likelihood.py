@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.runtimes import Runtime, open_runtime
+from edgetune.runtimes import Runtime, open_runtime, torch_branches
 from edgetune.runtimes.likelihood import (
     Likelihood,
     Request,
@@ -17,6 +17,7 @@ from edgetune.runtimes.likelihood import (
     score_continuations,
 )
 from tests.model_files import make_gguf, make_onnx
+from tests.tiny_models import make_tiny_model
 
 
 @pytest.fixture(scope="module", params=["torch", "llama.cpp", "onnxruntime"])
@@ -81,6 +82,58 @@ def test_a_context_is_computed_once(runtime: Runtime, monkeypatch: pytest.Monkey
     monkeypatch.setattr(runtime, "logits", None)
     blocks = list(logits_after(runtime, range(9, 39), [[5, 6, 7], [8]]))
     assert [len(block) for block in blocks] == [1, 3, 1]
+
+
+@pytest.mark.parametrize("kind", ["torch", "llama.cpp"])
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "phi3", "smollm3"])
+def test_branches_that_share_a_window_equal_one_request_at_a_time(
+    family: str, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Contexts beyond the sliding window, branches longer than it and short ones after them."""
+    folder = tmp_path_factory.mktemp(family) / "model"
+    make_tiny_model(family, folder, real_tokenizer=False)
+    opened = open_runtime(make_gguf(folder) if kind == "llama.cpp" else folder, threads=1)
+    draw = np.random.default_rng(1)
+    requests: list[Request] = []
+    for context in (draw.integers(5, 90, size=size).tolist() for size in (9, 150)):
+        for size in (3, 5, 300, 2, 9, 70, 1, 4):
+            requests.append((context, draw.integers(5, 90, size=size).tolist()))
+    scored = score_continuations(opened, requests)
+    alone = [score_alone(opened, one) for one in requests]
+    opened.close()
+    assert np.allclose([x for x, _ in scored], [x for x, _ in alone], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["torch", "llama.cpp"])
+def test_options_of_a_question_take_two_passes(
+    kind: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the context, one of all options; those too long for it have one of their own."""
+    opened = open_runtime(make_gguf(tiny_model) if kind == "llama.cpp" else tiny_model, threads=1)
+    passes: list[int] = []
+    if kind == "llama.cpp":
+        decode = opened.decode  # type: ignore[attr-defined]
+        monkeypatch.setattr(
+            opened,
+            "decode",
+            lambda tokens, *more: passes.append(len(tokens)) or decode(tokens, *more),
+        )
+    else:
+        feed = torch_branches._feed
+        monkeypatch.setattr(
+            torch_branches, "_feed",
+            lambda model, device, sequences, *more: passes.append(sum(map(len, sequences)))
+            or feed(model, device, sequences, *more),
+        )  # fmt: skip
+    options = [([7, 8, 9], [10, number, 11]) for number in range(20, 26)]
+    options.append(([7, 8, 9], [5] * 2))
+    score_continuations(opened, options)
+    assert passes == [3, 6 * 2 + 1]
+    passes.clear()
+    monkeypatch.setattr("edgetune.runtimes.CHUNK_SCORES", 1)  # eight positions together
+    score_continuations(opened, options)
+    assert passes == [3, 4 * 2, 2 * 2 + 1]
+    opened.close()
 
 
 def test_greedy_is_what_generate_says(runtime: Runtime) -> None:
