@@ -23,9 +23,10 @@ from edgetune.facts import (
 from edgetune.measure.definitions import CHECKS, DEFINITIONS, PROMPTING, RENAMED
 from edgetune.recipe import Recipe
 from edgetune.report.data import find_data
+from edgetune.report.distillation import compare_distillation
 from edgetune.report.evaluation import Evaluation, add_scores, find_evaluation
 from edgetune.report.fairness import define_classifiers, find_fairness
-from edgetune.report.findings import compare_distillation, find_headline
+from edgetune.report.findings import find_headline
 from edgetune.report.gates import check_gates
 from edgetune.report.logged import read_curves, read_lines, read_warnings
 from edgetune.report.prompting import find_prompting
@@ -80,7 +81,7 @@ def build_report(
         "lineage": _lineage(artifacts, run),
         "models": models,
         "evaluation": part,
-        "distillation": _distillation(models, facts.distill),
+        "distillation": _distillation(models, facts.distill, part, definitions),
         "steps": find_steps(artifacts),
         "prompting": prompting,
         "fairness": fairness,
@@ -255,9 +256,10 @@ def _plain_values(facts: TuneFacts | DistillFacts) -> dict[str, Any]:
 
 
 def _distillation(
-    models: list[dict[str, Any]], distilled: DistillFacts | None
-) -> dict[str, Any] | None:
+    models: list[dict[str, Any]], distilled: DistillFacts | None,
+    evaluation: dict[str, Any] | None, definitions: dict[str, dict[str, str]],
+) -> dict[str, Any] | None:  # fmt: skip
     """Compare student and baseline, unless what shipped is the baseline itself."""
     if distilled is None or distilled.shipped == "baseline":
         return None
-    return compare_distillation(models)
+    return compare_distillation(models, evaluation, definitions)

@@ -30,7 +30,6 @@ def render_card(report: dict[str, Any]) -> str:
         "code": lambda text: Markup(code(text)),
         "number": lambda count: Markup(f"{count:,}"),
         "source_title": lambda one: Markup(f"{plain(one['what'])} {code(one['name'])}"),
-        "points": lambda difference: Markup(f"{100 * difference:+.1f}"),
     }
     page = render(
         environment,

@@ -21,7 +21,8 @@ from edgetune.report.figures import (
     write_value,
 )
 from edgetune.report.format import NONE, with_role
-from edgetune.report.summary import find_chosen, headline_metric, is_certain
+from edgetune.report.pairs import is_certain
+from edgetune.report.summary import find_chosen, headline_metric
 from edgetune.report.tables import Cell
 
 SHOWN_METRICS = 6  # beside the name; the others are below, closed

@@ -1,4 +1,4 @@
-"""What the figures say: the sentence on top, and whether distillation won."""
+"""What the figures say: the sentence on top."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from edgetune.report.format import (
     size,
     times,
     value_of,
-    with_role,
 )
 from edgetune.report.kept import Kept, find_kept, find_lowness, name_metric, write_loss
-from edgetune.report.pairs import compare_models, difference_of
+from edgetune.report.pairs import compare_models
 
 _WITHOUT_TEACHER = (
     "What ships is the student trained without the teacher: on validation rows it was better than "
@@ -165,30 +164,3 @@ def _find_silent_score(
         f"{title[:1].upper()}{title[1:]} of the {against['role']} is {value}"
         f"{alone if lowness == 'chance' else ''}: too low to say that a file keeps it; {_INSTEAD}"
     )
-
-
-def compare_distillation(models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Compare student and baseline by exact match; ``None`` unless both were measured.
-
-    Returns:
-        ``teacher``, ``baseline`` and ``student`` (measurements), ``difference`` with ``ci95``,
-        ``gap_recovered`` (fraction of the gap from baseline to teacher) and ``verdict``: ``won``,
-        ``lost``, or ``no significant difference`` when the interval of the difference holds zero.
-    """
-    student = measured(with_role(models, "merged") or {}, "exact_match")
-    baseline = measured(with_role(models, "baseline") or {}, "exact_match")
-    teacher = measured(with_role(models, "teacher") or {}, "exact_match")
-    if student is None or baseline is None:
-        return None
-    difference, bounds = difference_of(student, baseline)
-    verdict = "won" if bounds[0] > 0 else "lost" if bounds[1] < 0 else "no significant difference"
-    gap = teacher["value"] - baseline["value"] if teacher else 0.0
-    return {
-        "teacher": teacher,
-        "baseline": baseline,
-        "student": student,
-        "difference": difference,
-        "ci95": bounds,
-        "gap_recovered": difference / gap if gap > 0 else None,
-        "verdict": verdict,
-    }

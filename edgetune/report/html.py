@@ -9,7 +9,9 @@ import yaml
 from markupsafe import Markup
 
 from edgetune.report.class_tables import tables_json
+from edgetune.report.distillation import tell_difference
 from edgetune.report.evaluation_view import find_pair, view_evaluation
+from edgetune.report.figures import Definitions
 from edgetune.report.format import percent
 from edgetune.report.jinja import html_environment, render
 from edgetune.report.page_definitions import count_measured, define_numbers, finish_page
@@ -54,7 +56,7 @@ def render_html(report: dict[str, Any], flips: str | None = None) -> str:
         quality_plots=_drawn(quality_plots(report["models"])),
         curve_plots=_drawn(curve_plots(report.get("curves", []))),
         search_plots=[(one, Markup(search_plot(one))) for one in report.get("searches", [])],
-        distillation=_distillation(report.get("distillation")),
+        distillation=_distillation(report.get("distillation"), definitions),
         fallbacks=_group_fallbacks(report.get("fallbacks", [])),
         machine=machine_rows(report["machine"]),
         recipe=yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True, width=96),
@@ -67,20 +69,18 @@ def _drawn(plots: list[tuple[str, str]]) -> list[tuple[str, Markup]]:
     return [(title, Markup(svg)) for title, svg in plots]
 
 
-def _distillation(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _distillation(found: dict[str, Any] | None, definitions: Definitions) -> dict[str, Any] | None:
     """Return the words and the plot of the comparison with the baseline."""
     if not found:
         return None
-    low, high = (100 * end for end in found["ci95"])
     lost = found["verdict"] == "lost"
     return {
         "won": found["verdict"] == "won",
         "title": "Distillation lost" if lost else "Distillation did not win",
         "reason": "" if lost else f", {found['verdict']}",
-        "difference": f"{100 * found['difference']:+.1f} points "
-        f"(95 % interval {low:+.1f} to {high:+.1f})",
+        "difference": tell_difference(found, definitions),
         "gap": percent(found["gap_recovered"], 0) if found["gap_recovered"] else "",
-        "plot": Markup(distillation_plot(found)),
+        "plot": Markup(distillation_plot(found, definitions)),
     }
 
 

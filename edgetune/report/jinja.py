@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgetune.report import data, fairness, prompting, steps, tables
+from edgetune.report import data, distillation, fairness, prompting, steps, tables
 from edgetune.report import format as numbers
 
 #: Functions that write numbers; their results need no escape.
@@ -88,6 +88,8 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "classified_group_rows": fairness.classified_group_rows,
         "classified_rows": fairness.classified_rows,
         "fairness_rows": fairness.fairness_rows,
+        "tell_difference": distillation.tell_difference,
+        "tell_distilled": distillation.tell_scores,
         "STEP_TITLES": steps.STEP_TITLES,
         "figure_lines": steps.figure_lines,
         "step_rows": steps.step_rows,

@@ -9,6 +9,8 @@ from typing import Any
 from edgetune.report.figures import Definitions, is_ratio
 from edgetune.report.format import measured
 
+CERTAIN = 0.05
+
 
 def compare_models(
     reference: dict[str, Any], candidate: dict[str, Any], metric: str,
@@ -37,6 +39,14 @@ def compare_models(
     if is_ratio(metric, definitions):
         difference, ends = difference_of(after, before)
     return {"metric": metric, "difference": difference, "ci95": ends, "n": after["n"]}
+
+
+def is_certain(pair: Mapping[str, Any]) -> bool:
+    """Return whether a difference is not zero: its interval and its corrected test say so."""
+    ends, p_value = pair.get("ci95"), pair.get("p_adjusted")
+    if not ends or ends[0] * ends[1] <= 0:
+        return False
+    return p_value is None or bool(p_value < CERTAIN)
 
 
 def difference_of(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgetune.report.axes import fit_axis
+from edgetune.report.figures import Definitions, is_ratio, write_value
 from edgetune.report.format import (
     measured,
     milliseconds,
@@ -17,6 +19,7 @@ from edgetune.report.format import (
     tick,
     value_of,
 )
+from edgetune.report.kept import name_metric
 from edgetune.report.svg import Line, Point, curves, scatter, whiskers
 
 Number = Callable[[dict[str, Any]], float | None]
@@ -114,18 +117,22 @@ def _reward_plot(role: str, rewards: list[tuple[float, float]]) -> list[tuple[st
     return [(role, curves([line], x, y, f"mean reward of the {role}"))]
 
 
-def distillation_plot(found: dict[str, Any]) -> str:
+def distillation_plot(found: dict[str, Any], definitions: Definitions) -> str:
     """Return teacher, student and the student without a teacher, with their intervals."""
+    metric = str(found.get("metric", "exact_match"))
+    ratio, title = is_ratio(metric, definitions), name_metric(metric, definitions)
     rows = []
     for role in ("teacher", "student", "baseline"):
         one = found.get(role)
         if one:
             low, high = one.get("ci95") or (None, None)
             point = Point(role, "hf", one["value"], 0.0, low, high)
-            rows.append((percent(one["value"]), point))
+            rows.append((write_value(one["value"], metric, definitions), point))
     ends = [v for _, p in rows for v in (p.x, p.low, p.high) if v is not None]
-    axis = fit_axis("exact match", ends, lambda v: percent(v, 0), bounds=(0.0, 1.0))
-    return whiskers(rows, axis, "exact match with and without distillation")
+    bounds = (0.0, 1.0) if ratio else (-math.inf, math.inf)
+    form = (lambda v: percent(v, 0)) if ratio else significant
+    axis = fit_axis(title, ends, form, bounds=bounds)
+    return whiskers(rows, axis, f"{title} with and without distillation")
 
 
 def _points(

@@ -30,10 +30,9 @@ from edgetune.report.format import (
     with_role,
 )
 from edgetune.report.kept import find_kept, find_lowness, name_metric
-from edgetune.report.pairs import compare_models
+from edgetune.report.pairs import compare_models, is_certain
 from edgetune.report.tables import Cell
 
-CERTAIN = 0.05
 Sentence = list[str | Cell]
 
 
@@ -83,14 +82,6 @@ def headline_metric(report: Mapping[str, Any]) -> str:
     """Return the metric that answers whether tuning helped."""
     evaluation = report.get("evaluation") or {}
     return str(evaluation.get("task", {}).get("headline", "exact_match"))
-
-
-def is_certain(pair: Mapping[str, Any]) -> bool:
-    """Return whether a difference is not zero: its interval and its corrected test say so."""
-    ends, p_value = pair.get("ci95"), pair.get("p_adjusted")
-    if not ends or ends[0] * ends[1] <= 0:
-        return False
-    return p_value is None or bool(p_value < CERTAIN)
 
 
 def _helped(

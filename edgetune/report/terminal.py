@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from edgetune.report.distillation import tell_difference
 from edgetune.report.evaluation_text import answer_lines, headline_title
 from edgetune.report.figures import Definitions, is_ratio, write_value
 from edgetune.report.format import (
@@ -66,8 +67,8 @@ def print_summary(report: dict[str, Any], file: Any = None) -> None:
     for line in not_measured_lines(report["models"]):
         console.print(f"[yellow]{escape(line)}[/yellow]")
     if (found := report.get("distillation")) and found["verdict"] != "won":
-        points = f"{100 * found['difference']:+.1f} points"
-        console.print(f"[red]distillation: {found['verdict']} ({points} over no teacher)[/red]")
+        over = escape(f"{tell_difference(found, report['definitions'])} over no teacher")
+        console.print(f"[red]distillation: {found['verdict']}, {over}[/red]")
     for gate in report["gates"]:
         if not gate["ok"]:
             value = "not measured" if gate["value"] is None else f"{gate['value']:.4g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetune.report.findings import compare_distillation, find_headline
+from edgetune.report.findings import find_headline
 from edgetune.report.format import milliseconds, percent, rate, round_form, size, small, times
 from edgetune.report.tables import model_rows, speed_settings
 
@@ -92,38 +92,6 @@ def test_headline_of_a_reference_that_scores_nothing() -> None:
     teacher = score("teacher", 0.0, 0.0, 0.01)
     found = find_headline([teacher, chosen("quickstart-Q6_K.gguf")])
     assert found["score"] == "top1_answer_tokens"
-
-
-@pytest.mark.parametrize(
-    ("student", "verdict"),
-    [
-        ((0.95, 0.92, 0.97), "won"),
-        ((0.91, 0.88, 0.94), "no significant difference"),
-        ((0.80, 0.76, 0.84), "lost"),
-    ],
-)
-def test_distillation(student: tuple[float, float, float], verdict: str) -> None:
-    models = [
-        score("teacher", 0.97, 0.95, 0.98),
-        score("baseline", 0.89, 0.86, 0.91),
-        score("merged", *student),
-    ]
-    found = compare_distillation(models)
-    assert found is not None
-    assert found["verdict"] == verdict
-    assert found["gap_recovered"] == pytest.approx((student[0] - 0.89) / 0.08)
-    assert compare_distillation(models[:2]) is None
-
-
-def test_newcombe_interval() -> None:
-    """Newcombe 1998, table II, case (a): 56/70 against 48/80 is 0.2 with 0.0524 to 0.3339."""
-    models = [
-        score("baseline", 48 / 80, 0.4905, 0.7005),
-        score("merged", 56 / 70, 0.6915, 0.8771),
-    ]
-    found = compare_distillation(models)
-    assert found is not None
-    assert found["ci95"] == pytest.approx([0.0524, 0.3339], abs=2e-3)
 
 
 def test_numbers_read_well() -> None:
