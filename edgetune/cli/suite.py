@@ -47,16 +47,33 @@ def run(suite: Path, files: tuple[Path, ...], options: dict[str, Any]) -> None:
         plan = [f"{name}: on {', '.join(models)}" for name in names]
         answer({"plan": plan}, "\n".join(plan), options["as_json"])
         return
-    from edgetune.lm_eval.suite import VERSION, describe, run_suite, show
+    from edgetune.evaluate.differences import compare_rows
+    from edgetune.lm_eval.suite import (
+        VERSION,
+        describe,
+        list_rows,
+        run_suite,
+        show,
+        show_differences,
+    )
 
     found = run_suite(
         models, tasks, options["device"] or "cpu", options["chat"], options["limit"],
         options["quiet"],
     )  # fmt: skip
-    result = {"suite": str(suite), "lm_eval": VERSION, "scores": describe(found.scores)}
+    differences = [
+        {"task": task, "filter": filter_, **one}
+        for (task, metric, filter_), values in list_rows(found).items()
+        for one in compare_rows(metric, values)
+    ]
+    result = {
+        "suite": str(suite), "lm_eval": VERSION, "scores": describe(found.scores),
+        "differences": differences,
+    }  # fmt: skip
     if out is not None:
         _write(out, result, found.samples)
-    answer(result, show(found.scores), options["as_json"])
+    tables = filter(None, (show(found.scores), show_differences(differences)))
+    answer(result, "\n\n".join(tables), options["as_json"])
 
 
 def _name_models(files: tuple[Path, ...], model: str | None) -> dict[str, Path]:

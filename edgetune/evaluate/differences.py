@@ -12,6 +12,7 @@ from edgetune.evaluate import Graded, Score
 from edgetune.evaluate.paired import Difference, compare_scores
 from edgetune.evaluate.predictions import PROMPTED
 from edgetune.measure.significance import holm
+from edgetune.measure.statistics import mean
 
 ALSO = ("f1_macro",)  # of what is no row by row right or wrong: to compare each takes minutes
 
@@ -67,11 +68,40 @@ def find_differences(models: Sequence[Named], headline: str) -> list[dict[str, A
                 figures = _as_json(score.name, paired)
                 found.append({"reference": reference.name, "candidate": candidate.name, **figures})
     for metric in dict.fromkeys(one["metric"] for one in found):
-        same = [one for one in found if one["metric"] == metric]
-        adjusted = holm([one["p_value"] for one in same])
-        for one, p_value in zip(same, adjusted, strict=True):
-            one["p_adjusted"] = p_value
+        _adjust([one for one in found if one["metric"] == metric])
     return found
+
+
+def compare_rows(metric: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Return the paired differences of a mean over rows, of each model less each one before it.
+
+    Args:
+        metric: its name.
+        values: by model, of the same rows in the same order.
+
+    Returns:
+        As :func:`find_differences`; p values are adjusted over all pairs.
+
+    Raises:
+        ValueError: not as many rows of each.
+    """
+    scores = {name: Score(metric, mean(rows), rows) for name, rows in values.items()}
+    found: list[dict[str, Any]] = []
+    for number, (candidate, score) in enumerate(scores.items()):
+        for reference, other in list(scores.items())[:number]:
+            paired = compare_scores(score, other)
+            if paired is not None:
+                figures = _as_json(metric, paired)
+                found.append({"reference": reference, "candidate": candidate, **figures})
+    _adjust(found)
+    return found
+
+
+def _adjust(differences: Sequence[dict[str, Any]]) -> None:
+    """Add the p values that Holm's method makes of those of one metric."""
+    adjusted = holm([one["p_value"] for one in differences])
+    for one, p_value in zip(differences, adjusted, strict=True):
+        one["p_adjusted"] = p_value
 
 
 def _is_binary(score: Score) -> bool:

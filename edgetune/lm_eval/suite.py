@@ -194,6 +194,53 @@ def _silence(quiet: bool) -> Iterator[None]:
         logger.setLevel(level)
 
 
+def list_rows(found: SuiteRun) -> dict[tuple[str, str, str], dict[str, list[float]]]:
+    """Return the value of each row, of metrics that are means over rows.
+
+    Whether one is, its rows tell: their mean is the score. Bits per byte, BLEU and the like are
+    functions of all rows together, and lm-eval keeps other things of a row.
+
+    Returns:
+        By task, metric and filter, then by model; rows in the order of their numbers. Metrics that
+        fewer than two models have are left out.
+    """
+    values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for score in found.scores:
+        samples = found.samples[score.model].get(score.task, [])
+        own = [one for one in samples if one.get("filter", "none") == score.filter]
+        rows = [one.get(score.metric) for one in sorted(own, key=lambda one: int(one["doc_id"]))]
+        numbers = [float(one) for one in rows if isinstance(one, int | float)]
+        if rows and len(numbers) == len(rows) and math.isclose(
+            sum(numbers) / len(rows), score.value, rel_tol=1e-9, abs_tol=1e-12
+        ):  # fmt: skip
+            key = (score.task, score.metric, score.filter)
+            values.setdefault(key, {})[score.model] = numbers
+    return {key: models for key, models in values.items() if len(models) > 1}
+
+
+def show_differences(differences: Sequence[Mapping[str, Any]]) -> str:
+    """Return the paired differences as a table; nothing where there are none."""
+    if not differences:
+        return ""
+    rows = [["task", "metric", "model", "less", "difference", "95 %", "p, Holm", "n"]]
+    for one in differences:
+        low, high = one["ci95"] or (math.nan, math.nan)
+        label = one["metric"] + ("" if one["filter"] == "none" else f" ({one['filter']})")
+        figures = [f"{one['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
+        tested = [f"{one['p_adjusted']:.2g}", str(one["n"])]
+        rows.append([one["task"], label, one["candidate"], one["reference"], *figures, *tested])
+    note = "difference over the same rows; p adjusted over all pairs of a task's metric"
+    return "\n".join([*_align(rows), note])
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
 def describe(scores: Sequence[Score]) -> list[dict[str, Any]]:
     """Return scores as plain values, for JSON."""
     return [asdict(score) for score in scores]
@@ -210,7 +257,4 @@ def show(scores: Sequence[Score]) -> str:
         place[score.model] = f"{score.value:.4f}{error}"
     rows = [["task", "metric", *models]]
     rows += [[*key, *(found.get(one, "") for one in models)] for key, found in cells.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in rows]  # fmt: skip
-    return "\n".join([*lines, f"± standard error, as lm-eval {VERSION} computes it"])
+    return "\n".join([*_align(rows), f"± standard error, as lm-eval {VERSION} computes it"])

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from edgetune.cli import cli
 from edgetune.errors import InputError
+from tests.conftest import make_model
 from tests.model_files import make_gguf
 
 WORDS = ["light", "kitchen", "forty", "percent"]
@@ -58,6 +59,36 @@ def test_scores_of_a_file_and_its_model(suite: Path, tiny_model: Path, tmp_path:
     assert json.loads((out / "suite.json").read_text())["scores"] == said["scores"]
     kept = sorted(out.glob("samples-1-*.jsonl"))
     assert [len(one.read_text().splitlines()) for one in kept] == [4, 4, 4]
+
+
+def test_models_are_compared_row_by_row(suite: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Of accuracies, which are means over rows; not of bits per byte."""
+    file, other = make_gguf(tiny_model), make_model(tmp_path / "other", seed=3)
+    done = bench("--suite", suite, "--model", tiny_model, file, other, "--json", "--quiet",
+                 "--out", tmp_path / "out")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout.splitlines()[-1])
+    names = [str(tiny_model), file.name, other.name]
+    pairs = [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]
+    values = {(one["model"], one["task"]): one["value"] for one in said["scores"]}
+    for task, metric in (("choice", "acc"), ("answer", "exact_match")):
+        found = [
+            one for one in said["differences"] if (one["task"], one["metric"]) == (task, metric)
+        ]
+        assert [(one["reference"], one["candidate"]) for one in found] == pairs
+        for one in found:
+            less = values[one["candidate"], task] - values[one["reference"], task]
+            assert one["difference"] == pytest.approx(less) and one["n"] == 4
+            low, high = one["ci95"]
+            assert low <= one["difference"] <= high and one["p_value"] <= one["p_adjusted"] <= 1
+        assert found[0]["difference"] == 0 and found[0]["p_value"] == 1
+    assert not any(one["task"] == "rolling" for one in said["differences"])
+    kept = json.loads((tmp_path / "out" / "suite.json").read_text())
+    assert kept["differences"] == said["differences"]
+    shown = bench("--suite", suite, "--model", tiny_model, file, "--quiet").stdout
+    assert "p, Holm" in shown and "difference over the same rows" in shown
+    alone = bench("--suite", suite, "--model", tiny_model, "--quiet").stdout
+    assert "standard error" in alone and "p, Holm" not in alone
 
 
 def test_dry_run_and_limits_of_the_options(suite: Path, tiny_model: Path) -> None:
