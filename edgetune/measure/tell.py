@@ -6,7 +6,24 @@ from collections.abc import Sequence
 
 from edgetune.data.canary import CONTROLS
 from edgetune.facts import MeasuredModel
+from edgetune.log import counted
 from edgetune.measure.memorization import expected_exposure
+from edgetune.measure.subject import Workload
+
+
+def tell_long_answers(workload: Workload, max_new_tokens: int) -> list[str]:
+    """Return a sentence where right answers are longer than any that a model may give."""
+    tokenizer = workload.encoder.tokenizer
+    texts = list(workload.expected)
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    lengths = [len(ids) for ids in encoded]
+    beyond = sum(length > max_new_tokens for length in lengths)
+    if not beyond:
+        return []
+    return [
+        f"{counted(beyond, 'right answer')} of {len(lengths):,} cannot be given in full: "
+        f"bench.max_new_tokens is {max_new_tokens}, the longest has {max(lengths):,} tokens"
+    ]
 
 
 def tell_remembered(models: Sequence[MeasuredModel]) -> list[str]:

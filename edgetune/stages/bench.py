@@ -54,7 +54,7 @@ from edgetune.measure.subject import (
     make_subject,
     make_workload,
 )
-from edgetune.measure.tell import summarize, tell_remembered
+from edgetune.measure.tell import summarize, tell_long_answers, tell_remembered
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
 from edgetune.models.shape import read_shape
@@ -87,7 +87,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     workload = _make_workload(encoder, usable, rows, sections, log)
     made = make_counterfactuals(encoder, usable, sections.bench.fairness, sections.seed)
     workload = replace(workload, variants=made.variants)
-    log.say(_announce(len(subjects), workload))
+    _announce(len(subjects), workload, sections, log)
 
     # 3. Each in turn; what an interrupted run measured is kept.
     devices = choose_devices(sections.bench, sections.model.device)
@@ -124,12 +124,15 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     return facts
 
 
-def _announce(models: int, workload: Workload) -> str:
+def _announce(models: int, workload: Workload, sections: Sections, log: Log) -> None:
+    """Say what will be asked, and warn of what no model can answer."""
     tokens = sum(sum(row.trained) for row in workload.scored)
-    return (
+    log.say(
         f"{counted(models, 'model')}, each in a process of its own: "
         f"{counted(len(workload.prompts), 'question')}, {counted(tokens, 'scored token')}"
     )
+    for text in tell_long_answers(workload, sections.bench.max_new_tokens):
+        log.warn(text)
 
 
 def _keep_answers(
