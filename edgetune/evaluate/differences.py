@@ -65,7 +65,7 @@ def find_differences(models: Sequence[Named], headline: str) -> list[dict[str, A
             compared = score.name in (headline, *ALSO) or _is_binary(score)
             paired = compare_scores(score, other) if compared and other is not None else None
             if paired is not None:
-                figures = _as_json(score.name, paired)
+                figures = to_figures(score.name, paired)
                 found.append({"reference": reference.name, "candidate": candidate.name, **figures})
     for metric in dict.fromkeys(one["metric"] for one in found):
         _adjust([one for one in found if one["metric"] == metric])
@@ -108,7 +108,8 @@ def _is_binary(score: Score) -> bool:
     return score.rows is not None and {*score.rows} <= {0.0, 1.0}
 
 
-def _as_json(metric: str, found: Difference) -> dict[str, Any]:
+def to_figures(metric: str, found: Difference) -> dict[str, Any]:
+    """Return a difference as JSON values: ``metric, difference, ci95, p_value, n, rows_needed``."""
     estimate = found.estimate
     return {
         "metric": metric,

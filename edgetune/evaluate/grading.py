@@ -19,13 +19,14 @@ from edgetune.evaluate.differences import Named, count_flips, find_differences
 from edgetune.evaluate.gate_differences import find_gate_differences
 from edgetune.evaluate.guess import guess_task
 from edgetune.evaluate.predictions import Answered, Predictions, Question
+from edgetune.evaluate.prompts import compare_prompts
 from edgetune.evaluate.slice_scores import Asked, grade_slices
 from edgetune.evaluate.slices import slice_rows
 from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import BenchSection, Gate
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 5  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 6  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 
@@ -91,9 +92,9 @@ def grade_predictions(
 
     Returns:
         ``task, rows, confidential, models`` (``name, role, scores, tables, slices, right``),
-        ``differences``, ``gate_differences`` and ``flips``, as JSON values; ``rows_sha256`` tells
-        whether others were asked the same, ``commonest`` what answering always the same would get
-        right.
+        ``differences``, ``prompts``, ``gate_differences`` and ``flips``, as JSON values;
+        ``rows_sha256`` tells whether others were asked the same, ``commonest`` what answering
+        always the same would get right.
 
     Raises:
         InputError: answers that cannot be read, or that are not as many as the questions.
@@ -134,6 +135,7 @@ def grade_predictions(
             for one, part in zip(graded, parts, strict=True)
         ],
         "differences": find_differences(graded, task.headline),
+        "prompts": compare_prompts(graded, task.headline, [one.leaked for one in asked]),
         "gate_differences": find_gate_differences(graded, slices, settings.asked, len(asked)),
         "flips": count_flips(right),
     }  # fmt: skip

@@ -210,16 +210,28 @@ def was_tuning_needed(found: PromptingFacts) -> str:
     if best is None or tuned is None or best.difference is None:
         return ""
     low, high = best.difference["ci95"]
-    answer = (
-        "Tuning was needed" if low > 0
-        else "Tuning was not needed: the prompt is better" if high < 0
-        else "Tuning made no significant difference to the best prompt"
-    )  # fmt: skip
-    exact, tokens, ms = ([one.measurements[at].value for one in (tuned, best)] for at in range(3))
+    exact = [one.measurements[0].value for one in (tuned, best)]
     return (
-        f"{answer}. The tuned model answers {exact[0]:.1%} of {found.asked:,} test rows exactly, "
-        f"the best prompt ({best.name}) {exact[1]:.1%}: "
+        f"{decide(low, high)}. The tuned model answers {exact[0]:.1%} of {found.asked:,} test rows "
+        f"exactly, the best prompt ({best.name}) {exact[1]:.1%}: "
         f"{100 * best.difference['difference']:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f}. A request takes {tokens[0]:,.0f} tokens and {ms[0]:,.0f} ms, by the "
-        f"prompt {tokens[1]:,.0f} and {ms[1]:,.0f} ms."
+        f"{100 * high:+.1f}. {tell_cost(tuned, best)}"
+    )
+
+
+def decide(low: float, high: float) -> str:
+    """Return whether tuning was needed, by the ends of the interval of what it gave."""
+    if low > 0:
+        return "Tuning was needed"
+    if high < 0:
+        return "Tuning was not needed: the prompt is better"
+    return "Tuning made no significant difference to the best prompt"
+
+
+def tell_cost(tuned: PromptedModel, best: PromptedModel) -> str:
+    """Return in words what a request costs by the tuned model, and by a prompt."""
+    tokens, ms = ([one.measurements[at].value for one in (tuned, best)] for at in (1, 2))
+    return (
+        f"A request takes {tokens[0]:,.0f} tokens and {ms[0]:,.0f} ms, by the prompt "
+        f"{tokens[1]:,.0f} and {ms[1]:,.0f} ms."
     )

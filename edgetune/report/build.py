@@ -64,7 +64,7 @@ def build_report(
     add_scores(models, evaluation)
     part = evaluation.part if evaluation else None
     gates = [*_stage_gates(facts), *check_gates(recipe.report.gates, models, part)]
-    files, prompting = export.files, find_prompting(artifacts.get("bench"))
+    files, prompting = export.files, find_prompting(artifacts.get("bench"), evaluation)
     fairness = find_fairness(artifacts.get("bench"))
     shipped = facts.distill.shipped if facts.distill else None
     definitions = _definitions(models, files, prompting is not None, evaluation, fairness)

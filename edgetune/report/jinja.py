@@ -78,7 +78,7 @@ def _environment(finalize: Callable[[object], Markup] | None = None) -> Environm
         "resource_rows": tables.resource_rows,
         "parent_names": tables.parent_names,
         "speed_settings": tables.speed_settings,
-        "PROMPTING_TITLES": prompting.PROMPTING_TITLES,
+        "prompting_titles": prompting.prompting_titles,
         "prompting_rows": prompting.prompting_rows,
         "BALANCE_TITLES": fairness.BALANCE_TITLES,
         "FAIRNESS_TITLES": fairness.FAIRNESS_TITLES,
