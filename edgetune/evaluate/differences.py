@@ -91,7 +91,7 @@ def compare_rows(metric: str, values: Mapping[str, Sequence[float]]) -> list[dic
         for reference, other in list(scores.items())[:number]:
             paired = compare_scores(score, other)
             if paired is not None:
-                figures = _as_json(metric, paired)
+                figures = to_figures(metric, paired)
                 found.append({"reference": reference, "candidate": candidate, **figures})
     _adjust(found)
     return found
