@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edgetune.measure.resampling import batches, resample_sums
+from edgetune.measure.resampling import draw_halves, resample_sums
 from edgetune.measure.statistics import Estimate, proportion, t95
 
 RESAMPLES = 1000
@@ -159,10 +159,12 @@ def permutation_p_value(
     one, other, counts = _paired(first, second)
     observed = abs(first.value - second.value)
     total_one, total_other = counts @ one, counts @ other
-    generator, reached = np.random.default_rng(seed), 0
-    for size in batches(permutations, len(counts) + one.shape[1]):
-        swapped = generator.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
-        moved = swapped @ (other - one)
+    apart = (one != other).any(axis=1)  # rows that are the same in both move nothing
+    moves, reached = (other - one)[apart], 0
+    if not len(moves):
+        return 1.0
+    for swapped in draw_halves(counts[apart], moves.shape[1], permutations, seed):
+        moved = swapped @ moves
         values = first.formula(total_one + moved) - second.formula(total_other - moved)
         reached += int((np.abs(values) >= observed - 1e-12 * max(1.0, observed)).sum())
     return (1 + reached) / (1 + permutations)

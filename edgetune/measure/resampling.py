@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 CELLS_OF_A_BATCH = 1 << 21  # rows x resamples, or statistics x resamples, held at a time
+ROWS_OF_A_GROUP = 16  # from so many on, coins are not tossed for each row
 CELLS_KEPT = 1 << 25  # rows x resamples of the draws that are kept for other models, bytes
 
 
@@ -71,6 +72,33 @@ def _count_rows(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         flat = np.bincount(chosen.reshape(-1), minlength=size * rows)
         # A row is in a resample 255 times with a probability below 1e-500.
         yield flat.reshape(size, rows).astype(np.uint8)
+
+
+def draw_halves(counts: np.ndarray, wide: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield batches of how many rows of each group a fair coin chooses, shape (batch, G).
+
+    A coin is a bit: to draw these is tens of times as fast as numpy's binomial numbers, unless
+    groups are few and large.
+
+    Args:
+        counts: rows of each group, shape (G,); none is 0.
+        wide: statistics that are held for each draw.
+        draws: how many.
+        seed: of the draws.
+    """
+    generator, rows = np.random.default_rng(seed), int(counts.sum())
+    if len(counts) * ROWS_OF_A_GROUP <= rows:
+        for size in batches(draws, max(len(counts), wide)):
+            yield generator.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
+        return
+    starts = np.cumsum(counts) - counts
+    for size in batches(draws, max(rows, wide)):
+        packed = generator.integers(0, 256, (size, -(-rows // 8)), np.uint8)
+        coins = np.unpackbits(packed, axis=1, count=rows)
+        if rows == len(counts):
+            yield coins.astype(np.float64)
+        else:
+            yield np.add.reduceat(coins, starts, axis=1, dtype=np.float64)
 
 
 def batches(number: int, wide: int) -> Iterator[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgetune.measure import resampling
-from edgetune.measure.resampling import draw_groups, draw_rows, resample_sums
+from edgetune.measure.resampling import draw_groups, draw_halves, draw_rows, resample_sums
 
 
 @pytest.mark.parametrize("counts", [np.array([90, 10, 5]), np.ones(7, int), np.array([2, 1, 1, 3])])
@@ -40,3 +40,13 @@ def test_draws_are_the_same_kept_or_not_and_in_any_batches(monkeypatch: pytest.M
     chosen = np.random.default_rng(5).integers(0, 37, (200, 37))
     wanted = [np.bincount(row, minlength=37) for row in chosen]
     assert (kept == wanted).all()
+
+
+@pytest.mark.parametrize("counts", [np.ones(5, int), np.array([1, 3, 7]), np.array([400, 90])])
+def test_a_fair_coin_chooses_binomial_numbers_of_rows(counts: np.ndarray) -> None:
+    drawn = np.concatenate(list(draw_halves(counts, 1, 20_000, 0)))
+    assert drawn.shape == (20_000, len(counts)) and (drawn <= counts).all()
+    assert drawn.mean(axis=0) == pytest.approx(counts / 2, rel=0.03)
+    assert drawn.var(axis=0) == pytest.approx(counts / 4, rel=0.05)
+    chances = np.corrcoef(drawn.T) - np.eye(len(counts))
+    assert np.abs(chances).max() < 0.03
