@@ -48,7 +48,7 @@ def test_every_stage_left_a_whole_artifact(finished: Path) -> None:
 
 def test_the_report_holds_what_the_schema_promises(finished: Path) -> None:
     report = json.loads((finished / "report" / "report.json").read_text())
-    assert report["schema"] == 1 and report["name"] == "small" and report["verdict"] == "pass"
+    assert report["schema"] == 2 and report["name"] == "small" and report["verdict"] == "pass"
     roles = [model["role"] for model in report["models"]]
     assert roles[:4] == ["base", "teacher", "baseline", "merged"] and roles[4:] == ["file"] * 5
     for model in report["models"]:
