@@ -37,7 +37,7 @@ from edgetune.source_hashes import find_sources, sources_of
 from edgetune.stage_list import STAGES, Listed, Stage, list_stages
 
 if TYPE_CHECKING:
-    from edgetune.plan.estimate import Estimate
+    from edgetune.plan.job import Estimate
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def execute(
     log.event("start", keys=[step.key for step in planned])
     for warning in warnings:
         log.warn(warning)
-    left = [step.stage.name for step in planned if step.artifact is None]
+    left = [step.label for step in planned if step.artifact is None]
     estimates = tell_plan(recipe, run.path, log, left, ignore_plan) if left else {}
     write_atomic(run.path / "recipe.yaml", dump_recipe(recipe, origins))
     run.start({step.label: step.key for step in planned})

@@ -28,7 +28,8 @@ from edgetune.measure.vram import VramMeter
 from edgetune.models.adapters import add_adapter
 from edgetune.models.resolve import resolve_model
 from edgetune.models.tokenizer_files import load_tokenizer
-from edgetune.plan.estimate import Job, estimate_stages
+from edgetune.plan.estimate import estimate_stages
+from edgetune.plan.job import Job
 from edgetune.plan.machine import Machine
 from edgetune.plan.shape import Tokens, read_shape
 from edgetune.recipe import Recipe, TuneSection

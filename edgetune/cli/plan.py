@@ -12,8 +12,8 @@ import click
 from edgetune.recipe.load import dump_recipe, load_recipe
 
 if TYPE_CHECKING:
-    from edgetune.plan.estimate import Estimate, Job
     from edgetune.plan.fit import Change
+    from edgetune.plan.job import Estimate, Job
 
 
 @click.command("plan")
@@ -45,7 +45,7 @@ def command(
     recipe, origins = load_recipe(recipe_path, overrides)
     from edgetune.plan import make_job
     from edgetune.plan.estimate import estimate_stages
-    from edgetune.plan.fit import find_shortages, fit_recipe
+    from edgetune.plan.fit import find_shortages, fit_job
     from edgetune.plan.text import describe_plan, refuse_plan
     from edgetune.preflight.sections import check_recipe
 
@@ -53,10 +53,10 @@ def command(
     job = make_job(recipe, out or Path("runs") / recipe.name)
     changes: list[Change] = []
     if fit:
-        fitted = fit_recipe(job)
+        fitted = fit_job(job)
         if fitted is not None:
-            recipe, changes = fitted
-            job = dataclasses.replace(job, recipe=recipe)
+            job, changes = fitted
+            recipe = job.recipe
     estimates = estimate_stages(job)
     shortages = find_shortages(job, estimates)
     for line in describe_plan(job, estimates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgetune.data.conversations import read_messages, read_optional, read_side, read_text
@@ -70,3 +71,11 @@ def why_no_pair(row: Row) -> str:
     if row.rejected == row.messages[-len(row.rejected) :]:
         return "'chosen' and 'rejected' are the same"
     return ""
+
+
+def split_pair(row: Row) -> list[Row]:
+    """Return a pair as two rows, one of each answer; any other row as it is."""
+    if not row.rejected:
+        return [row]
+    prompt = row.messages[: len(row.messages) - len(row.rejected)]
+    return [row, replace(row, messages=(*prompt, *row.rejected), rejected=())]

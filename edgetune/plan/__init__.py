@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from edgetune.log import Log
 from edgetune.recipe import Recipe
 
 if TYPE_CHECKING:
-    from edgetune.plan.estimate import Estimate
+    from edgetune.plan.job import Estimate
 
 #: Of a checkpoint whose plan is told before its run: tracing takes some seconds.
 PLANNED_BYTES = 200_000_000
@@ -31,30 +32,52 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
     from edgetune.models.hardware import choose_device
     from edgetune.models.resolve import resolve_model
     from edgetune.models.tokenizer_files import load_tokenizer
-    from edgetune.plan.estimate import Job
+    from edgetune.plan.job import Job, find_sampling
     from edgetune.plan.machine import measure_machine
-    from edgetune.plan.shape import measure_tokens, read_shape
+    from edgetune.plan.shape import Tokens, measure_tokens, read_shape
     from edgetune.plan.trace import read_config, student_config
+    from edgetune.train.objectives import OBJECTIVES
 
-    if isinstance(recipe.tune, tuple):  # the estimates are those of the last step
-        recipe = recipe.at_step(len(recipe.steps) - 1)
+    if recipe.data is None and isinstance(recipe.tune, tuple):  # each step names rows of its own
+        recipe = recipe.model_copy(update={"data": recipe.steps[-1].data})
     if recipe.data is None:
         raise InputError("no data to plan with", where="recipe", hint="add a 'data' section")
     base = resolve_model(recipe.model.path, recipe.model.revision)
     device = choose_device(recipe.model.device)
     dtype = choose_dtype(recipe.model.compute_dtype, device).name
     config = read_config(base)
-    student = student_config(recipe, config)
-    return Job(
+    student, tokenizer = student_config(recipe, config), load_tokenizer(base)
+
+    def measure(seen: Recipe) -> Tokens:
+        sampling = find_sampling(seen.tuned)
+        rows = OBJECTIVES[seen.tuned.objective].rows if seen.tuned else "sft"
+        length = sampling.max_new_tokens if sampling else 0
+        assert seen.data is not None
+        return measure_tokens(seen.data, tokenizer, seen.seed, rows, length)
+
+    several = isinstance(recipe.tune, tuple)
+    job = Job(
         recipe=recipe,
         config=config,
         shape=read_shape(config),
         student=student,
         student_shape=read_shape(student),
-        tokens=measure_tokens(recipe.data, load_tokenizer(base), recipe.seed),
+        tokens=measure_tokens(recipe.data, tokenizer, recipe.seed) if several else measure(recipe),
         machine=measure_machine(device, dtype, folder),
         dtype=dtype,
     )
+    seen = {label: recipe.at_step(n) for n, label in enumerate(name_steps(recipe))}
+    steps = {label: replace(job, recipe=one, tokens=measure(one)) for label, one in seen.items()}
+    return replace(job, steps=steps if several else {})
+
+
+def name_steps(recipe: Recipe) -> list[str]:
+    """Return what the steps of a tuning are called in a run: the one that ships is ``tune``."""
+    tuned = recipe.tuned
+    return [
+        "tune" if tuned is not None and step.name == tuned.name else f"tune-{step.name}"
+        for step in recipe.steps
+    ]
 
 
 def tell_plan(
@@ -68,7 +91,7 @@ def tell_plan(
         recipe: what is to run.
         folder: where the run lies.
         log: that it is said to.
-        stages: those still to run.
+        stages: those still to run, as they are called in the run.
         ignore: only warn of what does not fit.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgetune.log import Log, bytes_text, clock
 from edgetune.measure.usage import EVENT, Usage
-from edgetune.plan.estimate import Estimate
+from edgetune.plan.job import Estimate
 
 
 class StepCheck:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgetune.errors import Unsupported
 from edgetune.models.checkpoint import Checkpoint
 from edgetune.models.resolve import resolve_model
 from edgetune.plan import PLANNED_BYTES, make_job
-from edgetune.plan.estimate import Estimate, Job, estimate_stages
+from edgetune.plan.estimate import estimate_stages
+from edgetune.plan.job import Estimate, Job
 from edgetune.plan.machine import USABLE
 from edgetune.recipe import Optimization, Recipe
 
@@ -55,36 +57,62 @@ def find_shortages(job: Job, estimates: list[Estimate]) -> list[Shortage]:
     return found
 
 
-def fit_recipe(job: Job) -> tuple[Recipe, list[Change]] | None:
-    """Return the recipe with settings that fit, changing nothing of the mathematics.
+def fit_job(job: Job) -> tuple[Job, list[Change]] | None:
+    """Return the job with settings that fit, changing nothing of the mathematics.
 
     Micro-batches are halved while gradient accumulation doubles, so that an optimizer step sees the
     same sequences; then gradient checkpointing computes activations again instead of keeping them.
 
     Returns:
-        The recipe and what was changed; ``None`` where nothing of this makes it fit.
+        The job and what was changed; ``None`` where nothing of this makes it fit.
     """
     if not find_shortages(job, estimate_stages(job)):
-        return job.recipe, []
+        return job, []
     changes: dict[str, Change] = {}
-    recipe = job.recipe
-    for stage in ("tune", "distill"):
-        while (section := getattr(recipe, stage)) is not None and _training_short(
-            job, recipe, stage
-        ):
-            smaller = _shrink(section)
-            if not smaller:
-                break
+    for training in _list_trainings(job):
+        while _is_short(job, training.stage) and (smaller := _shrink(training.find(job.recipe))):
+            section = training.find(job.recipe)
             for name, value in smaller.items():
-                key = f"{stage}.{name}"
+                key = f"{training.key}.{name}"
                 first = changes[key].old if key in changes else getattr(section, name)
                 changes[key] = Change(key, first, value)
-            changed = section.model_copy(update=smaller)
-            recipe = recipe.model_copy(update={stage: changed})
-    fitted = replace(job, recipe=recipe)
-    if find_shortages(fitted, estimate_stages(fitted)):
+            job = training.change(job, section.model_copy(update=smaller))
+    if find_shortages(job, estimate_stages(job)):
         return None
-    return recipe, list(changes.values())
+    return job, list(changes.values())
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A stage that trains: its name in the run, and its key in the recipe.
+
+    ``number`` is that of a step of the tuning, where there are several.
+    """
+
+    stage: str
+    key: str
+    number: int | None = None
+
+    def find(self, recipe: Recipe) -> Any:
+        """Return its settings."""
+        found = getattr(recipe, self.key.partition(".")[0])
+        return found if self.number is None else found[self.number]
+
+    def change(self, job: Job, section: Any) -> Job:
+        """Return the job with other settings of it."""
+        if self.number is None:
+            return replace(job, recipe=job.recipe.model_copy(update={self.key: section}))
+        steps = list(job.recipe.steps)
+        steps[self.number] = section
+        recipe = job.recipe.model_copy(update={"tune": tuple(steps)})
+        step = replace(job.steps[self.stage], recipe=recipe.at_step(self.number))
+        return replace(job, recipe=recipe, steps={**job.steps, self.stage: step})
+
+
+def _list_trainings(job: Job) -> list[_Training]:
+    steps = [_Training(label, f"tune.{n}", n) for n, label in enumerate(job.steps)]
+    tuning = steps or ([_Training("tune", "tune")] if job.recipe.tune is not None else [])
+    return [*tuning, *([_Training("distill", "distill")] if job.recipe.distill else [])]
 
 
 def find_changes(recipe: Recipe, folder: Path) -> list[Change]:
@@ -98,15 +126,14 @@ def find_changes(recipe: Recipe, folder: Path) -> list[Change]:
     if Checkpoint(model).bytes < PLANNED_BYTES:
         return []
     try:
-        found = fit_recipe(make_job(recipe, folder))
+        found = fit_job(make_job(recipe, folder))
     except Unsupported:  # it cannot be planned, and runs all the same
         return []
     return found[1] if found else []
 
 
-def _training_short(job: Job, recipe: Recipe, stage: str) -> bool:
-    tried = replace(job, recipe=recipe)
-    short = find_shortages(tried, estimate_stages(tried))
+def _is_short(job: Job, stage: str) -> bool:
+    short = find_shortages(job, estimate_stages(job))
     return any(one.stage == stage and one.resource != "disk" for one in short)
 
 

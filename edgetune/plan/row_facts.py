@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,8 +11,8 @@ from edgetune.data.build_encoder import make_encoder
 from edgetune.data.dataset.sample import sample_rows
 from edgetune.data.encode_rows import encode_rows, quantile
 from edgetune.data.files import read_records
+from edgetune.data.pairs import split_pair
 from edgetune.data.records import Record
-from edgetune.data.rows import Row
 from edgetune.data.shapes import Chosen, choose_shape, make_shaped
 from edgetune.data.sources import open_source
 from edgetune.errors import InputError
@@ -45,7 +44,7 @@ def measure_rows(path: str, tokenizer: Any, seed: int) -> RowFacts:
         )
     sample = sample_rows(data, tokenizer, seed, SAMPLE_ROWS)
     encoder = make_encoder(tokenizer, data, None)
-    rows = [one for row in sample.rows for one in _split_pair(row)]
+    rows = [one for row in sample.rows for one in split_pair(row)]
     encoded = encode_rows(encoder, rows, Log(quiet=True), "train", "skip").encoded
     lengths = sorted(len(one.ids) for one in encoded)
     train = sample.train
@@ -61,14 +60,6 @@ def measure_rows(path: str, tokenizer: Any, seed: int) -> RowFacts:
         whole=len(sample.rows) >= sample.train,
         often=tuple(often_in_answers(encoded)),
     )
-
-
-def _split_pair(row: Row) -> list[Row]:
-    """Return a pair as two rows, one of each answer; any other row as it is."""
-    if not row.rejected:
-        return [row]
-    prompt = row.messages[: len(row.messages) - len(row.rejected)]
-    return [row, replace(row, messages=(*prompt, *row.rejected), rejected=())]
 
 
 def _liked_share(records: list[Record], shape: Chosen) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgetune.plan.estimate import Job
+    from edgetune.plan.job import Job
     from edgetune.plan.machine import Machine
     from edgetune.plan.shape import Shape
     from edgetune.plan.trace import Step, StepSettings
@@ -60,6 +60,16 @@ def step_seconds(job: Job, settings: StepSettings, step: Step, trained: float) -
     head = products * 2 * trained * shape.head / flops
     logits = _LOSS_PASSES * 4 * trained * shape.vocabulary / bandwidth
     return body + (step.operations + _STEP_OPERATIONS) * machine.overhead + head + logits
+
+
+def sample_seconds(job: Job, step: Step, tokens: int) -> float:
+    """Return the seconds of sampling the answers of a micro-batch together, a token at a time.
+
+    A forward pass dispatches a third of a step's operations and reads all weights.
+    """
+    machine, shape = job.machine, job.shape
+    read = 2 * shape.total / (_STEP_MOVED * machine.bandwidth)
+    return tokens * (step.operations / 3 * machine.overhead + read)
 
 
 def merge_seconds(job: Job) -> float:

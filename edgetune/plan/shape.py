@@ -10,9 +10,11 @@ from transformers.pytorch_utils import Conv1D
 from edgetune.data.build_encoder import make_encoder
 from edgetune.data.dataset.sample import sample_rows
 from edgetune.data.encode_rows import encode_rows
+from edgetune.data.pairs import split_pair
 from edgetune.log import Log
 from edgetune.models.skeleton import build_on_meta, find_nf4_layers
 from edgetune.recipe import DataSection
+from edgetune.train.objectives.prompts import Prompts
 
 SAMPLE_ROWS = 500
 
@@ -91,15 +93,30 @@ def read_shape(config: Any) -> Shape:
     )
 
 
-def measure_tokens(data: DataSection, tokenizer: Any, seed: int) -> Tokens:
+def measure_tokens(
+    data: DataSection, tokenizer: Any, seed: int, objective: str = "sft", sampled: int = 0
+) -> Tokens:
     """Count a recipe's rows, about where they are many, and the tokens of a sample of them.
+
+    Args:
+        data: the rows.
+        tokenizer: of the model.
+        seed: of the split.
+        objective: what rows are for, as :data:`edgetune.data.shapes.SHAPES` calls it.
+        sampled: tokens of an answer that a training samples in place of the rows' own.
 
     Raises:
         InputError: rows that cannot be read.
     """
-    sample = sample_rows(data, tokenizer, seed, SAMPLE_ROWS)
+    sample = sample_rows(data, tokenizer, seed, SAMPLE_ROWS, objective)
     encoder = make_encoder(tokenizer, data, None)
-    encoded = encode_rows(encoder, sample.rows, Log(quiet=True), "train", "skip").encoded
+    if sampled:
+        asked = [len(ids) for ids in Prompts.of(sample.rows, encoder).ids]
+        mean = sampled + sum(asked) / len(asked)
+        return Tokens(sample.train, sample.validation, mean, sampled + max(asked), sampled / mean)
+    pairs = objective in ("dpo", "reward")
+    rows = [one for row in sample.rows for one in (split_pair(row) if pairs else [row])]
+    encoded = encode_rows(encoder, rows, Log(quiet=True), "train", "skip").encoded
     lengths = [len(row.ids) for row in encoded]
     return Tokens(
         rows=sample.train,

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgetune.errors import InputError
 from edgetune.log import bytes_text
-from edgetune.plan.estimate import Estimate, Job
-from edgetune.plan.fit import Shortage, fit_recipe, propose
+from edgetune.plan.fit import Shortage, fit_job, propose
+from edgetune.plan.job import Estimate, Job
 
 
 def describe_plan(job: Job, estimates: Sequence[Estimate]) -> list[str]:
@@ -17,6 +17,7 @@ def describe_plan(job: Job, estimates: Sequence[Estimate]) -> list[str]:
     where = f"{bytes_text(machine.ram_bytes)} of RAM"
     if machine.gpu_bytes:
         where += f", {bytes_text(machine.gpu_bytes)} of GPU memory"
+    width = max(10, *(2 + len(one.stage) for one in estimates))
     lines = [
         f"machine   {machine.device}, {where}, {bytes_text(machine.disk_bytes)} of disk free; "
         f"{machine.flops / 1e9:,.0f} GFLOP/s in {job.dtype}",
@@ -24,12 +25,12 @@ def describe_plan(job: Job, estimates: Sequence[Estimate]) -> list[str]:
         f"layers, vocabulary {shape.vocabulary:,}",
         f"data      {tokens.rows:,} rows, {tokens.mean:.0f} tokens per row, at most "
         f"{tokens.longest} of a sample",
-        f"{'stage':<10}{'RAM':>10}{'GPU':>10}{'disk':>10}{'time':>10}",
+        f"{'stage':<{width}}{'RAM':>10}{'GPU':>10}{'disk':>10}{'time':>10}",
     ]
     for one in estimates:
         gpu = bytes_text(one.gpu_bytes) if one.gpu_bytes else "-"
         lines.append(
-            f"{one.stage:<10}{bytes_text(one.ram_bytes):>10}{gpu:>10}"
+            f"{one.stage:<{width}}{bytes_text(one.ram_bytes):>10}{gpu:>10}"
             f"{bytes_text(one.disk_bytes):>10}{duration_text(one.seconds):>10}"
         )
     return lines
@@ -55,10 +56,10 @@ def refuse_plan(
     Args:
         job: the plan's.
         shortages: of its stages.
-        tried: whether these are what is left after :func:`edgetune.plan.fit.fit_recipe`.
+        tried: whether these are what is left after :func:`edgetune.plan.fit.fit_job`.
         result: the plan, for those who asked for JSON.
     """
-    fitted = None if tried else fit_recipe(job)
+    fitted = None if tried else fit_job(job)
     if fitted is not None:
         settings = " ".join(f"--set {change.key}={change.new}" for change in fitted[1])
         hint = f"this fits, and trains the same: {settings} (or --fit)"

@@ -103,7 +103,7 @@ def test_what_does_not_fit_the_memory_is_proposed_smaller(
     monkeypatch.setattr(fit, "PLANNED_BYTES", 0)
     monkeypatch.setattr(fit, "make_job", lambda recipe, folder: recipe)
     changes = [Change("tune.batch_size", 4, 2), Change("tune.gradient_accumulation", 1, 2)]
-    monkeypatch.setattr(fit, "fit_recipe", lambda recipe: (recipe, changes))
+    monkeypatch.setattr(fit, "fit_job", lambda recipe: (recipe, changes))
     recipe = init(tmp_path, "--model", tiny_model, "--data", device_rows)
     assert (recipe["tune"]["batch_size"], recipe["tune"]["gradient_accumulation"]) == (2, 2)
     assert "4 would not fit the memory" in (tmp_path / "mine.yaml").read_text()

@@ -10,7 +10,7 @@ import pytest
 from edgetune.log import Log
 from edgetune.measure.usage import Usage
 from edgetune.plan.comparison import StepCheck, log_usage
-from edgetune.plan.estimate import Estimate
+from edgetune.plan.job import Estimate
 
 PLANNED = Estimate("tune", 1_000_000_000, 0, 0, 10.0, {}, step_seconds=2.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from transformers import MixtralConfig
 from edgetune.errors import Unsupported
 from edgetune.log import Log
 from edgetune.plan import make_job, tell_plan
-from edgetune.plan.estimate import Job, estimate_stages
-from edgetune.plan.fit import find_shortages, fit_recipe, propose
+from edgetune.plan.estimate import estimate_stages
+from edgetune.plan.fit import find_shortages, fit_job, propose
+from edgetune.plan.job import Job
 from edgetune.plan.machine import USABLE
 from edgetune.recipe import Recipe
 
@@ -37,7 +39,9 @@ def job(tiny_model: Path, device_rows: Path, tmp_path: Path) -> Job:
 
 
 def with_ram(job: Job, size: float) -> Job:
-    return replace(job, machine=replace(job.machine, ram_bytes=int(size / USABLE)))
+    machine = replace(job.machine, ram_bytes=int(size / USABLE))
+    steps = {label: replace(step, machine=machine) for label, step in job.steps.items()}
+    return replace(job, machine=machine, steps=steps)
 
 
 def test_every_stage_of_the_recipe_has_an_estimate(job: Job) -> None:
@@ -55,7 +59,7 @@ def test_pages_of_the_checkpoint_alone_are_no_shortage(job: Job) -> None:
 
 
 def test_a_machine_large_enough_changes_nothing(job: Job) -> None:
-    assert fit_recipe(job) == (job.recipe, [])
+    assert fit_job(job) == (job, [])
 
 
 def test_a_smaller_micro_batch_keeps_the_sequences_of_an_optimizer_step(job: Job) -> None:
@@ -65,9 +69,9 @@ def test_a_smaller_micro_batch_keeps_the_sequences_of_an_optimizer_step(job: Job
     job = replace(job, recipe=only_tune)
     (tune,) = estimate_stages(job)
     small = with_ram(job, tune.ram_bytes - tune.why["activations"] / 2)
-    fitted = fit_recipe(small)
+    fitted = fit_job(small)
     assert fitted is not None
-    recipe, changes = fitted
+    recipe, changes = fitted[0].recipe, fitted[1]
     assert recipe.tune is not None and recipe.tune.batch_size < 64
     assert recipe.tune.batch_size * recipe.tune.gradient_accumulation == 128
     assert {change.key for change in changes} >= {"tune.batch_size", "tune.gradient_accumulation"}
@@ -81,7 +85,7 @@ def _estimated(job: Job, recipe: Recipe) -> tuple[Job, list]:
 
 def test_what_nothing_makes_fit_is_none_and_names_the_stage(job: Job) -> None:
     small = with_ram(job, 100e6)
-    assert fit_recipe(small) is None
+    assert fit_job(small) is None
     short = find_shortages(small, estimate_stages(small))
     assert {one.stage for one in short} == {"tune", "merge", "quantize", "export", "bench"}
     assert all(one.needed > one.available for one in short)
@@ -129,3 +133,77 @@ def test_a_model_that_cannot_be_traced_has_no_plan_and_still_runs(
     monkeypatch.setattr("edgetune.plan.make_job", lambda recipe, folder: experts)
     tell_plan(job.recipe, tmp_path, Log(tmp_path / "log.jsonl", quiet=True), ["tune"])
     assert "no plan for models" in (tmp_path / "log.jsonl").read_text(encoding="utf-8")
+
+
+def make_steps(model: Path, rows: Path, tmp_path: Path) -> Job:
+    """Return a tuning of three steps: supervised, pairs, and answers that are rewarded."""
+    pairs = tmp_path / "pairs.jsonl"
+    lines = [{"prompt": f"light {n}", "chosen": "on " * 9, "rejected": "off"} for n in range(40)]
+    pairs.write_text("\n".join(map(json.dumps, lines)))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": f"light {n}"}) for n in range(40)))
+    data = {"max_length": 64}
+    grpo = {"rewards": ["json"], "max_new_tokens": 16, "generations": 4, "beta": 0.0}
+    steps = [
+        {"objective": "sft", "packing": False},
+        {"objective": "dpo", "batch_size": 64, "data": {"train": str(pairs), **data}},
+        {"objective": "grpo", "grpo": grpo, "data": {"train": str(prompts), **data}},
+    ]
+    tree = {
+        "name": "steps", "model": {"path": str(model), "device": "cpu"},
+        "data": {"train": str(rows), "max_length": 128}, "merge": {},
+        "tune": [{"batch_size": 8, "epochs": 1, **step} for step in steps],
+    }  # fmt: skip
+    made: Job = make_job(Recipe.model_validate(tree), tmp_path / "run")
+    return made
+
+
+def test_each_step_has_an_estimate_of_its_own_rows(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    job = make_steps(tiny_model, device_rows, tmp_path)
+    estimates = {one.stage: one for one in estimate_stages(job)}
+    assert list(estimates) == ["tune-sft", "tune-dpo", "tune", "merge"]
+    sft, dpo, grpo = (job.steps[name] for name in ("tune-sft", "tune-dpo", "tune"))
+    assert sft.tokens == job.tokens and dpo.tokens.rows == 38
+    assert grpo.tokens.longest < 64 and grpo.tokens.trained == 16 / grpo.tokens.mean
+    assert dpo.recipe.tuned is not None
+    single = dpo.recipe.tuned.model_copy(update={"objective": "sft", "packing": False})
+    alone = replace(dpo, recipe=dpo.recipe.model_copy(update={"tune": single}))
+    one, two = estimate_stages(alone)[0], estimates["tune-dpo"]
+    assert two.why["activations"] == pytest.approx(2 * one.why["activations"], rel=0.01)
+    assert two.step_seconds > 1.2 * one.step_seconds
+
+
+def test_sampling_and_a_reference_take_time(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    job = make_steps(tiny_model, device_rows, tmp_path).steps["tune"]
+
+    def seconds(**settings: object) -> float:
+        tune = job.recipe.tuned
+        assert tune is not None
+        grpo = tune.grpo.model_copy(update=settings)
+        section = tune.model_copy(update={"grpo": grpo})
+        changed = replace(job, recipe=job.recipe.model_copy(update={"tune": section}))
+        return estimate_stages(changed)[0].step_seconds
+
+    assert seconds(beta=0.1) > seconds()
+    assert seconds(max_new_tokens=64) > 1.3 * seconds()
+
+
+def test_a_step_that_is_too_large_is_made_smaller_and_no_other(
+    tiny_model: Path, device_rows: Path, tmp_path: Path
+) -> None:
+    job = make_steps(tiny_model, device_rows, tmp_path)
+    job = replace(job, recipe=job.recipe.model_copy(update={"merge": None}))
+    large = {one.stage: one for one in estimate_stages(job)}["tune-dpo"]
+    fitted = fit_job(with_ram(job, large.ram_bytes - large.why["activations"] / 3))
+    assert fitted is not None
+    changed, changes = fitted
+    assert {one.key for one in changes} >= {"tune.1.batch_size", "tune.1.gradient_accumulation"}
+    assert all(one.key.startswith("tune.1.") for one in changes)
+    assert [one.batch_size for one in changed.recipe.steps] == [8, 32, 8]
+    assert changed.steps["tune-dpo"].recipe.tuned == changed.recipe.steps[1].model_copy(
+        update={"data": None}
+    )

@@ -161,8 +161,9 @@ def _folder(scratch: Path, split: str, number: int) -> Path:
 
 
 def load_splits(
-    section: DataSection, seed: int, log: Log, tokenizer: PreTrainedTokenizerBase | None = None
-) -> Splits:
+    section: DataSection, seed: int, log: Log, tokenizer: PreTrainedTokenizerBase | None = None,
+    objective: str = "sft",
+) -> Splits:  # fmt: skip
     """Return the rows of a recipe without their tokens, from files that go when they are let go.
 
     Without a tokenizer, texts are not split into chunks.
@@ -172,7 +173,7 @@ def load_splits(
     """
     with tempfile.TemporaryDirectory(prefix="edgetune-") as folder:
         scratch = Path(folder)
-        settings = Settings(section, seed, tokenizer=tokenizer)
+        settings = Settings(section, seed, tokenizer=tokenizer, objective=objective)
         splits = make_dataset(settings, scratch / "dataset", scratch / "s", log)
         splits.map_rows()  # a mapped file is there until it is let go
         return splits

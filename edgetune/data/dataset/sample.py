@@ -28,8 +28,9 @@ class Sample:
 
 
 def sample_rows(
-    section: DataSection, tokenizer: PreTrainedTokenizerBase, seed: int, count: int
-) -> Sample:
+    section: DataSection, tokenizer: PreTrainedTokenizerBase, seed: int, count: int,
+    objective: str = "sft",
+) -> Sample:  # fmt: skip
     """Return so many train rows, evenly from small sources, from the beginning of large ones.
 
     Sources of more than 20 MB are not read whole: their rows are counted by their bytes.
@@ -40,10 +41,10 @@ def sample_rows(
     section = section.model_copy(update={"clean": NO_CLEANING, "canary": None})
     sources = find_sources(section)
     if sum(map(source_bytes, sources.values())) < SMALL_BYTES:
-        splits = load_splits(section, seed, Log(quiet=True), tokenizer)
+        splits = load_splits(section, seed, Log(quiet=True), tokenizer, objective)
         some = splits.train[:: max(1, len(splits.train) // count)][:count]
         return Sample(some, len(splits.train), len(splits.validation))
-    reading = Reading(section, seed, tokenizer)
+    reading = Reading(section, seed, tokenizer, objective=objective)
     found = {name: _sample(source, reading, count) for name, source in sources.items()}
     rows, train = found["train"]
     if "validation" in found:
@@ -59,7 +60,7 @@ def _sample(source: Source, reading: Reading, count: int) -> tuple[list[Row], in
     rows: list[Row] = []
     total = 0.0
     for (named, records), (_, own) in zip(read_parts(source, reading), source.named, strict=True):
-        reader = PartReader(named, records, reading.section.on_bad_row)
+        reader = PartReader(named, records, reading.section.on_bad_row, reading.objective)
         seen = list(islice(reader.records, count))
         some = [row for row in reader.read(seen) if not isinstance(row, LeftOut)]
         written = sum(len(json.dumps(one.value, default=str)) + 1 for one in seen)

@@ -19,6 +19,21 @@ LANGUAGE_MODEL, REWARD_MODEL = "language model", "reward model"
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Sequences of a row that a step reads.
+
+    Attributes:
+        trained: with gradients.
+        forward: without, in the same optimizer step.
+        before: once, by the model as the step begins.
+    """
+
+    trained: int = 1
+    forward: int = 0
+    before: int = 0
+
+
+@dataclass(frozen=True)
 class Objective:
     """One way to tune.
 
@@ -31,6 +46,7 @@ class Objective:
         reads: those keys of ``tune`` that this objective reads and some others do not.
         logged: figures of the trainer's log that are kept beside the losses.
         gives: what the trained model is.
+        passes: what a row takes, for the plan.
     """
 
     summary: str
@@ -40,6 +56,7 @@ class Objective:
     reads: tuple[str, ...] = ()
     logged: tuple[str, ...] = ()
     gives: str = LANGUAGE_MODEL
+    passes: Passes = Passes()
 
     def train(self, tuning: Tuning) -> Trained:
         """Train the model of a step."""
@@ -77,6 +94,7 @@ OBJECTIVES: dict[str, Objective] = {
         trainer="trl.DPOTrainer",
         reads=("dpo",),
         logged=_PREFERENCE,
+        passes=Passes(trained=2, before=2),
     ),
     "orpo": Objective(
         "pairs: supervised tuning and preference in one loss, without a reference",
@@ -85,6 +103,7 @@ OBJECTIVES: dict[str, Objective] = {
         trainer="trl.experimental.orpo.ORPOTrainer",
         reads=("orpo",),
         logged=(*_PREFERENCE, "nll_loss", "log_odds_chosen"),
+        passes=Passes(trained=2),
     ),
     "kto": Objective(
         "answers with a thumb up or down",
@@ -93,6 +112,7 @@ OBJECTIVES: dict[str, Objective] = {
         trainer="trl.KTOTrainer",
         reads=("kto",),
         logged=("kl", *_PREFERENCE[1:]),
+        passes=Passes(forward=1, before=2),
     ),
     "reward": Objective(
         "pairs: a model that scores answers, for grpo and rloo",
@@ -102,6 +122,7 @@ OBJECTIVES: dict[str, Objective] = {
         reads=("reward",),
         logged=("accuracy", "margin", "mean_reward"),
         gives=REWARD_MODEL,
+        passes=Passes(trained=2),
     ),
     "grpo": Objective(
         "reinforcement: sampled answers, rewarded against the mean of their group",
