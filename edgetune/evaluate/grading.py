@@ -26,7 +26,7 @@ from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import BenchSection, Gate
 from edgetune.recipe.grading import OPTION_TASKS
 
-VERSION = 6  # goes up when the same answers are graded otherwise: what was kept is stale
+VERSION = 7  # goes up when the same answers are graded otherwise: what was kept is stale
 AUTO = "auto"
 
 
