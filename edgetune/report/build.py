@@ -190,13 +190,15 @@ def _lineage(artifacts: Mapping[str, Artifact], run: RunDir) -> list[dict[str, A
 
 def _searches(facts: QuantizeFacts) -> list[dict[str, Any]]:
     """Return the search results of each format, with the KL after the method where it was kept."""
-    after = {
-        (one["format"], one["name"]): one["kl_after"] for one in facts.requantized if one["kept"]
-    }
+    after = {(one["format"], one["name"]): one for one in facts.requantized if one["kept"]}
     searches = []
     for kind, found in (("gguf", facts.search), ("onnx", facts.search_onnx)):
         if found:
-            rows = [{**row, "kl_after": after.get((kind, row["name"]))} for row in found["results"]]
+            rows = [
+                {**row, "kl_after": one.get("kl_after"), "kl_after_rows": one.get("rows")}
+                for row in found["results"]
+                for one in [after.get((kind, row["name"]), {})]
+            ]
             searches.append({"format": kind, **found, "results": rows})
     return searches
 

@@ -192,7 +192,7 @@ def _slice_table(
     parts = {one["name"]: one["slices"] for one in evaluation["models"]}
     names = [model["name"] for model in shown if parts.get(model["name"])]
     if not names:
-        return {"heads": [], "rows": []}
+        return {"heads": [], "rows": [], "title": ""}
     metric = parts[names[-1]][0]["metric"]  # the headline; others are those that gates ask for
     of_metric = {name: [s for s in parts[name] if s["metric"] == metric] for name in names}
     by_model = [{(s["column"], s["value"]): s for s in of_metric[name]} for name in names]
@@ -207,7 +207,9 @@ def _slice_table(
                 write_interval(found["ci95"], metric, definitions), metric, found["n"],
             ))  # fmt: skip
         rows.append((f"{one['column']}: {one['value']}", str(one.get("title") or ""), cells))
-    return {"heads": [("Rows", metric), *((name, metric) for name in names)], "rows": rows}
+    heads = [("Rows", metric), *((name, metric) for name in names)]
+    title = definitions.get(metric, {}).get("title", metric)
+    return {"heads": heads, "rows": rows, "title": title}
 
 
 def _flip_rows(report: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Row]:

@@ -9,13 +9,14 @@ import yaml
 from markupsafe import Markup
 
 from edgetune.report.class_tables import tables_json
+from edgetune.report.curves import curve_figures
 from edgetune.report.distillation import tell_difference
 from edgetune.report.evaluation_view import find_pair, view_evaluation
 from edgetune.report.figures import Definitions
 from edgetune.report.format import percent
 from edgetune.report.jinja import html_environment, render
 from edgetune.report.page_definitions import count_measured, define_numbers, finish_page
-from edgetune.report.plots import curve_plots, distillation_plot, quality_plots, search_plot
+from edgetune.report.plots import distillation_plot, quality_plots, search_plot
 from edgetune.report.scripts import embed_json, embed_text, read_script, write_policy
 from edgetune.report.summary import answer_questions, key_figures
 from edgetune.report.tables import machine_rows, speed_settings
@@ -54,7 +55,7 @@ def render_html(report: dict[str, Any], flips: str | None = None) -> str:
         flips_pair=find_pair(report),
         speed_settings=speed_settings(report["models"]),
         quality_plots=_drawn(quality_plots(report["models"])),
-        curve_plots=_drawn(curve_plots(report.get("curves", []))),
+        curve_figures=curve_figures(report),
         search_plots=[(one, Markup(search_plot(one))) for one in report.get("searches", [])],
         distillation=_distillation(report.get("distillation"), definitions),
         fallbacks=_group_fallbacks(report.get("fallbacks", [])),

@@ -143,6 +143,20 @@ PAGE = {
     "step_loss": Definition(
         "Loss", "nats", "mean negative log likelihood per token that is trained on"
     ),
+    "curve_loss": Definition(
+        "Training loss", "",
+        "what a training minimises, mean over the optimizer steps since the one that was logged "
+        "before, which n counts; of supervised rows it is the negative log likelihood per token "
+        "that is trained on, in nats",
+    ),
+    "curve_eval_loss": Definition(
+        "Validation loss", "", "the same of validation rows, always the same ones, which n counts"
+    ),
+    "curve_reward": Definition(
+        "Mean reward", "",
+        "of the answers of the optimizer steps since the one that was logged before, which n "
+        "counts",
+    ),
     "stage_seconds": Definition("Time", "s", "of a stage, from its start to its artifact"),
     "stage_ram_bytes": Definition(
         "Peak memory", "bytes", "most memory a stage's processes held together"
@@ -201,7 +215,9 @@ def _write_definition(name: str, one: Mapping[str, str], counts: Iterable[int]) 
     unit = f" Unit: {one['unit']}." if one["unit"] else ""
     text, title = escape(one["text"]), escape(one["title"])
     sentence = f"{text[:1].upper()}{text[1:]}.{escape(unit)}"
+    counts = list(counts)
     n = f"Behind each number (n): {list_observations(counts)}."
+    n = n if counts else "This report has no such number."
     return (
         f'<dt id="definition-{escape(name)}" data-title="{title}">{title}<br>'
         f'<small class="mono">{escape(name)}</small></dt>'

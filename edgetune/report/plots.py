@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgetune.report.axes import fit_axis
@@ -79,42 +79,36 @@ def search_plot(found: dict[str, Any]) -> str:
     return scatter(points, x, y, f"{title}, against file size", line)
 
 
-def curve_plots(groups: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return (role, SVG) for each training: loss of the steps and on validation rows.
+def plot_curve(group: Mapping[str, Any]) -> str:
+    """Return the curves of a training: loss of the steps and on validation rows; empty of none.
 
     A training on rewarded answers has its mean reward in their place.
     """
-    plots = []
-    for group in groups:
-        if rewards := _series(group["points"], "reward"):
-            plots += _reward_plot(str(group["role"]), rewards)
-            continue
-        lines = [
-            Line(key, kind, _series(group["points"], key))
-            for key, kind in (("loss", "train"), ("eval_loss", "eval"))
-        ]
-        lines = [line for line in lines if len(line.points) > 1]
-        if not lines:
-            continue
-        steps = [px for line in lines for px, _ in line.points]
-        losses = [py for line in lines for _, py in line.points if py > 0]
-        positive = [
-            Line(line.label, line.kind, [p for p in line.points if p[1] > 0]) for line in lines
-        ]
-        x = fit_axis("optimizer step", [0, max(steps)], significant, bounds=(0, max(steps)))
-        y = fit_axis("loss, log scale", losses, tick, log=True)
-        plots.append((str(group["role"]), curves(positive, x, y, f"loss of the {group['role']}")))
-    return plots
+    role = str(group["role"])
+    if rewards := _series(group["points"], "reward"):
+        return _plot_reward(role, rewards)
+    lines = [
+        Line(key, kind, _series(group["points"], key))
+        for key, kind in (("loss", "train"), ("eval_loss", "eval"))
+    ]
+    lines = [line for line in lines if len(line.points) > 1]
+    if not lines:
+        return ""
+    steps = [px for line in lines for px, _ in line.points]
+    losses = [py for line in lines for _, py in line.points if py > 0]
+    positive = [Line(line.label, line.kind, [p for p in line.points if p[1] > 0]) for line in lines]
+    x = fit_axis("optimizer step", [0, max(steps)], significant, bounds=(0, max(steps)))
+    y = fit_axis("loss, log scale", losses, tick, log=True)
+    return curves(positive, x, y, f"loss of the {role}")
 
 
-def _reward_plot(role: str, rewards: list[tuple[float, float]]) -> list[tuple[str, str]]:
+def _plot_reward(role: str, rewards: list[tuple[float, float]]) -> str:
     if len(rewards) < 2:
-        return []
+        return ""
     last = rewards[-1][0]
     x = fit_axis("optimizer step", [0, last], significant, bounds=(0, last))
     y = fit_axis("mean reward", [reward for _, reward in rewards], significant)
-    line = Line("reward", "train", rewards)
-    return [(role, curves([line], x, y, f"mean reward of the {role}"))]
+    return curves([Line("reward", "train", rewards)], x, y, f"mean reward of the {role}")
 
 
 def distillation_plot(found: dict[str, Any], definitions: Definitions) -> str:

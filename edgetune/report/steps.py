@@ -7,8 +7,10 @@ from typing import Any
 
 from edgetune.artifact import Artifact
 from edgetune.facts import StepGain, TuneFacts, from_json, to_json
+from edgetune.report.curves import count_validation_rows
 from edgetune.report.format import NONE, percent
 from edgetune.report.learning import learning_lines
+from edgetune.report.tables import Cell
 
 STEP_TITLES = ("Step", "Train rows", "Steps", "Validation loss", "Exact match", "Loss")
 
@@ -44,7 +46,7 @@ def find_steps(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
     return found
 
 
-def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[Cell]]]:
     """Return name, objective and cells of each step, where there are several or one was compared.
 
     A gain is what the validation rows of the whole recipe say: after the step minus before it, with
@@ -53,7 +55,8 @@ def step_rows(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     steps = report.get("steps", [])
     if len(steps) < 2 and not any(one.get("gain") for one in steps):
         return []
-    return [(one["name"], one["objective"], _cells(one)) for one in steps]
+    validated = count_validation_rows(report, "tune")
+    return [(one["name"], one["objective"], _cells(one, validated)) for one in steps]
 
 
 def figure_lines(report: Mapping[str, Any]) -> list[str]:
@@ -79,27 +82,28 @@ def _tell(figures: Mapping[str, float]) -> list[str]:
     return said
 
 
-def _cells(step: Mapping[str, Any]) -> list[str]:
+def _cells(step: Mapping[str, Any], validated: int) -> list[Cell]:
     gain = from_json(StepGain, step["gain"]) if step.get("gain") else StepGain()
     loss, rows = step["validation_loss"], step["rows"]
     return [
-        NONE if rows is None else f"{rows:,}",
-        f"{step['steps']:,}",
-        NONE if loss is None else f"{loss:.4f}",
+        Cell(NONE if rows is None else f"{rows:,}"),
+        Cell(f"{step['steps']:,}"),
+        Cell(NONE) if loss is None else Cell(f"{loss:.4f}", "", "curve_eval_loss", validated),
         _change(gain, "exact_match"),
         _change(gain, "loss"),
     ]
 
 
-def _change(gain: StepGain, name: str) -> str:
+def _change(gain: StepGain, name: str) -> Cell:
     """Return a score before and after, and the difference with its interval."""
     found = gain.figures.get(name)
     if not found:
-        return NONE
+        return Cell(NONE)
     before, after = gain.scores["before"][name], gain.scores["after"][name]
     low, high = found["ci95"] or (float("nan"), float("nan"))
     if name == "exact_match":
         ends = f"{100 * low:+.1f} to {100 * high:+.1f}"
         change = f"{100 * found['difference']:+.1f} points, {ends}"
-        return f"{percent(before)} → {percent(after)} ({change})"
-    return f"{before:.3f} → {after:.3f} ({found['difference']:+.3f}, {low:+.3f} to {high:+.3f})"
+        return Cell(f"{percent(before)} → {percent(after)} ({change})", "", name, int(found["n"]))
+    change = f"{found['difference']:+.3f}, {low:+.3f} to {high:+.3f}"
+    return Cell(f"{before:.3f} → {after:.3f} ({change})", "", "step_loss", int(found["n"]))

@@ -168,8 +168,18 @@ class SampleRun:
         lines = "\n".join(json.dumps(row) for row in rows)
         self.add("distill", "student", {"layers": [0, 1, 5]}, {"metrics.jsonl": lines}, "tune")
         candidates = [
-            {"base": "original", "kl_answer_tokens": 0.42, "top1_answer_tokens": 0.937},
-            {"base": "dequantized", "kl_answer_tokens": 1.3e-9, "top1_answer_tokens": 1.0},
+            {
+                "base": "original",
+                "kl_answer_tokens": 0.42,
+                "top1_answer_tokens": 0.937,
+                "positions": 812,
+            },
+            {
+                "base": "dequantized",
+                "kl_answer_tokens": 1.3e-9,
+                "top1_answer_tokens": 1.0,
+                "positions": 812,
+            },
         ]
         facts = {"candidates": candidates, "chosen": "dequantized"}
         self.add("merge", "model", facts, {}, "tune", "distill")

@@ -9,7 +9,9 @@ from typing import Any
 import markupsafe
 import pytest
 
+from edgetune.facts import QuantizeFacts
 from edgetune.report.axes import fit_axis
+from edgetune.report.build import _searches
 from edgetune.report.html import render_html
 from edgetune.report.scripts import read_script
 from edgetune.report.svg import Point, scatter
@@ -133,6 +135,15 @@ SEARCH: dict[str, Any] = {
     ],
     "rank_correlation": 0.987, "pairs": 24, "positions": 4096,
 }  # fmt: skip
+
+
+def test_quants_that_were_optimized_say_on_how_many_rows() -> None:
+    kept = {"format": "gguf", "name": "auto-2.5MB", "kl_after": 0.0061, "kept": True, "rows": 64}
+    lost = {**kept, "name": "auto-3MB", "kept": False}
+    results = [{"name": "auto-2.5MB"}, {"name": "auto-3MB"}]
+    found = _searches(QuantizeFacts(search={"results": results}, requantized=[kept, lost]))
+    rows = [(one["kl_after"], one["kl_after_rows"]) for one in found[0]["results"]]
+    assert rows == [(0.0061, 64), (None, None)]
 
 
 def test_a_search_is_shown_with_stock_mixes_and_its_choice_marked(

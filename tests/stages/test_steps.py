@@ -67,7 +67,8 @@ def test_a_step_trains_the_adapter_of_the_one_before(
 
     rows = step_rows({"steps": find_steps(made)})
     assert [(name, objective) for name, objective, _ in rows] == [("text", "text"), ("sft", "sft")]
-    assert "→" in rows[0][2][4] and rows[0][2][0] == "38"
+    assert "→" in rows[0][2][4].text and rows[0][2][0].text == "38"
+    assert rows[0][2][4].n == gain["figures"]["loss"]["n"]
 
 
 def test_an_adapter_goes_over_weights_that_a_step_trained_whole(
