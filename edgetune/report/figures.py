@@ -53,11 +53,15 @@ def write_interval(
 
 
 def write_difference(value: float | None, metric: str, definitions: Definitions) -> str:
-    """Return a difference: ``+1.3 points`` of a ratio, else three digits and the unit."""
+    """Return a difference: ``+1.3 points`` of a ratio, else three digits and the unit.
+
+    What rounds to zero has no sign.
+    """
     if value is None or not math.isfinite(value):
         return NONE
     if is_ratio(metric, definitions):
-        return f"{100 * value:+.1f} points".replace("-", MINUS)
+        points = round(100 * value, 1) or 0.0  # not -0.0
+        return f"{points:{'+' if points else ''}.1f} points".replace("-", MINUS)
     unit = definitions.get(metric, {}).get("unit", "")
     return f"{value:+.3g} {unit}".strip().replace("-", MINUS)
 

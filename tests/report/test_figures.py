@@ -29,3 +29,12 @@ def test_only_fractions_are_in_percent(task: str, metric: str, value: float, tex
 def test_intervals_are_on_the_metric_s_scale() -> None:
     assert write_interval([54.0, 56.5], "chrf", {}) == "54–56.5"
     assert write_interval([0.54, 0.565], "accuracy", {}) == "54.0–56.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0131, "+1.3 points"), (-0.002, "−0.2 points"), (-0.0004, "0.0 points"), (0.0, "0.0 points"),
+     (None, "–")],
+)  # fmt: skip
+def test_a_difference_that_rounds_to_zero_has_no_sign(value: float | None, text: str) -> None:
+    assert write_difference(value, "accuracy", {"accuracy": {"unit": ""}}) == text
