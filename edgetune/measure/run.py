@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from edgetune.log import Log
 from edgetune.measure.devices import Devices, find_narrow_dtype
 from edgetune.measure.quality import exact_answers
 from edgetune.measure.statistics import proportion
-from edgetune.measure.subject import Subject, Workload
+from edgetune.measure.subject import Subject, Workload, name_results
 from edgetune.measure.workers import Workers, describe_end
 from edgetune.models.hardware import count_threads
 from edgetune.models.ref import ModelRef
@@ -63,13 +62,13 @@ def measure_subjects(
         EdgetuneError: a worker died; it names the model and quotes its last words.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    names = [subject.name for subject in subjects]
-    _check_names(names)
+    subjects = name_results(subjects)
+    names = _check_names(subjects)
     work = json.dumps(workload.to_json())
     write_atomic(scratch / WORKLOAD, work)
     digest = {"workload_sha256": hashlib.sha256(work.encode()).hexdigest()}
     keepers = _find_references(subjects)
-    order = sorted(subjects, key=lambda s: s.name not in keepers.values())
+    order = sorted(subjects, key=lambda s: s not in keepers.values())
     pairs = [(s, device) for s in order for device in devices.of(s.format)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, list[NotMeasured]] = {name: [] for name in names}
@@ -104,10 +103,12 @@ def _warn_of_dtype(subject: Subject, job: dict[str, Any], log: Log) -> None:
         )
 
 
-def _check_names(names: list[str]) -> None:
+def _check_names(subjects: Sequence[Subject]) -> list[str]:
+    names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two models are called '{twice}'", where="bench", hint="rename one")
+    return names
 
 
 def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]:
@@ -124,9 +125,9 @@ def _find_caches(subject: Subject, section: BenchSection, log: Log) -> list[str]
     return usable
 
 
-def _find_references(subjects: Sequence[Subject]) -> dict[str, str]:
-    """Return the names of the subjects that are ``teacher`` and ``merged``."""
-    by_role = {subject.role: subject.name for subject in reversed(subjects)}
+def _find_references(subjects: Sequence[Subject]) -> dict[str, Subject]:
+    """Return the subjects that are ``teacher`` and ``merged``."""
+    by_role = {subject.role: subject for subject in reversed(subjects)}
     teacher = by_role.get("teacher") or by_role.get("base")
     merged = by_role.get("merged")
     return {k: v for k, v in (("teacher", teacher), ("merged", merged)) if v}
@@ -161,6 +162,12 @@ def find_answers(
 ) -> dict[str, Any]:
     """Return what a measured subject answered, on the first device that it ran on.
 
+    Args:
+        subject: as :func:`~edgetune.measure.subject.name_results` returns it.
+        section: that it was measured by.
+        scratch: folder of the results.
+        devices: that it was measured on.
+
     Returns:
         ``answers`` (token ids of each) and ``label_log_probs``.
     """
@@ -173,7 +180,7 @@ def find_answers(
 
 
 def _job_references(
-    subject: Subject, keepers: dict[str, str], scratch: Path, is_first: bool
+    subject: Subject, keepers: dict[str, Subject], scratch: Path, is_first: bool
 ) -> dict[str, Any]:
     """Return the files of log probabilities that a job reads and, on its first device, keeps.
 
@@ -181,12 +188,12 @@ def _job_references(
     """
     references = {
         reference: str(path)
-        for reference, name in keepers.items()
-        if name != subject.name and (reference == "teacher" or subject.role == "file")
-        if (path := _log_probs(name, scratch)).is_file()
+        for reference, keeper in keepers.items()
+        if keeper.name != subject.name and (reference == "teacher" or subject.role == "file")
+        if (path := _log_probs(keeper, scratch)).is_file()
     }
-    keeps = is_first and subject.name in keepers.values()
-    keep = str(_log_probs(subject.name, scratch)) if keeps else None
+    keeps = is_first and subject in keepers.values()
+    keep = str(_log_probs(subject, scratch)) if keeps else None
     return {"references": references, "keep": keep}
 
 
@@ -237,7 +244,7 @@ def read_variants(subject: Subject, devices: Devices, scratch: Path) -> list[dic
 
 
 def _result_path(subject: Subject, device: str, scratch: Path) -> Path:
-    return scratch / f"{_slug(subject.name)}.{device}.json"
+    return scratch / f"{subject.file_stem}.{device}.json"
 
 
 def _score(name: str, pairs: Sequence[tuple[str, str]], where: dict[str, Any]) -> dict[str, Any]:
@@ -283,9 +290,5 @@ def _entry(
     )
 
 
-def _log_probs(name: str, scratch: Path) -> Path:
-    return scratch / f"{_slug(name)}.log_probs.npy"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+def _log_probs(subject: Subject, scratch: Path) -> Path:
+    return scratch / f"{subject.file_stem}.log_probs.npy"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from edgetune.models.ref import ModelRef
 from edgetune.recipe import GGUF_SCHEMES, ONNX_SCHEMES, BenchSection, Requests
 from edgetune.runtimes.gguf_header import name_scheme, open_gguf
 
+_SIGNS = re.compile(r"[^A-Za-z0-9._-]+")  # that file names go without
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -34,6 +39,7 @@ class Subject:
         bytes: what its weights take on disk; a merged adapter adds none.
         sha256: of its file or files.
         adapter: LoRA file that llama.cpp loads over a GGUF file, or none.
+        stem: of its result files, where another subject has the usual one.
     """
 
     name: str
@@ -44,12 +50,34 @@ class Subject:
     bytes: int
     sha256: str
     adapter: Path | None = None
+    stem: str = ""
+
+    @property
+    def file_stem(self) -> str:
+        """What its result files are called."""
+        return self.stem or _SIGNS.sub("_", self.name)
 
     @property
     def path(self) -> Path:
         """Where it lies; for base + adapter, the adapter."""
         model = self.model
         return (model.adapter or model.base) if isinstance(model, ModelRef) else model
+
+
+def name_results(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the subjects with file stems of their own: "a b" and "a_b" would both be "a_b".
+
+    A subject whose stem no other has, or is its very name, keeps it.
+    """
+    stems = Counter(_SIGNS.sub("_", one.name) for one in subjects)
+    found = []
+    for one in subjects:
+        usual = _SIGNS.sub("_", one.name)
+        if stems[usual] > 1 and usual != one.name:
+            digest = hashlib.sha256(one.name.encode()).hexdigest()
+            one = replace(one, stem=f"{usual}-{digest[:8]}")
+        found.append(one)
+    return found
 
 
 def make_subject(model: Path | ModelRef, role: str, name: str | None = None) -> Subject:

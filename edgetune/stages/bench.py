@@ -53,6 +53,7 @@ from edgetune.measure.subject import (
     choose_asked,
     make_subject,
     make_workload,
+    name_results,
 )
 from edgetune.measure.tell import summarize, tell_long_answers, tell_remembered
 from edgetune.models.ref import ModelRef
@@ -78,7 +79,7 @@ def run(sections: Sections, inputs: dict[str, Artifact], out: Path, log: Log) ->
     base = resolve_model(sections.model.path, sections.model.revision)
     every = [_find_base(inputs, base), *_find_subjects(inputs)]
     shipped = sections.bench.models == "shipped"
-    subjects = [one for one in every if not shipped or one.role == every[-1].role]
+    subjects = name_results([one for one in every if not shipped or one.role == every[-1].role])
 
     # 2. The rows, as tokens of the contract that training wrote.
     encoder = _find_encoder(inputs, base, sections)
