@@ -17,6 +17,7 @@ import datasets
 import lm_eval
 from jinja2 import BaseLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from lm_eval import evaluator
 from lm_eval import utils as lm_eval_utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
@@ -91,7 +92,7 @@ def run_suite(
     """
     scores: list[Score] = []
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    with tempfile.TemporaryDirectory() as cache, _sandbox(), _silence(quiet):
+    with tempfile.TemporaryDirectory() as cache, _sandbox(), _silence(quiet), _no_environment():
         for name, path in models.items():
             built = [_build(task, cache) for task in tasks]
             model = EdgetuneLM(path=path, device=device)
@@ -192,6 +193,19 @@ def _silence(quiet: bool) -> Iterator[None]:
     finally:
         datasets.enable_progress_bars()
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _no_environment() -> Iterator[None]:
+    """Keep lm-eval from asking git and pip about this machine, 2 s a model: nothing reads it."""
+    known = {name: getattr(evaluator, name) for name in ("get_git_commit_hash", "add_env_info")}
+    evaluator.get_git_commit_hash = lambda: None
+    evaluator.add_env_info = lambda storage: None
+    try:
+        yield
+    finally:
+        for name, function in known.items():
+            setattr(evaluator, name, function)
 
 
 def list_rows(found: SuiteRun) -> dict[tuple[str, str, str], dict[str, list[float]]]:

@@ -91,6 +91,17 @@ def test_models_are_compared_row_by_row(suite: Path, tiny_model: Path, tmp_path:
     assert "standard error" in alone and "p, Holm" not in alone
 
 
+def test_nothing_is_asked_of_git_and_pip(
+    suite: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval would, for records that nothing reads: git's complaint would be shown."""
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *command, **_: started.append(command))
+    done = bench("--suite", suite, "--model", tiny_model, "--limit", 1, "--quiet")
+    assert done.exit_code == 0, done.output
+    assert started == []
+
+
 def test_dry_run_and_limits_of_the_options(suite: Path, tiny_model: Path) -> None:
     plan = bench("--suite", suite, "--model", tiny_model, "--dry-run")
     assert [line.split(":")[0] for line in plan.stdout.splitlines()] == [
