@@ -63,6 +63,8 @@ def budget(text: str, **more: Any) -> dict[str, Any]:
          ["gates[0].slice", "no slice 'languag=de'", "length, label"]),
         ({"report": gate(measurement="accuracy", reference="teecher", min=-0.02)},
          ["gates[0].reference", "did you mean 'teacher'"]),
+        ({"report": gate(measurement="accuracy", reference="base, 3 examples", min=0),
+          "bench": {"prompting": {"shots": [4]}}}, ["did you mean 'base, 4 examples'"]),
         ({"report": gate(measurement="accuracy", min=0.5), "bench": {"task": "exact"}},
          ["no measurement 'accuracy'"]),
         ({"bench": {"slices": ["promt"]}}, ["bench.slices", "no column 'promt'", "did you mean"]),

@@ -71,12 +71,24 @@ def _check_compared(gate: Gate, recipe: Recipe, have: Collection[str], where: st
                 f"no slice '{gate.slice}'{nearest(column, known)}", where=f"{where}.slice",
                 hint=f"write COLUMN=VALUE; its columns: {', '.join(known)} (see bench.slices)",
             )  # fmt: skip
-    if gate.reference is not None and not any(fnmatchcase(one, gate.reference) for one in have):
-        close = nearest(gate.reference.strip("*"), have)
+    known = [*have, *_list_prompted(recipe)]
+    if gate.reference is not None and not any(fnmatchcase(one, gate.reference) for one in known):
+        close = nearest(gate.reference.strip("*"), known)
         raise InputError(
             f"no model of this run is called '{gate.reference}'{close}",
-            where=f"{where}.reference", hint=f"its models: {', '.join(have)}",
+            where=f"{where}.reference", hint=f"its models: {'; '.join(known)}",
         )  # fmt: skip
+
+
+def _list_prompted(recipe: Recipe) -> list[str]:
+    """Return the names of untouched models by each prompt, as bench keeps their answers."""
+    section = recipe.bench.prompting if recipe.bench else None
+    if section is None:
+        return []
+    from edgetune.measure.prompts import list_kinds  # imports what reads rows
+
+    parts = ["base", *(["larger"] if section.larger else [])]
+    return [f"{part}, {kind.name}" for part in parts for kind in list_kinds(section)]
 
 
 def _classified_by(recipe: Recipe) -> list[str]:

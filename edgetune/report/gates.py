@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from edgetune.evaluate.predictions import PROMPTED
 from edgetune.measure.definitions import RENAMED
 from edgetune.recipe import Gate
 from edgetune.report.pairs import difference_of
@@ -63,13 +64,15 @@ def _find_held(
 ) -> Iterator[Held]:
     """Yield what a gate speaks of, for each of its models."""
     chosen = [model for model in models if fnmatchcase(model["name"], gate.models)]
+    prompted = [one for one in evaluation.get("models", ()) if one["role"] == PROMPTED]
+    others = [*models, *({"name": one["name"], "measurements": []} for one in prompted)]
     for model in chosen:
         for one in _measured(gate, model, evaluation):
             name = f"{_metric(gate)} of {model['name']}{one['of']}"
             if gate.reference is None:
                 yield Held(name, one["value"], one["value"])
                 continue
-            for other in models:
+            for other in others:
                 if other is model or not fnmatchcase(other["name"], gate.reference):
                     continue
                 ends = _find_ends(gate, model, other, one, evaluation)

@@ -45,6 +45,17 @@ def check(answered: SampleRun, **gate: Any) -> list[dict[str, Any]]:
     return check_gates([Gate(**gate)], report["models"], report["evaluation"])
 
 
+def test_the_base_with_examples_can_be_a_reference(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "run")
+    run.finish(run.answer(prompted=0.6))
+    gate = {"measurement": "exact_match", "models": "teacher", "reference": "base, 4 examples"}
+    (held,) = check(run, **gate, min=0.2)
+    assert held["ok"] and 0.2 < held["value"] < 58 / 60 - 36 / 60
+    (failed,) = check(run, **gate, min=0.4)
+    assert failed["name"].startswith("exact_match of teacher minus base, 4 examples")
+    assert not failed["ok"]
+
+
 def test_a_slice_is_held_by_its_own_figure(answered: SampleRun) -> None:
     slices = answered.report()["evaluation"]["models"][1]["slices"]
     gate = {"measurement": "exact_match", "models": "teacher"}
