@@ -116,7 +116,8 @@ def _propose_recipe(path: Path, name: str, model: str, data: str, preset: str) -
     tokenizer, shape = load_tokenizer(folder), read_shape(folder)
     rows = measure_rows(data, tokenizer, 0)
     untrained = find_alike_in_folder(folder, shape, rows.often)
-    rows = replace(rows, untrained=len({*untrained} - {tokenizer.unk_token_id}))
+    # A special token that cannot end answers is replaced by one that can (`choose_end_token`).
+    rows = replace(rows, untrained=len({*untrained} - {*tokenizer.all_special_ids}))
     sections = propose(shape, rows, preset, choose_device("auto"))
     head = f"# Proposed by edgetune init, preset {preset}. Every key: edgetune run {path} --dry-run"
 

@@ -20,8 +20,8 @@ def warn_of_untrained(tuning: Tuning) -> list[str]:
     """Warn of tokens in many answers that the base was never trained on, and return their texts.
 
     With a frozen head they stay alike (:mod:`edgetune.models.untrained_tokens`): the loss falls,
-    and the answers come out with one of them where another belongs. The unknown token is left to
-    the warnings of the encoding.
+    and the answers come out with one of them where another belongs. The unknown token and that
+    which ends answers have warnings of their own.
     """
     section, model = tuning.section, tuning.model
     supervised = OBJECTIVES[section.objective].rows in ("sft", "text")
