@@ -46,6 +46,13 @@ COUNT = click.IntRange(1)
     metavar="MODEL",
     help="Let a judge model vote: folder, GGUF file, or an endpoint's address.",
 )
+@click.option(
+    "--judge-by",
+    type=click.Choice(["reply", "likelihood"]),
+    default="reply",
+    show_default=True,
+    help="What a local judge model votes by: what it writes, or which verdict is likelier.",
+)
 @click.option("--judge-model", help="The endpoint's name of the model.")
 @click.option("--judge-key-env", help="Environment variable that holds the endpoint's key.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON line.")
@@ -53,8 +60,8 @@ COUNT = click.IntRange(1)
 def command(
     names: tuple[str, ...], data: Path | None, out: Path | None, rows: int, comparisons: int,
     max_new_tokens: int, seed: int, system: str | None, show_expected: bool, confidential: bool,
-    counting: bool, judge_name: str | None, judge_model: str | None, judge_key_env: str | None,
-    as_json: bool, quiet: bool,
+    counting: bool, judge_name: str | None, judge_by: str, judge_model: str | None,
+    judge_key_env: str | None, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a page on which people vote blindly for the better of two answers, or count votes.
 
@@ -77,7 +84,7 @@ def command(
     from edgetune.votes.answers import Asking
     from edgetune.votes.judge_model import Judge
 
-    judge = Judge(judge_name, judge_model, judge_key_env) if judge_name else None
+    judge = Judge(judge_name, judge_model, judge_key_env, judge_by) if judge_name else None
     if judge and judge.is_endpoint and confidential:
         raise InputError(
             "these rows are confidential, and an endpoint would be sent them",

@@ -18,8 +18,11 @@ from edgetune.errors import InputError, Unsupported
 from edgetune.models.hardware import choose_device, count_threads
 from edgetune.models.ref import ModelRef
 from edgetune.models.resolve import resolve_model
+from edgetune.models.shape import read_shape
 from edgetune.recipe import DataSection
 from edgetune.runtimes import Runtime, open_runtime
+from edgetune.runtimes.gguf_header import open_gguf
+from edgetune.runtimes.likelihood import Request, score_continuations
 from edgetune.runtimes.sampling import Sampling
 
 CUT_OFF = "the text is cut off at max_new_tokens"
@@ -110,6 +113,7 @@ class LocalTeacher:
         longest: int, top_p: float, origin: dict[str, str],
     ) -> None:  # fmt: skip
         self.origin, self.usage = origin, Usage()
+        self.context: int | None = None  # positions that the model was made for, where known
         self._runtime = cast(SamplingRuntime, runtime)
         self._encoder = replace(encoder, system=None) if encoder else None
         self._system = encoder.system if encoder else data.system
@@ -126,7 +130,7 @@ class LocalTeacher:
             try:
                 prompts[place] = self._encode(question)
             except InputError as error:
-                replies[place] = Reply("", f"the teacher cannot be asked: {error.what}")
+                replies[place] = _not_asked(error)
         by_heat: dict[float, list[int]] = {}
         for place in prompts:
             by_heat.setdefault(questions[place].temperature, []).append(place)
@@ -139,15 +143,57 @@ class LocalTeacher:
         self.usage.prompt_tokens += sum(map(len, prompts.values()))
         return [replies[place] for place in range(len(questions))]
 
+    def choose(self, questions: Sequence[Question], options: Sequence[str]) -> list[Reply]:
+        """Return the option that is the likeliest beginning of the reply to each question.
+
+        Options are compared by the sum of their tokens' log probabilities, so they should have as
+        many tokens each. Each reply has the mean of those of its tokens.
+
+        Args:
+            questions: whose temperature says nothing here.
+            options: texts.
+        """
+        given = [self._runtime.tokenize(option) for option in options]
+        requests: list[Request] = []
+        asked: list[int] = []
+        replies: dict[int, Reply] = {}
+        for place, question in enumerate(questions):
+            try:
+                prompt = self._encode(question)
+            except InputError as error:
+                replies[place] = _not_asked(error)
+                continue
+            asked.append(place)
+            requests += [(prompt, ids) for ids in given]
+        scores = [value for value, _ in score_continuations(self._runtime, requests)]
+        for number, place in enumerate(asked):
+            own = scores[number * len(options) : (number + 1) * len(options)]
+            best = own.index(max(own))
+            replies[place] = Reply(options[best], likelihood=own[best] / len(given[best]))
+        self.usage.calls += len(asked)
+        self.usage.prompt_tokens += sum(len(ids) for ids, _ in requests[:: len(options)])
+        return [replies[place] for place in range(len(questions))]
+
     def close(self) -> None:
         self._runtime.close()
 
     def _encode(self, question: Question) -> list[int]:
+        """Return a prompt's tokens.
+
+        Raises:
+            InputError: the template refuses it, or it is longer than the model's context.
+        """
         if self._encoder is None:
             turns = [{"role": m.role, "content": m.content} for m in question.turns]
-            return self._runtime.tokenize(self._runtime.render(turns))
-        row = Row((*question.turns, Message("assistant", "-")), None, "synthesize")
-        return self._encoder.prompt(row)
+            ids = self._runtime.tokenize(self._runtime.render(turns))
+        else:
+            row = Row((*question.turns, Message("assistant", "-")), None, "synthesize")
+            ids = self._encoder.prompt(row)
+        if self.context is not None and len(ids) >= self.context:
+            raise InputError(
+                f"{len(ids):,} tokens are more than its context of {self.context:,} holds"
+            )
+        return ids
 
     def _generate(
         self, prompts: list[list[int]], heat: float, seeds: tuple[int, ...]
@@ -176,6 +222,10 @@ class LocalTeacher:
         return float((logits_NV[np.arange(len(ids)), ids] - sums_N).mean())
 
 
+def _not_asked(error: InputError) -> Reply:
+    return Reply("", f"the teacher cannot be asked: {error.what}")
+
+
 def add_system(prompt: Sequence[Message], system: str | None) -> tuple[Message, ...]:
     """Return a prompt with a system message, where there is one and it has none."""
     if system is None or prompt[0].role == "system":
@@ -199,12 +249,18 @@ def open_local(
         except Unsupported:  # a build without CUDA: the CPU says the same, more slowly
             runtime = open_runtime(path)
         origin = {"teacher": path.name, "sha256": hash_source(path)[:32]}
-        return LocalTeacher(runtime, None, data, longest, top_p, origin)
+        teacher = LocalTeacher(runtime, None, data, longest, top_p, origin)
+        keys = open_gguf(path).keys
+        stated = keys.get(f"{keys.get('general.architecture')}.context_length")
+        teacher.context = int(stated) if stated else None
+        return teacher
     ref, contract = find_model(name)
     runtime = open_runtime(ref, count_threads(), where)
     origin = {"teacher": path.name or name, "sha256": identify(ref, "")}
     encoder = encoder_of(contract, data)
-    return LocalTeacher(runtime, encoder, data, longest, top_p, origin)
+    teacher = LocalTeacher(runtime, encoder, data, longest, top_p, origin)
+    teacher.context = read_shape(ref.base).context
+    return teacher
 
 
 def find_model(name: str) -> tuple[ModelRef, Path]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgetune.measure.bootstrap import bounded_mean
 from edgetune.measure.statistics import Estimate, mean
 from edgetune.votes.counted import Counted
 
@@ -112,7 +113,29 @@ def accord(people: Counted, model: Counted) -> Accord | None:
         * (sum(one == kind for _, one, _ in both) / len(both))
         for kind in CLASSES
     )
-    return Accord(mean([sum(one) / len(one) for one in found.values()]), chance)
+    return Accord(bounded_mean([sum(one) / len(one) for one in found.values()]), chance)
+
+
+def settle(votes: Counted) -> tuple[list[bool], float, Counted]:
+    """Return whether the two orders of each comparison agree, how often they would by chance, and
+    one vote per comparison.
+
+    Chance is that of votes that do not look at the answers: those of either order as often for the
+    answer shown first, for the second and for neither as here, and dealt out at random. Where the
+    orders do not agree, the vote is a tie: what it said depends on the order.
+    """
+    places: dict[int, list[int]] = {}
+    for at, item in enumerate(votes.items.tolist()):
+        places.setdefault(item, []).append(at)
+    won = np.asarray(_verdicts(votes))
+    both = [bool(won[at[0]] == won[at[1]]) for at in places.values() if len(at) == 2]
+    shown = [float((votes.won == kind).mean()) if len(votes) else 0.0 for kind in CLASSES]
+    first, second, neither = shown
+    kept = np.asarray([at[0] for at in places.values()], np.int64)
+    settled = votes.where(kept)
+    differs = [len({float(won[one]) for one in at}) > 1 for at in places.values()]
+    settled.choices[np.asarray(differs, bool)] = "tie"
+    return both, 2 * first * second + neither**2, settled
 
 
 def _verdicts(votes: Counted) -> list[float]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.measure.statistics import Estimate, mean
-from edgetune.votes.agreement import accord, agreement
+from edgetune.measure.statistics import Estimate, proportion
+from edgetune.votes.agreement import Accord, accord, agreement, settle
 from edgetune.votes.ballots import MODEL, PERSON, Ballot, count_votes
 from edgetune.votes.bradley_terry import fit_scores
 from edgetune.votes.clusters import FEW_VOTERS
@@ -93,36 +93,39 @@ def _pair(key: Key, rate: WinRate, p_adjusted: float, pair: Pair | None) -> dict
 def _say_model(key: Key, ballot: Ballot, people: Counted) -> dict[str, Any]:
     """Return what a judge model's votes say, its own bias, and how it agrees with people."""
     votes = count_votes(key, [ballot])
-    both, settled = _settle(votes)
+    both, chance, settled = settle(votes)
     said = accord(people, settled) if len(people) else None
+    consistent = proportion(sum(both), len(both)) if both else None
     return {
         "name": ballot.name,
         "unreadable": ballot.unreadable,
-        "consistent": _estimate(mean([float(one) for one in both])) if both else None,
+        "consistent": None if consistent is None else {
+            **_estimate(consistent), "by_chance": chance,
+        },
         "agreement_with_people": None if said is None else {
             **_estimate(said.alike), "by_chance": said.chance,
         },
         **_say(key, votes),
         "agreement": None,  # of a model with itself: that is `consistent`
+        "notes": _judge_notes(ballot.name, consistent, chance, said),
     }  # fmt: skip
 
 
-def _settle(votes: Counted) -> tuple[list[bool], Counted]:
-    """Return whether the two orders of each comparison agree, and one vote per comparison.
-
-    Where they do not, its vote is a tie: what it said depends on the order.
-    """
-    places: dict[int, list[int]] = {}
-    for at, item in enumerate(votes.items.tolist()):
-        places.setdefault(item, []).append(at)
-    low = np.minimum(votes.first, votes.second)
-    won = np.where(votes.first == low, votes.won, 1 - votes.won)
-    both = [bool(won[at[0]] == won[at[1]]) for at in places.values() if len(at) == 2]
-    kept = np.asarray([at[0] for at in places.values()], np.int64)
-    settled = votes.where(kept)
-    differs = [len({float(won[one]) for one in at}) > 1 for at in places.values()]
-    settled.choices[np.asarray(differs, bool)] = "tie"
-    return both, settled
+def _judge_notes(
+    name: str, consistent: Estimate | None, chance: float, said: Accord | None
+) -> list[str]:
+    """Return what a judge model's votes are worth, in sentences, where it is little."""
+    notes = []
+    if consistent is None:
+        notes.append(f"{name} voted on no comparison in both orders: its position bias is unknown")
+    elif consistent.ci95 is not None and consistent.ci95[0] <= chance:
+        notes.append(
+            f"the votes of {name} go by the order or are all alike: both orders agree no more "
+            "often than if it did not look at the answers, so they say nothing of the models"
+        )
+    if said is not None and said.alike.ci95 is not None and said.alike.ci95[0] <= said.chance:
+        notes.append(f"{name} votes as people did no more often than by chance")
+    return notes
 
 
 def _notes(key: Key, ballots: Sequence[Ballot], votes: Counted) -> list[str]:

@@ -72,7 +72,10 @@ def _say_model(one: Mapping[str, Any]) -> list[str]:
     if one["unreadable"]:
         lines.append(f"{one['unreadable']:,} replies were no vote")
     if one["consistent"]:
-        lines.append(f"the same in both orders: {_percent(one['consistent'])}; otherwise a tie")
+        lines.append(
+            f"the same in both orders: {_percent(one['consistent'])}, "
+            f"{100 * one['consistent']['by_chance']:.0f} % by chance; otherwise a tie"
+        )
     said = one["agreement_with_people"]
     lines.append(
         f"as people voted: {_percent(said)} on {said['n']:,} comparisons, "
@@ -80,6 +83,7 @@ def _say_model(one: Mapping[str, Any]) -> list[str]:
         if said
         else "no person voted on what it voted on"
     )
+    lines = [*(f"NOTE  {note}" for note in one["notes"]), *lines]
     return [*lines, *_say(one)]
 
 
