@@ -113,12 +113,11 @@ def list_stages(recipe: Recipe) -> list[Listed]:
 
 def _list_steps(recipe: Recipe, prepare: Stage, tune: Stage) -> Iterator[Listed]:
     """Yield the steps of the tuning, each after the rows of its own."""
-    steps, tuned = recipe.steps, recipe.tuned
+    steps, labels = recipe.steps, recipe.step_labels
     previous = ""
     for number, step in enumerate(steps):
         seen = recipe.at_step(number)
-        is_last = tuned is not None and step.name == tuned.name
-        label = "tune" if is_last else f"tune-{step.name}"
+        label = labels[number]
         rows = "prepare"
         if step.data is not None or seen.tokenizer != recipe.tokenizer:
             rows = f"prepare-{step.name}"

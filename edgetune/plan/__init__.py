@@ -66,18 +66,11 @@ def make_job(recipe: Recipe, folder: Path) -> Any:
         machine=measure_machine(device, dtype, folder),
         dtype=dtype,
     )
-    seen = {label: recipe.at_step(n) for n, label in enumerate(name_steps(recipe))}
+    if not several:
+        return job
+    seen = {label: recipe.at_step(n) for n, label in enumerate(recipe.step_labels)}
     steps = {label: replace(job, recipe=one, tokens=measure(one)) for label, one in seen.items()}
-    return replace(job, steps=steps if several else {})
-
-
-def name_steps(recipe: Recipe) -> list[str]:
-    """Return what the steps of a tuning are called in a run: the one that ships is ``tune``."""
-    tuned = recipe.tuned
-    return [
-        "tune" if tuned is not None and step.name == tuned.name else f"tune-{step.name}"
-        for step in recipe.steps
-    ]
+    return replace(job, steps=steps)
 
 
 def tell_plan(

@@ -227,6 +227,15 @@ class Recipe(Section):
         return last_model(self.steps)
 
     @property
+    def step_labels(self) -> list[str]:
+        """What the steps are called in a run: ``tune`` the one that later stages take."""
+        tuned = self.tuned
+        return [
+            "tune" if tuned is not None and step.name == tuned.name else f"tune-{step.name}"
+            for step in self.steps
+        ]
+
+    @property
     def base_file(self) -> Path | None:
         """The GGUF file that is tuned over, which then ships with its adapter."""
         return self.tuned.base_file if self.tuned else None
